@@ -1,0 +1,5 @@
+"""The one exception that means: the user can mend this."""
+
+
+class UserError(Exception):
+    """A mistake in the user's input; its message is one line naming what was given and what was expected."""
