@@ -1,0 +1,1 @@
+"""Networks: the SiT backbone, frozen image encoders, autoencoders, the MLP of the toy experiment."""

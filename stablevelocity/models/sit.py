@@ -1,0 +1,353 @@
+"""SiT: the scalable interpolant transformer that predicts a velocity (PAPER: section 9).
+
+Parameter names and shapes are those of published SiT and REPA checkpoints, so their weights load with
+`strict=True`: `x_embedder.proj`, `t_embedder.mlp.{0,2}`, `y_embedder.embedding_table`, `pos_embed`,
+`blocks.N.{attn.qkv, attn.proj, mlp.fc1, mlp.fc2, adaLN_modulation.1}`,
+`final_layer.{linear, adaLN_modulation.1}`, `projectors.N.{0,2,4}`.
+
+Two options add to that layout: a 3x3 convolution as projector (iREPA, PAPER: section 4) and an extra class
+token with its own velocity head (REG, PAPER: section 4).
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from timm.layers import Attention, GELUTanh, Mlp, PatchEmbed
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from stablevelocity.errors import UserError
+
+# Depth, width, heads, and the block (counted from 1) whose tokens the projectors read.
+SIZES = {
+    "S": {"depth": 12, "width": 384, "heads": 6, "encoder_depth": 4},
+    "B": {"depth": 12, "width": 768, "heads": 12, "encoder_depth": 4},
+    "L": {"depth": 24, "width": 1024, "heads": 16, "encoder_depth": 8},
+    "XL": {"depth": 28, "width": 1152, "heads": 16, "encoder_depth": 8},
+}
+PATCH_SIZES = (2, 4, 8)
+SIT_NAMES = tuple(f"SiT-{size}/{patch}" for size in SIZES for patch in PATCH_SIZES)
+FREQUENCY_FEATURES = 256
+
+
+class SiTOutput(NamedTuple):
+    """What one forward pass gives.
+
+    velocity: (batch, channels, height, width).
+    projections: one (batch, tokens, projector dim) per projector, patch tokens only.
+    class_velocity: (batch, class dim) for a model with a class token, else None.
+    """
+
+    velocity: Tensor
+    projections: tuple[Tensor, ...]
+    class_velocity: Tensor | None
+
+
+def position_table(width: int, grid: int) -> Float[Tensor, "1 tokens width"]:
+    """Fixed 2-D sine-cosine positions of a square grid, row by row.
+
+    The first half of the channels encodes the column, the second half the row; within each, sines come
+    before cosines (PAPER: section 9).
+    """
+    quarter = width // 4
+    frequencies = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    angles = torch.outer(torch.arange(grid, dtype=torch.float64), frequencies)
+    line = torch.cat([angles.sin(), angles.cos()], dim=1)
+    columns = line[None, :, :].expand(grid, grid, -1)
+    rows = line[:, None, :].expand(grid, grid, -1)
+    return torch.cat([columns, rows], dim=2).reshape(1, grid * grid, width).float()
+
+
+def time_features(t: Float[Tensor, " batch"]) -> Float[Tensor, "batch features"]:
+    """256 features of t in [0, 1] (unscaled): cosines, then sines, of 10000^(-i/128) t, in float32."""
+    half = FREQUENCY_FEATURES // 2
+    steps = torch.arange(half, dtype=torch.float32, device=t.device)
+    angles = t.float()[:, None] * torch.exp(steps * (-math.log(10000.0) / half))
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def modulate(
+    x: Float[Tensor, "batch tokens width"],
+    shift: Float[Tensor, "batch 1 width"],
+    scale: Float[Tensor, "batch 1 width"],
+) -> Float[Tensor, "batch tokens width"]:
+    """adaLN: parameter-free LayerNorm (eps 1e-6), then x (1 + scale) + shift, in one pass over x."""
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
+
+
+class TimeEmbedder(nn.Module):
+    """Linear-SiLU-Linear on the time features."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(FREQUENCY_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Float[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
+        return self.mlp(time_features(t).to(next(self.mlp.parameters()).dtype))
+
+
+class LabelEmbedder(nn.Module):
+    """A table of num_classes + 1 rows; the last is the null class."""
+
+    def __init__(self, num_classes: int, width: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(num_classes + 1, width)
+
+    def forward(self, y: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
+        return self.embedding_table(y)
+
+
+def _modulation(width: int, chunks: int) -> nn.Sequential:
+    """The adaLN layer; its SiLU is applied once for all blocks by the caller and kept here for the name."""
+    return nn.Sequential(nn.SiLU(), nn.Linear(width, chunks * width))
+
+
+class Block(nn.Module):
+    """Transformer block with adaLN-zero; chunks: shift, scale, gate of attention, then of the MLP."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.attn = Attention(width, num_heads=heads, qkv_bias=True)
+        self.mlp = Mlp(width, int(width * mlp_ratio), act_layer=GELUTanh)
+        self.adaLN_modulation = _modulation(width, 6)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"], activated: Float[Tensor, "batch width"]
+    ) -> Float[Tensor, "batch tokens width"]:
+        chunks = self.adaLN_modulation[1](activated).unsqueeze(1).chunk(6, dim=-1)
+        shift_attention, scale_attention, gate_attention, shift_mlp, scale_mlp, gate_mlp = chunks
+        x = torch.addcmul(x, gate_attention, self.attn(modulate(x, shift_attention, scale_attention)))
+        return torch.addcmul(x, gate_mlp, self.mlp(modulate(x, shift_mlp, scale_mlp)))
+
+
+class FinalLayer(nn.Module):
+    """adaLN, then a linear map of each token to its patch; for REG one more from the class token."""
+
+    def __init__(self, width: int, patch_outputs: int, class_dim: int | None) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, patch_outputs)
+        self.linear_class = None if class_dim is None else nn.Linear(width, class_dim)
+        self.adaLN_modulation = _modulation(width, 2)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"], activated: Float[Tensor, "batch width"]
+    ) -> tuple[Tensor, Tensor | None]:
+        shift, scale = self.adaLN_modulation[1](activated).unsqueeze(1).chunk(2, dim=-1)
+        x = modulate(x, shift, scale)
+        if self.linear_class is None:
+            return self.linear(x), None
+        return self.linear(x[:, 1:]), self.linear_class(x[:, 0])
+
+
+class SiT(nn.Module):
+    """The network: velocity of x at time t for class y.
+
+    Args:
+        input_size: height = width of x, a multiple of `patch_size`.
+        depth, width, heads: of the transformer; width a multiple of 4 and of `heads`.
+        num_classes: label num_classes is the null class.
+        encoder_depth: projectors read the tokens right after this block, counted from 1.
+        projector_dims: width of each encoder aligned with; one projector each.
+        projector: "mlp" is Linear-SiLU-Linear-SiLU-Linear of width `projector_width` (REPA); "conv" is one
+            3x3 convolution over the token grid (iREPA).
+        class_dim: width of the encoder's class token that joins the input tokens (REG), or None.
+        gradient_checkpointing: recompute each block in the backward pass (less memory, about 1/3 more work).
+
+    Raises:
+        UserError: when these do not fit each other.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        depth: int,
+        width: int,
+        heads: int,
+        patch_size: int,
+        in_channels: int = 4,
+        num_classes: int = 1000,
+        encoder_depth: int | None = None,
+        projector_dims: tuple[int, ...] = (),
+        projector: Literal["mlp", "conv"] = "mlp",
+        projector_width: int = 2048,
+        class_dim: int | None = None,
+        mlp_ratio: float = 4.0,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        if input_size % patch_size:
+            raise UserError(f"SiT: input size {input_size} is not a multiple of patch size {patch_size}")
+        if width % heads or width % 4:
+            raise UserError(f"SiT: width {width} must be a multiple of 4 and of heads = {heads}")
+        if projector_dims and not 1 <= (encoder_depth or 0) <= depth:
+            raise UserError(f"SiT: encoder_depth {encoder_depth} given, expected 1 to {depth}")
+        if projector not in ("mlp", "conv"):
+            raise UserError(f"SiT: projector {projector!r} given, expected 'mlp' or 'conv'")
+        self.input_size = input_size
+        self.in_channels = in_channels
+        self.patch_size = patch_size
+        self.num_classes = num_classes
+        self.encoder_depth = encoder_depth
+        self.projector = projector
+        self.class_dim = class_dim
+        self.gradient_checkpointing = gradient_checkpointing
+        self.grid = input_size // patch_size
+
+        self.x_embedder = PatchEmbed(input_size, patch_size, in_channels, width, bias=True)
+        self.t_embedder = TimeEmbedder(width)
+        self.y_embedder = LabelEmbedder(num_classes, width)
+        # A frozen parameter, not a buffer: published checkpoints hold it, and it counts in their sizes.
+        self.pos_embed = nn.Parameter(position_table(width, self.grid), requires_grad=False)
+        self.class_embedder = None if class_dim is None else nn.Linear(class_dim, width)
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
+        self.final_layer = FinalLayer(width, patch_size**2 * in_channels, class_dim)
+        if projector_dims:
+            self.projectors = nn.ModuleList(
+                _mlp_projector(width, projector_width, dim)
+                if projector == "mlp"
+                else nn.Conv2d(width, dim, kernel_size=3, padding=1)
+                for dim in projector_dims
+            )
+        else:
+            self.projectors = nn.ModuleList()
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Initial values of PAPER: section 9; the first output is exactly 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight.flatten(1))  # a view: fills the weight itself
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for name, parameter in self.named_parameters():
+            if "adaLN_modulation" in name or name.startswith("final_layer"):
+                nn.init.zeros_(parameter)
+            elif name.endswith("weight") and name.startswith(("t_embedder", "y_embedder")):
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        t: Float[Tensor, " batch"],
+        y: Int[Tensor, " batch"],
+        class_token: Float[Tensor, "batch class_dim"] | None = None,
+    ) -> SiTOutput:
+        """Velocity and projections for training; t in [0, 1], y in [0, num_classes].
+
+        A model built with `class_dim` needs `class_token`, noised by the same path as x.
+        """
+        return self._run(x, t, y, class_token, project=True)
+
+    def velocity(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        t: Float[Tensor, " batch"] | float,
+        y: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Velocity alone, for sampling: projectors are skipped, the result has the dtype of x."""
+        return self._run(*self._cast(x, t), y, None, project=False).velocity.to(x.dtype)
+
+    def joint_velocity(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        class_token: Float[Tensor, "batch class_dim"],
+        t: Float[Tensor, " batch"] | float,
+        y: Int[Tensor, " batch"],
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch class_dim"]]:
+        """Velocities of x and of the class token, for sampling a model with a class token (REG)."""
+        cast, times = self._cast(x, t)
+        output = self._run(cast, times, y, class_token.to(cast.dtype), project=False)
+        assert output.class_velocity is not None
+        return output.velocity.to(x.dtype), output.class_velocity.to(x.dtype)
+
+    def _cast(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Samplers keep their state in float64 and one time for the batch; the network has its own dtype."""
+        if not isinstance(t, Tensor):
+            t = torch.full((len(x),), t, dtype=torch.float32, device=x.device)
+        return x.to(self.pos_embed.dtype), t
+
+    def _run(
+        self, x: Tensor, t: Tensor, y: Tensor, class_token: Tensor | None, *, project: bool
+    ) -> SiTOutput:
+        tokens = self.x_embedder(x) + self.pos_embed
+        if self.class_embedder is not None:
+            if class_token is None:
+                raise ValueError("SiT: a model with a class token was called without `class_token`")
+            tokens = torch.cat([self.class_embedder(class_token)[:, None], tokens], dim=1)
+        elif class_token is not None:
+            raise ValueError("SiT: `class_token` was given to a model built without `class_dim`")
+        activated = F.silu(self.t_embedder(t) + self.y_embedder(y))
+
+        projections: tuple[Tensor, ...] = ()
+        recompute = self.gradient_checkpointing and torch.is_grad_enabled()
+        for number, block in enumerate(self.blocks, start=1):
+            if recompute:
+                # Nothing in a block is random, so its generator state need not be kept.
+                tokens = checkpoint(block, tokens, activated, use_reentrant=False, preserve_rng_state=False)
+            else:
+                tokens = block(tokens, activated)
+            if project and number == self.encoder_depth and len(self.projectors):
+                projections = self._project(tokens if self.class_embedder is None else tokens[:, 1:])
+        patches, class_velocity = self.final_layer(tokens, activated)
+        return SiTOutput(self._unpatchify(patches), projections, class_velocity)
+
+    def _project(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        if self.projector == "mlp":
+            return tuple(projector(tokens) for projector in self.projectors)
+        image = tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        return tuple(projector(image).flatten(2).transpose(1, 2) for projector in self.projectors)
+
+    def _unpatchify(self, patches: Tensor) -> Tensor:
+        """(batch, rows x columns, p p channels) to (batch, channels, height, width); channels fastest."""
+        grid, patch = self.grid, self.patch_size
+        patches = patches.reshape(-1, grid, grid, patch, patch, self.in_channels)
+        return patches.permute(0, 5, 1, 3, 2, 4).reshape(-1, self.in_channels, grid * patch, grid * patch)
+
+
+def _mlp_projector(width: int, hidden: int, dim: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, dim)
+    )
+
+
+def build_sit(
+    name: str,
+    *,
+    input_size: int,
+    in_channels: int = 4,
+    num_classes: int = 1000,
+    encoder_depth: int | None = None,
+    projector_dims: tuple[int, ...] = (),
+    projector: Literal["mlp", "conv"] = "mlp",
+    projector_width: int = 2048,
+    class_dim: int | None = None,
+    gradient_checkpointing: bool = False,
+) -> SiT:
+    """A SiT of a published size, "SiT-S/2" to "SiT-XL/8"; see `SiT` for the arguments.
+
+    `input_size` is that of the latent (32 for a 256 px image under the SD autoencoder). `encoder_depth` is
+    by default 8 for L and XL and 4 for S and B (PAPER: section 4).
+    """
+    if name not in SIT_NAMES:
+        raise UserError(f"model {name!r} given, expected one of {', '.join(SIT_NAMES)}")
+    size, patch = name.removeprefix("SiT-").split("/")
+    shape = SIZES[size]
+    return SiT(
+        input_size=input_size,
+        depth=shape["depth"],
+        width=shape["width"],
+        heads=shape["heads"],
+        patch_size=int(patch),
+        in_channels=in_channels,
+        num_classes=num_classes,
+        encoder_depth=encoder_depth or shape["encoder_depth"],
+        projector_dims=projector_dims,
+        projector=projector,
+        projector_width=projector_width,
+        class_dim=class_dim,
+        gradient_checkpointing=gradient_checkpointing,
+    )
