@@ -1,0 +1,122 @@
+"""Arrays on disk: safetensors shards and a manifest with counts, shapes and checksums.
+
+A shard is one file of named arrays of equal length. The manifest of a set of shards is written last, from the
+files as they lie on disk; opening a set checks every file against it, so a half-copied or damaged shard is never used.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from stablevelocity.errors import UserError
+from stablevelocity.files import atomic_write, read_json, sha256, write_json
+
+DTYPES = {"U8": "u1", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
+
+
+def write_shard(path: Path | str, arrays: dict[str, np.ndarray], info: dict[str, str] | None = None) -> None:
+    """Write named arrays (n, ...) of equal length as one shard; `info` is kept in the file's header."""
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"arrays of one shard differ in length: {lengths}")
+    with atomic_write(path) as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, info)
+
+
+def read_shard(path: Path | str) -> dict[str, np.ndarray]:
+    """The arrays of a shard, mapped from disk and read when touched."""
+    # safetensors' own reader copies whole arrays; its layout is plain: 8 bytes of length, a JSON header, the data.
+    with open(path, "rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(header_bytes))
+    header.pop("__metadata__", None)
+    return {
+        name: np.memmap(
+            path,
+            DTYPES[entry["dtype"]],
+            "r",
+            8 + header_bytes + entry["data_offsets"][0],
+            tuple(entry["shape"]),
+        )
+        for name, entry in header.items()
+    }
+
+
+def shard_info(path: Path | str) -> dict[str, str]:
+    """What `write_shard` was given as `info`."""
+    with safe_open(path, "numpy") as shard:
+        return shard.metadata() or {}
+
+
+def write_manifest(path: Path | str, shards: list[Path], **info: Any) -> None:
+    """Describe `shards` (in order) in a JSON file beside them, with anything in `info`."""
+    entries = []
+    for shard in shards:
+        arrays = read_shard(shard)
+        entries.append(
+            {
+                "file": shard.name,
+                "count": len(next(iter(arrays.values()))),
+                "bytes": shard.stat().st_size,
+                "sha256": sha256(shard),
+            }
+        )
+    arrays = read_shard(shards[0])
+    write_json(
+        path,
+        {
+            "count": sum(entry["count"] for entry in entries),
+            "arrays": {
+                name: {"dtype": str(array.dtype), "shape": list(array.shape[1:])} for name, array in arrays.items()
+            },
+            **info,
+            "shards": entries,
+        },
+    )
+
+
+class ShardSet:
+    """A set of shards, opened by its manifest and read by row.
+
+    `manifest` holds what was written about the set. Rows are counted through the shards in their order.
+
+    Raises UserError when a shard is missing or differs from its checksum; a damaged shard is put aside under
+    the name `<shard>.damaged`, so that the next run of the workflow makes it again.
+    """
+
+    def __init__(self, manifest: Path | str):
+        folder = Path(manifest).parent
+        self.manifest = read_json(manifest)
+        self.files = [folder / entry["file"] for entry in self.manifest["shards"]]
+        for file, entry in zip(self.files, self.manifest["shards"], strict=True):
+            if not file.exists():
+                raise UserError(f"{file}: shard is missing; run the workflow again to make it")
+            if file.stat().st_size != entry["bytes"] or sha256(file) != entry["sha256"]:
+                file.rename(file.with_name(file.name + ".damaged"))
+                raise UserError(
+                    f"{file}: differs from its checksum in {manifest}; put aside as {file.name}.damaged, "
+                    "run the workflow again to make it"
+                )
+        self._shards = [read_shard(file) for file in self.files]
+        self._starts = np.cumsum([0, *(entry["count"] for entry in self.manifest["shards"])])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def rows(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """Rows of array `name` at `indices` (any order, repeats allowed), as one array in memory."""
+        spec = self.manifest["arrays"][name]
+        rows = np.empty((len(indices), *spec["shape"]), spec["dtype"])
+        shard_of = np.searchsorted(self._starts, indices, side="right") - 1
+        for shard in np.unique(shard_of):
+            here = shard_of == shard
+            rows[here] = self._shards[shard][name][indices[here] - self._starts[shard]]
+        return rows
+
+    def all(self, name: str) -> np.ndarray:
+        """Array `name` of the whole set, in memory."""
+        return np.concatenate([shard[name] for shard in self._shards])

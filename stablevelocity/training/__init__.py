@@ -1,0 +1,1 @@
+"""Training runs: randomness, checkpoints, the loop."""
