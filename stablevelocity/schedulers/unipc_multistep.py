@@ -1,0 +1,86 @@
+"""StableVS over diffusers' multistep UniPC with flow sigmas (Wan2.2), and its control arm."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+from diffusers.schedulers.scheduling_utils import SchedulerOutput
+from torch import Tensor
+
+from stablevelocity.schedulers.thinned import Generators, StableVSMixin, ThinnedGridMixin, extends_config_of
+
+
+class _ThinnedUniPC(ThinnedGridMixin, UniPCMultistepScheduler):
+    def _check_config(self) -> None:
+        super()._check_config()
+        self._require("use_flow_sigmas", True)
+        self._require("prediction_type", "flow_prediction")
+        self._require("final_sigmas_type", "zero")
+        # Karras sigmas are turned into flow sigmas by the base class; these two are not.
+        for option in ("use_exponential_sigmas", "use_beta_sigmas"):
+            self._refuse(option, "the base class then leaves flow sigmas for variance-preserving ones")
+        self._refuse("solver_p", "another predictor would keep the grid that is not thinned")
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        sigmas: list[float] | np.ndarray | None = None,
+        mu: float | None = None,
+    ) -> None:
+        """As the base class; the result is thinned below xi, so it may hold fewer steps than asked for."""
+        # The base class computes with them as an array; pipelines and people pass lists.
+        given = None if sigmas is None else np.asarray(sigmas, dtype=np.float64)
+        super().set_timesteps(num_inference_steps, device, given, mu)  # type: ignore[arg-type]
+        if self.config.enabled:
+            self._thin()
+
+
+class ThinnedUniPCMultistepScheduler(_ThinnedUniPC):
+    """Control arm: UniPCMultistepScheduler, unchanged but for the grid that StableVS uses."""
+
+    @extends_config_of(UniPCMultistepScheduler)
+    def __init__(self, *args: Any, xi: float = 0.85, low_steps: int = 9, enabled: bool = True, **base_config: Any):
+        super().__init__(*args, **base_config)
+        if enabled:
+            self._check_config()
+
+
+class StableVSUniPCMultistepScheduler(StableVSMixin, _ThinnedUniPC):
+    """UniPC above xi, few closed-form steps below (PAPER: section 5).
+
+    The first closed-form step starts at the sample that UniPC predicted: the corrector that would have
+    amended it belongs to the next UniPC step, which is not taken.
+    """
+
+    @extends_config_of(UniPCMultistepScheduler)
+    def __init__(
+        self,
+        *args: Any,
+        xi: float = 0.85,
+        low_steps: int = 9,
+        noise_factor: float = 0.0,
+        enabled: bool = True,
+        **base_config: Any,
+    ):
+        super().__init__(*args, **base_config)
+        if enabled:
+            self._check_config()
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: int | Tensor,
+        sample: Tensor,
+        return_dict: bool = True,
+        generator: Generators = None,
+    ) -> SchedulerOutput | tuple:
+        """As the base class, but in closed form where the current sigma is below xi.
+
+        `generator` is for the fresh noise of `noise_factor` > 0; the base class has none.
+        """
+        if not self._takes_closed_form(timestep):
+            return super().step(model_output, timestep, sample, return_dict)
+        stepped = self._closed_form(model_output, sample, generator).to(sample.dtype)
+        return SchedulerOutput(prev_sample=stepped) if return_dict else (stepped,)
