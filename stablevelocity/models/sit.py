@@ -270,9 +270,7 @@ class SiT(nn.Module):
             t = torch.full((len(x),), t, dtype=torch.float32, device=x.device)
         return x.to(self.pos_embed.dtype), t
 
-    def _run(
-        self, x: Tensor, t: Tensor, y: Tensor, class_token: Tensor | None, *, project: bool
-    ) -> SiTOutput:
+    def _run(self, x: Tensor, t: Tensor, y: Tensor, class_token: Tensor | None, *, project: bool) -> SiTOutput:
         tokens = self.x_embedder(x) + self.pos_embed
         if self.class_embedder is not None:
             if class_token is None:

@@ -1,0 +1,238 @@
+"""Image sources: fixed order, exact pixels, and a word about every file that is not what it should be."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from stablevelocity.data.decoding import center_crop
+from stablevelocity.data.images import check_count, open_source
+from stablevelocity.errors import UserError
+
+FISH, SHARK, HEN = "n01440764", "n01484850", "n01514859"  # in the order of their labels
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Smooth colours, so that JPEG keeps them to a few grey levels."""
+    phases = np.random.default_rng(seed).uniform(0, 6, 3)
+    row, column = np.mgrid[:height, :width] / 32
+    channels = [127 + 100 * np.sin(row + phase) * np.cos(column + phase) for phase in phases]
+    return Image.fromarray(np.stack(channels, 2).astype(np.uint8))
+
+
+def jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def imagenet_files() -> dict[str, bytes]:
+    """The files of a small ImageNet with everything that the real one has been seen to have."""
+    plain = picture(90, 70)
+    return {
+        f"{FISH}/{FISH}_1.JPEG": jpeg(plain),
+        f"{FISH}/{FISH}_2.JPEG": jpeg(plain)[:1500],  # truncated
+        f"{FISH}/{FISH}_3.JPEG": jpeg(plain.convert("CMYK")),
+        f"{SHARK}/{SHARK}_10.JPEG": png(plain),  # a PNG by content
+        f"{SHARK}/{SHARK}_9.JPEG": jpeg(plain.convert("L")),
+        f"{HEN}/{HEN}_1.JPEG": b"no image at all",
+        f"{HEN}/{HEN}_2.JPEG": jpeg(picture(40, 300, seed=1)),
+        f"{HEN}/{HEN}_3.JPEG": b"",
+    }
+
+
+def as_folder(root: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (root / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "train" / name).write_bytes(content)
+    return root
+
+
+def as_tar(root: Path, files: dict[str, bytes]) -> Path:
+    """Tar of tars; inner tars unordered, as nothing promises their order."""
+    root.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(root / "ILSVRC2012_img_train.tar", "w") as outer:
+        for name in reversed(sorted({name.split("/")[0] for name in files})):
+            buffer = io.BytesIO()
+            with tarfile.open(fileobj=buffer, mode="w") as inner:
+                for key in reversed(sorted(files)):
+                    if key.startswith(name):
+                        add(inner, key.split("/")[1], files[key])
+            add(outer, f"{name}.tar", buffer.getvalue())
+    return root
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("layout", [as_folder, as_tar])
+def test_imagenet_with_odd_files_is_read_and_every_bad_file_is_named(tmp_path: Path, layout) -> None:
+    source = open_source("folder", layout(tmp_path, imagenet_files()), size=32)
+    index = source.index("train")
+    assert [key.removeprefix("train/") for key, _ in index] == sorted(imagenet_files())
+    assert [label for _, label in index] == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert source.class_names == [FISH, SHARK, HEN]
+
+    loaded = source.load([key for key, _ in index])
+    assert [Path(key).stem for key, _ in loaded.problems] == [f"{FISH}_2", f"{HEN}_1", f"{HEN}_3"]
+    assert "truncated" in loaded.problems[0][1]
+    assert all("\n" not in reason and reason for _, reason in loaded.problems)
+    assert loaded.positions.tolist() == [0, 2, 3, 4, 6]
+    assert loaded.images.shape == (5, 32, 32, 3)
+    assert loaded.images.dtype == np.uint8
+
+    truth = center_crop(picture(90, 70), 32).astype(int)
+    plain, cmyk, by_content, grey, _ = loaded.images.astype(int)
+    # JPEG at quality 95 and its chroma subsampling: a few levels of 255.
+    assert np.abs(plain - truth).max() <= 12
+    assert np.abs(cmyk - truth).max() <= 16
+    assert np.array_equal(by_content, truth)
+    assert np.array_equal(grey[..., 0], grey[..., 1])
+    luminance = truth @ [0.299, 0.587, 0.114]
+    assert np.abs(grey[..., 0] - luminance).max() <= 12
+
+
+@pytest.mark.parametrize("layout", [as_folder, as_tar])
+def test_a_wrong_class_folder_is_refused(tmp_path: Path, layout) -> None:
+    files = imagenet_files() | {"cats/1.JPEG": b"", "n00000000/1.JPEG": b""}
+    with pytest.raises(UserError, match=r"2 class folder.*'cats', 'n00000000'"):
+        open_source("folder", layout(tmp_path, files), size=32)
+
+
+def test_class_folders_of_another_data_set_keep_their_own_names(tmp_path: Path) -> None:
+    source = open_source("folder", as_folder(tmp_path, {"dog/b.png": b"", "cat/a.png": b""}), size=8)
+    assert source.class_names == ["cat", "dog"]
+    assert source.index("train") == [("train/cat/a.png", 0), ("train/dog/b.png", 1)]
+    assert source.index("heldout") == []
+
+
+def test_held_out_images_keep_the_labels_of_train(tmp_path: Path) -> None:
+    as_folder(tmp_path, imagenet_files())
+    (tmp_path / "val" / HEN).mkdir(parents=True)
+    (tmp_path / "val" / HEN / "x.JPEG").write_bytes(jpeg(picture(32, 32)))
+    source = open_source("folder", tmp_path, size=32)
+    assert source.index("heldout") == [(f"val/{HEN}/x.JPEG", 2)]
+    assert len(source.load([f"val/{HEN}/x.JPEG"]).images) == 1
+    (tmp_path / "val" / "n02123045").mkdir()
+    with pytest.raises(UserError, match="n02123045"):
+        open_source("folder", tmp_path, size=32)
+
+
+def test_a_file_that_vanished_is_a_problem_not_a_crash(tmp_path: Path) -> None:
+    source = open_source("folder", as_folder(tmp_path, imagenet_files()), size=32)
+    loaded = source.load([f"train/{FISH}/gone.JPEG"])
+    assert loaded.problems == [(f"train/{FISH}/gone.JPEG", "No such file or directory")]
+    assert loaded.images.shape == (0, 32, 32, 3)
+
+
+def test_a_broken_tar_and_an_empty_folder_are_user_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="neither train/"):
+        open_source("folder", tmp_path, size=32)
+    (tmp_path / "ILSVRC2012_img_train.tar").write_bytes(b"x" * 2000)
+    with pytest.raises(UserError, match="no whole tar"):
+        open_source("folder", tmp_path, size=32)
+    with pytest.raises(UserError, match="needs the folder"):
+        open_source("folder", tmp_path / "nowhere", size=32)
+
+
+def test_the_count_of_images_is_checked() -> None:
+    check_count(1_281_167, 0, 1_281_167, "x")
+    check_count(5, 3, None, "x")
+    with pytest.raises(UserError, match=r"x has 1,281,165 readable images \(2 unreadable\), expected 1,281,167"):
+        check_count(1_281_167, 2, 1_281_167, "x")
+
+
+def test_the_crop_is_the_middle_of_the_image() -> None:
+    """At the exact size nothing is resampled, so the crop is a plain slice."""
+    image = picture(100, 64)
+    assert np.array_equal(center_crop(image, 64), np.asarray(image)[:, 18:82])
+    assert np.array_equal(center_crop(image.rotate(90, expand=True), 64), np.rot90(np.asarray(image)[:, 18:82]))
+
+
+def test_the_crop_halves_with_a_box_before_the_bicubic_step() -> None:
+    """A side of exactly twice the size: the crop is the mean of 2x2 pixels, which bicubic alone is not."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    means = noise.reshape(32, 2, 32, 2, 3).mean((1, 3))
+    # Pillow rounds after each direction: at most 1 level; bicubic alone is off by dozens.
+    assert np.abs(center_crop(Image.fromarray(noise), 32) - means).max() <= 1
+
+
+def test_the_crop_of_a_small_image_is_scaled_up() -> None:
+    assert center_crop(picture(20, 31), 32).shape == (32, 32, 3)
+    assert center_crop(picture(33, 1000), 32).shape == (32, 32, 3)
+
+
+def test_digits_are_split_once_and_for_all() -> None:
+    source = open_source("digits", None, size=16, held_out=0.2, seed=0)
+    train, heldout = source.index("train"), source.index("heldout")
+    assert (len(train), len(heldout)) == (1438, 359)
+    assert {key for key, _ in train}.isdisjoint({key for key, _ in heldout})
+    assert train == open_source("digits", None, size=16).index("train")
+    assert train != open_source("digits", None, size=16, seed=1).index("train")
+    labels = load_digits().target
+    assert all(labels[int(key)] == label for key, label in train + heldout)
+
+
+def test_digits_keep_their_pixels() -> None:
+    keys = ["0000", "0007", "1796"]
+    exact = open_source("digits", None, size=8).load(keys).images
+    truth = load_digits().images[[0, 7, 1796]] * (255 / 16)
+    assert np.array_equal(exact, np.repeat(truth.round().astype(np.uint8)[..., None], 3, axis=3))
+    twice = open_source("digits", None, size=16).load(keys).images
+    assert twice.shape == (3, 16, 16, 3)
+    # Bicubic weights sum to 1; clipping at 0 and 255 and the borders keep this from being exact.
+    assert twice.mean() == pytest.approx(truth.mean(), rel=0.03)
+
+
+def cifar10_folder(root: Path, rows: int = 4) -> np.ndarray:
+    """A small set in the binary layout; returns the test images."""
+    folder = root / "cifar-10-batches-bin"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]:
+        images = rng.integers(0, 256, (rows, 32, 32, 3)).astype(np.uint8)
+        labels = rng.integers(0, 10, (rows, 1)).astype(np.uint8)
+        np.concatenate([labels, images.transpose(0, 3, 1, 2).reshape(rows, -1)], 1).tofile(folder / name)
+    names = "airplane automobile bird cat deer dog frog horse ship truck"
+    (folder / "batches.meta.txt").write_text(names.replace(" ", "\n") + "\n")
+    return images
+
+
+def test_cifar10_is_read_from_its_binary_files(tmp_path: Path) -> None:
+    images = cifar10_folder(tmp_path)
+    source = open_source("cifar10", tmp_path, size=32)
+    assert source.num_classes == 10
+    assert len(source.index("train")) == 20
+    keys = [key for key, _ in source.index("heldout")]
+    assert np.array_equal(source.load(keys).images, images)
+    assert open_source("cifar10", tmp_path, size=16).load(keys).images.shape == (4, 16, 16, 3)
+
+
+def test_cifar10_is_never_downloaded_and_never_half_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cifar-10-batches-bin"):
+        open_source("cifar10", tmp_path, size=32)
+    cifar10_folder(tmp_path)
+    (tmp_path / "cifar-10-batches-bin" / "data_batch_3.bin").write_bytes(b"x" * 5000)
+    with pytest.raises(UserError, match=r"data_batch_3\.bin"):
+        open_source("cifar10", tmp_path, size=32)
+
+
+def test_python_files_of_cifar10_that_are_not_the_originals_are_not_opened(tmp_path: Path) -> None:
+    """They are pickles: only files with the official MD5 may be unpickled."""
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"x")
+    with pytest.raises(UserError, match="MD5"):
+        open_source("cifar10", tmp_path, size=32)
