@@ -69,7 +69,8 @@ class Interpolant:
     def velocity_from_noise(
         self, x0: Float[Tensor, "batch *shape"], noise: Float[Tensor, "batch *shape"], t: Time
     ) -> Float[Tensor, "batch *shape"]:
-        """dx_t/dt = alpha' x_0 + sigma' eps: the conditional velocity when the noise is at hand. No division."""
+        """dx_t/dt = alpha' x_0 + sigma' eps: the conditional velocity when the noise is at hand. No division.
+        """
         _, _, alpha_dot, sigma_dot = self.coefficients(x0, t)
         return (alpha_dot * x0 + sigma_dot * noise).to(x0.dtype)
 
@@ -149,23 +150,22 @@ class Interpolant:
         """alpha, sigma, alpha', sigma' at t, shaped to multiply a state x of shape (B, ...)."""
         t = as_time(t)
         if t.ndim > 1 or (t.ndim == 1 and t.shape[0] != x.shape[0]):
-            raise ValueError(
-                f"t has shape {tuple(t.shape)}; expected () or ({x.shape[0]},) for x {tuple(x.shape)}"
-            )
+            raise ValueError(f"t has shape {tuple(t.shape)}; expected () or ({x.shape[0]},)")
         dtype = torch.promote_types(x.dtype, torch.float32)
         wide = t.to(torch.promote_types(t.dtype, dtype))
-        if t.ndim == 1:
+        if t.ndim == 1 or dtype != x.dtype:
             wide = wide.reshape(-1, *[1] * (x.ndim - 1))
-        alpha, sigma = self.alpha(wide), self.sigma(wide)
-        alpha_dot, sigma_dot = self.alpha_dot(wide), self.sigma_dot(wide)
-        if t.ndim == 0:
+        values = self.alpha(wide), self.sigma(wide), self.alpha_dot(wide), self.sigma_dot(wide)
+        if wide.ndim == 0:
             # Scalars stay in their own precision: they do not promote the state.
-            return alpha, sigma, alpha_dot, sigma_dot
-        return alpha.to(dtype), sigma.to(dtype), alpha_dot.to(dtype), sigma_dot.to(dtype)
+            return values
+        alpha, sigma, alpha_dot, sigma_dot = (value.to(x.device, dtype) for value in values)
+        return alpha, sigma, alpha_dot, sigma_dot
 
 
 class LinearPath(Interpolant):
-    """alpha = 1 - t, sigma = t: the path of flow matching and of this project's defaults (PAPER: section 1)."""
+    """alpha = 1 - t, sigma = t: the path of flow matching and of this project's defaults (PAPER: section 1).
+    """
 
     def alpha(self, t: Time) -> Tensor:
         return 1 - as_time(t)

@@ -1,0 +1,217 @@
+"""The class-conditional bank of references that StableVM trains with (PAPER: section 3).
+
+One tensor holds the ring buffers of all classes and, at its end, that of the null class, which takes every
+sample whatever its class. Beside each row stands its squared norm, so that a target costs two products of
+matrices.
+
+Nothing here draws a random number: the caller gives a uniform number per sample, so that any number of
+processes makes the same draws.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stablevelocity.errors import UserError
+from stablevelocity.interpolants import Interpolant, Time
+from stablevelocity.targets import BLOCK_ENTRIES, ReferenceBlock, exact_arithmetic, posterior_mean
+
+
+class ReferenceBank:
+    """First-in-first-out references: `capacity` per class and `null_capacity` for the null class, label
+    `num_classes`.
+
+    Rows are kept in `dtype` (float16 or bfloat16 halve the memory; arithmetic is float32 on the rounded rows,
+    and `pick` returns the rounded rows, so the noised sample is among its references bit for bit). They live
+    on `device`; `pinned` puts them in page-locked host memory, for banks that do not fit the accelerator:
+    blocks then travel class by class to the device of `x_t`.
+
+    Memory: (num_classes capacity + null_capacity) d bytes-per-number; 2.1 GB for 1,000 classes of 256 latents
+    4x32x32 in float16. `null_capacity = 0` (the default) means no null class. A null bank of K rows, as the
+    authors' code has, covers at most K of the classes at a time; a larger one costs memory and, per step, one
+    product of the batch with all its rows.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        capacity: int,
+        shape: Sequence[int],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        null_capacity: int = 0,
+        *,
+        pinned: bool = False,
+    ) -> None:
+        if num_classes < 1 or capacity < 1 or null_capacity < 0:
+            raise UserError(
+                f"ReferenceBank: num_classes {num_classes}, capacity {capacity}, "
+                f"null_capacity {null_capacity}; expected at least 1, 1 and 0"
+            )
+        if pinned and torch.device(device).type != "cpu":
+            raise UserError(f"ReferenceBank: pinned rows on {device}; expected device cpu with pinned=True")
+        self.num_classes, self.capacity, self.null_capacity = num_classes, capacity, null_capacity
+        self.shape = tuple(shape)
+        self.device = torch.device(device)
+        total = num_classes * capacity + null_capacity
+        dimension = torch.Size(self.shape).numel()
+        self._rows = torch.zeros(total, dimension, dtype=dtype, device=self.device, pin_memory=pinned)
+        self._squared_norms = torch.zeros(total, device=self.device)
+        # Rows ever inserted, per class and for the null class: both the head of the ring and how full it is.
+        self._inserted = torch.zeros(num_classes + 1, dtype=torch.int64, device=self.device)
+        sizes = [capacity] * num_classes + [null_capacity]
+        self._capacities = torch.tensor(sizes, dtype=torch.int64, device=self.device)
+
+    @property
+    def counts(self) -> Int[Tensor, " labels"]:
+        """Rows held now: one number per class, then that of the null class."""
+        return torch.minimum(self._inserted, self._capacities)
+
+    def require_filled(self) -> None:
+        """Raise UserError naming the first class without any reference (its targets would be NaN).
+
+        Waits for the device; call it once, after the filling.
+        """
+        held = self.counts if self.null_capacity else self.counts[:-1]
+        empty = (held == 0).nonzero().flatten().tolist()
+        if empty:
+            raise UserError(
+                f"ReferenceBank: {len(empty)} classes have no reference (first: {empty[0]}); "
+                "expected at least one sample of each class in the filling"
+            )
+
+    @torch.no_grad()
+    def insert(self, x: Float[Tensor, "batch *shape"], labels: Int[Tensor, " batch"]) -> None:
+        """Put samples into the rings of their classes (labels below num_classes) and of the null class, in
+        order.
+
+        Each pushes out the oldest of a full ring. No loop over classes and no wait for the device.
+        """
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"samples have shape {tuple(x.shape[1:])}; expected {self.shape}")
+        rows, labels = x.flatten(1).to(self.device, self._rows.dtype), labels.to(self.device)
+        # Pieces of at most one ring: no slot is written twice in a piece, so the order of writing is the
+        # order given.
+        for piece, piece_labels in zip(rows.split(self.capacity), labels.split(self.capacity), strict=True):
+            slot = (self._inserted[piece_labels] + _occurrence(piece_labels)) % self.capacity
+            self._write(piece_labels * self.capacity + slot, piece, piece_labels)
+        if self.null_capacity:
+            for piece in rows.split(self.null_capacity):
+                slot = (self._inserted[-1] + torch.arange(len(piece), device=self.device)) % self.null_capacity
+                label = torch.full_like(slot, self.num_classes)
+                self._write(self.num_classes * self.capacity + slot, piece, label)
+
+    def _write(self, index: Tensor, rows: Tensor, labels: Tensor) -> None:
+        self._rows.index_copy_(0, index, rows)
+        # Norms of the rounded rows: they belong to what is stored, not to what was given.
+        self._squared_norms.index_copy_(0, index, rows.float().square().sum(-1))
+        self._inserted.index_add_(0, labels, torch.ones_like(labels))
+
+    def pick(self, labels: Int[Tensor, " batch"], u: Float[Tensor, " batch"]) -> Float[Tensor, "batch ..."]:
+        """One reference per sample, uniform over the ring of its label: row floor(u count), u in [0, 1).
+
+        Float32, on the device of `labels`. The label `num_classes` picks from the null ring.
+        """
+        own = labels.to(self.device)
+        count = self.counts[own]
+        slot = torch.minimum((u.to(self.device, torch.float64) * count).long(), count - 1)
+        rows = self._rows[own * self.capacity + slot]
+        return rows.to(labels.device, torch.float32).unflatten(1, self.shape)
+
+    def references(self, label: int) -> Float[Tensor, "count ..."]:
+        """The references held for one label, in the order of their slots (a view; the stored dtype)."""
+        return self._ring(label, int(self.counts[label]))[0].unflatten(1, self.shape)
+
+    def target(
+        self, x_t: Float[Tensor, "batch *shape"], t: Time, labels: Int[Tensor, " batch"], path: Interpolant
+    ) -> Float[Tensor, "batch *shape"]:
+        """The StableVM target of each sample over the references of its label (PAPER: section 3).
+
+        As `targets.stablevm_target`, without gathering the references of the batch. Rows in host memory are
+        read in place, label by label; rows on an accelerator are gathered in blocks of slots, without a wait
+        for the device.
+        """
+        if x_t.shape[1:] != self.shape:
+            raise ValueError(f"x_t has shape {tuple(x_t.shape[1:])} per sample; expected {self.shape}")
+        with exact_arithmetic(x_t.device):
+            queries = x_t.flatten(1).float()
+            alpha, sigma, _, _ = path.coefficients(queries, t)
+            alpha, sigma = (c.to(queries).expand(len(queries), 1) for c in (alpha, sigma))
+            one_by_one = self.device.type == "cpu"
+            mean = (self._mean_by_label if one_by_one else self._mean_by_slot)(queries, alpha, sigma, labels)
+            velocity = path.velocity_from_posterior_mean(queries, mean, t)
+            return velocity.reshape(x_t.shape).to(x_t.dtype)
+
+    def _mean_by_label(self, queries: Tensor, alpha: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
+        """Group the batch by label: each ring is read where it lies, once for all samples of its label."""
+        mean = torch.empty_like(queries)
+        order = labels.argsort()
+        groups, sizes = torch.unique_consecutive(labels[order], return_counts=True)
+        held = self.counts[groups.to(self.device)].tolist()
+        for label, count, members in zip(groups.tolist(), held, order.split(sizes.tolist()), strict=True):
+            rows, norms = self._ring(label, count)
+            blocks = _cut(rows, norms, queries)
+            mean[members] = posterior_mean(queries[members], alpha[members], sigma[members], blocks)
+        return mean
+
+    def _mean_by_slot(self, queries: Tensor, alpha: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
+        """Gather some slots of every sample's ring at a time; the null ring is one product with the whole
+        batch.
+        """
+        is_null = labels == self.num_classes
+        own = torch.where(is_null, 0, labels)
+        mean = posterior_mean(queries, alpha, sigma, self._gather(own, queries))
+        if self.null_capacity:
+            rows, norms = self._ring(self.num_classes, self.null_capacity)
+            valid = torch.arange(self.null_capacity, device=self.device) < self.counts[-1]
+            null_mean = posterior_mean(queries, alpha, sigma, _cut(rows, norms, queries, valid))
+            mean = torch.where(is_null[:, None], null_mean, mean)
+        return mean
+
+    def _gather(self, labels: Tensor, queries: Tensor) -> Iterator[ReferenceBlock]:
+        counts = self.counts[labels][:, None]
+        step = max(1, BLOCK_ENTRIES // queries.numel())
+        for start in range(0, self.capacity, step):
+            slots = torch.arange(start, min(start + step, self.capacity), device=self.device)
+            index = labels[:, None] * self.capacity + slots
+            yield ReferenceBlock(self._rows[index].to(queries.dtype), self._squared_norms[index], slots < counts)
+
+    def _ring(self, label: int, count: int) -> tuple[Tensor, Tensor]:
+        """Rows and squared norms of one label: its first `count` slots, views."""
+        start = label * self.capacity
+        return self._rows[start : start + count], self._squared_norms[start : start + count]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that the bank holds, as tensors (safetensors can store them); restored exactly."""
+        return {"rows": self._rows, "squared_norms": self._squared_norms, "inserted": self._inserted}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore `state_dict()` of a bank of the same sizes and dtype. Raises UserError when they differ."""
+        for name, own in self.state_dict().items():
+            given = state.get(name)
+            if given is None or given.shape != own.shape or given.dtype != own.dtype:
+                found = "nothing" if given is None else f"{tuple(given.shape)} {given.dtype}"
+                expected = f"{tuple(own.shape)} {own.dtype}"
+                raise UserError(f"ReferenceBank state: {name} is {found}; expected {expected}")
+            own.copy_(given)
+
+
+def _occurrence(labels: Tensor) -> Tensor:
+    """How many times each label came before in the batch: [3, 5, 3, 3] -> [0, 0, 1, 2]."""
+    ordered, order = labels.sort(stable=True)
+    rank = torch.arange(len(labels), device=labels.device) - torch.searchsorted(ordered, ordered)
+    return torch.empty_like(rank).index_copy_(0, order, rank)
+
+
+def _cut(rows: Tensor, norms: Tensor, queries: Tensor, mask: Tensor | None = None) -> Iterator[ReferenceBlock]:
+    """Blocks of shared rows in the precision and on the device of the queries; views where nothing changes.
+    """
+    step = max(1, BLOCK_ENTRIES // rows.shape[1])
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        block = rows[part].to(queries.device, queries.dtype, non_blocking=True)
+        yield ReferenceBlock(
+            block, norms[part].to(queries.device, non_blocking=True), None if mask is None else mask[part]
+        )

@@ -1,0 +1,163 @@
+"""Training targets: CFM, StableVM and STF (PAPER: section 3).
+
+CFM regresses on the velocity of one pair (x_0, eps). StableVM replaces it by the posterior mean of that
+velocity over n references, of which one was noised: the same minimiser, and a variance of about 1/n of CFM's.
+
+The velocity is affine in x_0, so only the mean of the references under w_k ~ exp(-||x_t - alpha x_k||^2/(2
+sigma^2)) is needed. With the norms opened this is attention: query x_t, keys and values x_k, logit (alpha
+x_t.x_k - alpha^2 ||x_k||^2/2)/sigma^2. One product of matrices gives the logits, one the mean; no array of
+the size of all differences x_t - x_k is built. References that are wide (one set per sample) or stored in
+half precision are read in blocks with an online softmax.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from stablevelocity.interpolants import Interpolant, Time
+
+# Entries of a block of references read at once (float32: 16 MB).
+BLOCK_ENTRIES = 2**22
+
+
+class ReferenceBlock(NamedTuple):
+    """Some references: rows (n, d) shared by the batch or (B, n, d) per sample, in the precision of the
+    arithmetic; their squared norms (n,) or (B, n); and a mask of those that count, of either shape, or None
+    for all.
+    """
+
+    rows: Tensor
+    squared_norms: Tensor
+    mask: Tensor | None
+
+
+def cfm_target(
+    x0: Float[Tensor, "batch *shape"], noise: Float[Tensor, "batch *shape"], t: Time, path: Interpolant
+) -> Float[Tensor, "batch *shape"]:
+    """The CFM target alpha' x_0 + sigma' eps (PAPER: section 1); eps - x_0 on the linear path. Exact at every
+    t.
+    """
+    return path.velocity_from_noise(x0, noise, t)
+
+
+def stablevm_target(
+    x_t: Float[Tensor, "batch *shape"],
+    t: Time,
+    references: Float[Tensor, "..."],
+    path: Interpolant,
+    *,
+    mask: Bool[Tensor, "..."] | None = None,
+) -> Float[Tensor, "batch *shape"]:
+    """The StableVM target sum_k w_k v_t(x_t | x_0^k), w = softmax_k(-||x_t - alpha x_0^k||^2/(2 sigma^2)).
+
+    `references` is (B, n, ...), one set per sample, or (n, ...), shared by the batch; `mask` (B, n) or (n,)
+    is true for those that count. x_t must be drawn from the mixture over the references: pick one of them
+    uniformly and noise it (PAPER: section 3).
+
+    No gradient flows through. The arithmetic is float32 (float64 for float64 inputs) whatever the autocast or
+    the TF32 setting; inside torch.compile the TF32 setting of the caller holds. At t = 0 all weight is on the
+    nearest reference. A sample whose references are all masked gets NaN. Raises ValueError on shapes that
+    disagree.
+    """
+    with exact_arithmetic(x_t.device):
+        alpha, sigma, _, _ = path.coefficients(x_t.flatten(1), t)
+        queries = x_t.flatten(1).to(torch.promote_types(x_t.dtype, torch.float32))
+        blocks = _read(references, mask, x_t, queries.dtype)
+        mean = posterior_mean(queries, alpha, sigma, blocks).reshape(x_t.shape)
+        return path.velocity_from_posterior_mean(x_t.to(mean.dtype), mean, t).to(x_t.dtype)
+
+
+def stf_target(
+    x_t: Float[Tensor, "batch *shape"],
+    t: Time,
+    references: Float[Tensor, "..."],
+    path: Interpolant,
+    *,
+    mask: Bool[Tensor, "..."] | None = None,
+) -> Float[Tensor, "batch *shape"]:
+    """The stable target field of Xu et al. (2023), in velocities: StableVM's formula for another input.
+
+    x_t must be drawn from the **first** reference, references[:, 0], and the rest be fresh draws. As the
+    references are exchangeable, (x_t, target) has the same joint law as in StableVM; tests/test_targets.py
+    measures it.
+    """
+    return stablevm_target(x_t, t, references, path, mask=mask)
+
+
+def posterior_mean(
+    queries: Float[Tensor, "batch dimension"],
+    alpha: Float[Tensor, "..."],
+    sigma: Float[Tensor, "..."],
+    blocks: Iterable[ReferenceBlock],
+) -> Float[Tensor, "batch dimension"]:
+    """E[x_0 | x_t] when x_0 is uniform on the references, read block by block with an online softmax.
+
+    `alpha` and `sigma` are scalars or (B, 1). The largest exponent seen so far is subtracted before the
+    division by sigma^2, so exponents are at most 0 for any dimension and any t, and none is clamped.
+    """
+    # At sigma = 0 the smallest positive number in its place gives the limit, the nearest reference, not 0/0.
+    precision = 1 / (sigma**2).clamp_min(torch.finfo(queries.dtype).tiny)
+    top = total = mean = None
+    for rows, squared_norms, mask in blocks:
+        shared = rows.ndim == 2
+        products = queries @ rows.mT if shared else (rows @ queries[:, :, None]).squeeze(-1)
+        energy = alpha * products - alpha**2 / 2 * squared_norms
+        if mask is not None:
+            energy = energy.masked_fill(~mask, -torch.inf)
+        peak = energy.amax(-1, keepdim=True)
+        peak = peak if top is None else torch.maximum(top, peak)
+        # A sample with no reference yet keeps its peak at -inf; 0 stands in, as -inf - -inf is not a number.
+        shift = torch.where(torch.isneginf(peak), 0.0, peak)
+        weights = torch.exp((energy - shift) * precision)
+        weighted = weights @ rows if shared else (weights[:, None, :] @ rows).squeeze(1)
+        if top is None or total is None or mean is None:
+            total, mean = weights.sum(-1, keepdim=True), weighted
+        else:
+            decay = torch.exp((top - shift) * precision)
+            total, mean = total * decay + weights.sum(-1, keepdim=True), mean * decay + weighted
+        top = peak
+    if total is None or mean is None:
+        raise ValueError("posterior_mean: no references given; expected at least one")
+    return mean / total
+
+
+@contextlib.contextmanager
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """No gradient, no autocast, and float32 products without TF32 or bfloat16 shortcuts.
+
+    At d = 4096 logits are in the thousands; the 10-bit mantissa of TF32 would put errors of several units
+    there.
+    """
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        if torch.compiler.is_compiling():
+            yield
+            return
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+
+def _read(references: Tensor, mask: Tensor | None, x_t: Tensor, dtype: torch.dtype) -> Iterator[ReferenceBlock]:
+    """Blocks of the references in the precision of the arithmetic; views where no conversion is needed."""
+    batch, shape = x_t.shape[0], x_t.shape[1:]
+    shared = references.shape[1:] == shape
+    if not shared and (references.ndim < 2 or references.shape[0] != batch or references.shape[2:] != shape):
+        raise ValueError(
+            f"references have shape {tuple(references.shape)}; expected ({batch}, n, ...) or (n, ...) "
+            f"for x_t {tuple(x_t.shape)}"
+        )
+    rows = references.flatten(1) if shared else references.flatten(2)
+    count = rows.shape[-2]
+    if mask is not None and mask.shape not in ((count,), (batch, count)):
+        raise ValueError(f"mask has shape {tuple(mask.shape)}; expected ({count},) or ({batch}, {count})")
+    step = max(1, BLOCK_ENTRIES // (rows.numel() // count))
+    for start in range(0, count, step):
+        block = rows[..., start : start + step, :].to(dtype)
+        yield ReferenceBlock(block, block.square().sum(-1), None if mask is None else mask[..., start : start + step])
