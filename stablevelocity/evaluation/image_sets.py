@@ -1,0 +1,206 @@
+"""Images to be scored, from wherever they lie: shards, an `.npz` in ADM's layout, or a folder of files.
+
+`open_images(path)` gives an `ImageSet`; it is read in file order, batch by batch, so that memory does not
+grow with the number of images. Nothing is resized, cropped or converted: what is not 8-bit RGB of one size
+is refused, because each tool converts in its own way and the metrics notice.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from stablevelocity.data.shards import ShardSet
+from stablevelocity.errors import UserError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+
+
+class ImageSet(Protocol):
+    """Images of one size, in a fixed order."""
+
+    @property
+    def identity(self) -> str:
+        """Changes when the images change."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batches(self, size: int, start: int = 0) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
+        """Consecutive images from `start` on, `size` at a time (the last batch may be smaller)."""
+        ...
+
+
+def open_images(path: Path | str) -> ImageSet:
+    """Open a manifest of shards (or its folder), an ADM `.npz`, or a folder of image files.
+
+    Raises UserError, one line, for an absent path, an empty folder, fewer than two images, or an array that
+    is not uint8 (n, height, width, 3). Files in a folder are checked as they are read.
+    """
+    path = Path(path)
+    if path.is_dir() and (path / "manifest.json").exists():
+        path = path / "manifest.json"
+    if path.is_dir():
+        source: ImageSet = ImageFolder(path)
+    elif not path.exists():
+        raise UserError(f"{path}: no such file or folder; expected a manifest of shards, an .npz or a folder")
+    elif path.suffix == ".json":
+        source = ImageShards(path)
+    elif path.suffix == ".npz":
+        source = NpzImages(path)
+    else:
+        raise UserError(f"{path}: expected a manifest of shards (.json), an .npz or a folder of images")
+    if len(source) < 2:
+        raise UserError(f"{path}: holds {len(source)} image(s); metrics need at least 2")
+    return source
+
+
+class ImageShards:
+    """The `images` of a set of shards."""
+
+    def __init__(self, manifest: Path):
+        self._shards = ShardSet(manifest)
+        spec = self._shards.manifest["arrays"].get("images")
+        if spec is None:
+            raise UserError(f"{manifest}: its shards hold no `images`")
+        _check_array(manifest, "images", spec["dtype"], (len(self), *spec["shape"]))
+        checksums = "".join(entry["sha256"] for entry in self._shards.manifest["shards"])
+        self.identity = hashlib.sha256(checksums.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def batches(self, size: int, start: int = 0) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
+        for first in range(start, len(self), size):
+            yield self._shards.rows("images", np.arange(first, min(first + size, len(self))))
+
+
+class NpzImages:
+    """`arr_0` of an `.npz`, streamed out of the archive (a batch of 50,000 at 256 px is 9.8 GB)."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
+                shape, fortran, dtype = _npy_header(file)
+        except KeyError:
+            raise UserError(f"{path}: holds no array `arr_0` (the images in ADM's layout)") from None
+        except (zipfile.BadZipFile, ValueError) as error:
+            raise UserError(f"{path}: not a readable .npz ({error})") from None
+        _check_array(path, "arr_0", str(dtype), shape)
+        if fortran:
+            raise UserError(f"{path}: arr_0 is in Fortran order, expected C order")
+        self.shape = shape
+        status = path.stat()
+        self.identity = f"{path.name}:{status.st_size}:{status.st_mtime_ns}"
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def batches(self, size: int, start: int = 0) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
+        pixels = int(np.prod(self.shape[1:]))
+        with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as file:
+            _npy_header(file)
+            _skip(file, start * pixels)
+            for first in range(start, len(self), size):
+                count = min(size, len(self) - first)
+                data = file.read(count * pixels)
+                if len(data) < count * pixels:
+                    raise UserError(f"{self.path}: arr_0 ends after {first} of {len(self)} images")
+                yield np.frombuffer(data, np.uint8).reshape(count, *self.shape[1:])
+
+
+class ImageFolder:
+    """Image files of a folder and the folders below it, sorted by path."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        if not self.files:
+            raise UserError(f"{folder}: no image files ({', '.join(sorted(SUFFIXES))}) and no manifest.json")
+        self._shape = _read_file(self.files[0]).shape
+        listing = hashlib.sha256()
+        for file in self.files:
+            status = file.stat()
+            listing.update(f"{file.relative_to(folder)}:{status.st_size}:{status.st_mtime_ns}\n".encode())
+        self.identity = listing.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batches(self, size: int, start: int = 0) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
+        for first in range(start, len(self), size):
+            yield np.stack([self._read(file) for file in self.files[first : first + size]])
+
+    def _read(self, file: Path) -> UInt8[np.ndarray, "height width 3"]:
+        image = _read_file(file)
+        if image.shape != self._shape:
+            raise UserError(
+                f"{file}: {image.shape[1]}x{image.shape[0]} px, but {self.files[0].name} has "
+                f"{self._shape[1]}x{self._shape[0]}; resize all images to one size first"
+            )
+        return image
+
+
+def _read_file(file: Path) -> UInt8[np.ndarray, "height width 3"]:
+    try:
+        with Image.open(file) as image:
+            if _png_depth(file) == 16:  # Pillow opens 16-bit RGB as 8-bit RGB without a word
+                raise UserError(f"{file}: 16 bits a channel, expected 8-bit RGB")
+            if image.mode != "RGB":
+                raise UserError(f"{file}: mode {image.mode} ({_MODES.get(image.mode, 'not RGB')}), expected 8-bit RGB")
+            return np.array(image)
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{file}: cannot be read as an image ({error})") from None
+
+
+def _png_depth(file: Path) -> int | None:
+    """Bits per channel of a PNG, from its first chunk."""
+    with open(file, "rb") as stream:
+        head = stream.read(25)
+    return head[24] if head.startswith(b"\x89PNG") and len(head) == 25 else None
+
+
+_MODES = {
+    "1": "black and white",
+    "L": "grey",
+    "LA": "grey with alpha",
+    "P": "palette",
+    "RGBA": "RGB with alpha",
+    "I;16": "16-bit grey",
+    "I": "32-bit grey",
+    "F": "float grey",
+    "CMYK": "CMYK",
+}
+
+
+def _check_array(path: Path, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+    if dtype != "uint8":
+        raise UserError(f"{path}: `{name}` holds {dtype}, expected uint8 in 0..255")
+    if len(shape) != 4 or shape[-1] != 3:
+        raise UserError(f"{path}: `{name}` has shape {shape}, expected (n, height, width, 3)")
+
+
+def _npy_header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    reader = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if reader is None:
+        raise ValueError(f"npy format {version}")
+    return reader(file)
+
+
+def _skip(file, count: int) -> None:
+    """Move on in a compressed stream."""
+    while count > 0:
+        read = len(file.read(min(count, 2**24)))
+        if not read:
+            return
+        count -= read
