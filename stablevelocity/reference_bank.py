@@ -1,8 +1,8 @@
 """The class-conditional bank of references that StableVM trains with (PAPER: section 3).
 
 One tensor holds the ring buffers of all classes and, at its end, that of the null class, which takes every
-sample whatever its class. Beside each row stands its squared norm, so that a target costs two products of
-matrices.
+sample whatever its class. Beside each row stands its squared distance to the centre of its ring (the first
+row that the ring ever held), so that a target costs two products of matrices.
 
 Nothing here draws a random number: the caller gives a uniform number per sample, so that any number of
 processes makes the same draws.
@@ -58,7 +58,8 @@ class ReferenceBank:
         total = num_classes * capacity + null_capacity
         dimension = torch.Size(self.shape).numel()
         self._rows = torch.zeros(total, dimension, dtype=dtype, device=self.device, pin_memory=pinned)
-        self._squared_norms = torch.zeros(total, device=self.device)
+        self._squared_distances = torch.zeros(total, device=self.device)
+        self._centres = torch.zeros(num_classes + 1, dimension, device=self.device)
         # Rows ever inserted, per class and for the null class: both the head of the ring and how full it is.
         self._inserted = torch.zeros(num_classes + 1, dtype=torch.int64, device=self.device)
         sizes = [capacity] * num_classes + [null_capacity]
@@ -105,8 +106,12 @@ class ReferenceBank:
 
     def _write(self, index: Tensor, rows: Tensor, labels: Tensor) -> None:
         self._rows.index_copy_(0, index, rows)
-        # Norms of the rounded rows: they belong to what is stored, not to what was given.
-        self._squared_norms.index_copy_(0, index, rows.float().square().sum(-1))
+        # A ring that was empty now has its first row in slot 0: that becomes its centre, for good.
+        first = self._rows[labels * self.capacity].float()
+        centres = torch.where(self._inserted[labels, None] == 0, first, self._centres[labels])
+        self._centres.index_copy_(0, labels, centres)
+        # Distances of the rounded rows: they belong to what is stored, not to what was given.
+        self._squared_distances.index_copy_(0, index, (rows.float() - centres).square().sum(-1))
         self._inserted.index_add_(0, labels, torch.ones_like(labels))
 
     def pick(self, labels: Int[Tensor, " batch"], u: Float[Tensor, " batch"]) -> Float[Tensor, "batch ..."]:
@@ -151,9 +156,9 @@ class ReferenceBank:
         groups, sizes = torch.unique_consecutive(labels[order], return_counts=True)
         held = self.counts[groups.to(self.device)].tolist()
         for label, count, members in zip(groups.tolist(), held, order.split(sizes.tolist()), strict=True):
-            rows, norms = self._ring(label, count)
-            blocks = _cut(rows, norms, queries)
-            mean[members] = posterior_mean(queries[members], alpha[members], sigma[members], blocks)
+            centre = self._centres[label].to(queries.device)
+            blocks = _cut(*self._ring(label, count), queries)
+            mean[members] = posterior_mean(queries[members], alpha[members], sigma[members], centre, blocks)
         return mean
 
     def _mean_by_slot(self, queries: Tensor, alpha: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
@@ -162,11 +167,11 @@ class ReferenceBank:
         """
         is_null = labels == self.num_classes
         own = torch.where(is_null, 0, labels)
-        mean = posterior_mean(queries, alpha, sigma, self._gather(own, queries))
+        mean = posterior_mean(queries, alpha, sigma, self._centres[own], self._gather(own, queries))
         if self.null_capacity:
-            rows, norms = self._ring(self.num_classes, self.null_capacity)
             valid = torch.arange(self.null_capacity, device=self.device) < self.counts[-1]
-            null_mean = posterior_mean(queries, alpha, sigma, _cut(rows, norms, queries, valid))
+            blocks = _cut(*self._ring(self.num_classes, self.null_capacity), queries, valid)
+            null_mean = posterior_mean(queries, alpha, sigma, self._centres[-1], blocks)
             mean = torch.where(is_null[:, None], null_mean, mean)
         return mean
 
@@ -176,16 +181,21 @@ class ReferenceBank:
         for start in range(0, self.capacity, step):
             slots = torch.arange(start, min(start + step, self.capacity), device=self.device)
             index = labels[:, None] * self.capacity + slots
-            yield ReferenceBlock(self._rows[index].to(queries.dtype), self._squared_norms[index], slots < counts)
+            yield ReferenceBlock(self._rows[index].to(queries.dtype), self._squared_distances[index], slots < counts)
 
     def _ring(self, label: int, count: int) -> tuple[Tensor, Tensor]:
-        """Rows and squared norms of one label: its first `count` slots, views."""
+        """Rows and squared distances of one label: its first `count` slots, views."""
         start = label * self.capacity
-        return self._rows[start : start + count], self._squared_norms[start : start + count]
+        return self._rows[start : start + count], self._squared_distances[start : start + count]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that the bank holds, as tensors (safetensors can store them); restored exactly."""
-        return {"rows": self._rows, "squared_norms": self._squared_norms, "inserted": self._inserted}
+        return {
+            "rows": self._rows,
+            "squared_distances": self._squared_distances,
+            "centres": self._centres,
+            "inserted": self._inserted,
+        }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore `state_dict()` of a bank of the same sizes and dtype. Raises UserError when they differ."""
@@ -205,13 +215,14 @@ def _occurrence(labels: Tensor) -> Tensor:
     return torch.empty_like(rank).index_copy_(0, order, rank)
 
 
-def _cut(rows: Tensor, norms: Tensor, queries: Tensor, mask: Tensor | None = None) -> Iterator[ReferenceBlock]:
+def _cut(
+    rows: Tensor, squared_distances: Tensor, queries: Tensor, mask: Tensor | None = None
+) -> Iterator[ReferenceBlock]:
     """Blocks of shared rows in the precision and on the device of the queries; views where nothing changes.
     """
     step = max(1, BLOCK_ENTRIES // rows.shape[1])
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         block = rows[part].to(queries.device, queries.dtype, non_blocking=True)
-        yield ReferenceBlock(
-            block, norms[part].to(queries.device, non_blocking=True), None if mask is None else mask[part]
-        )
+        distances = squared_distances[part].to(queries.device, non_blocking=True)
+        yield ReferenceBlock(block, distances, None if mask is None else mask[part])

@@ -4,10 +4,12 @@ CFM regresses on the velocity of one pair (x_0, eps). StableVM replaces it by th
 velocity over n references, of which one was noised: the same minimiser, and a variance of about 1/n of CFM's.
 
 The velocity is affine in x_0, so only the mean of the references under w_k ~ exp(-||x_t - alpha x_k||^2/(2
-sigma^2)) is needed. With the norms opened this is attention: query x_t, keys and values x_k, logit (alpha
-x_t.x_k - alpha^2 ||x_k||^2/2)/sigma^2. One product of matrices gives the logits, one the mean; no array of
-the size of all differences x_t - x_k is built. References that are wide (one set per sample) or stored in
-half precision are read in blocks with an online softmax.
+sigma^2)) is needed. With the square opened around any centre c it is attention: query y = x_t - alpha c, keys
+and values x_k, logit (alpha y.x_k - alpha^2 ||x_k - c||^2/2)/sigma^2. One product of matrices gives the
+logits, one the mean; no array of the size of all differences x_t - x_k is built. A centre among the
+references (the first one here) keeps the two terms small when the references lie close together, and with
+them the rounding of float32. References that are wide (one set per sample) or stored in half precision are
+read in blocks with an online softmax.
 """
 
 import contextlib
@@ -26,12 +28,12 @@ BLOCK_ENTRIES = 2**22
 
 class ReferenceBlock(NamedTuple):
     """Some references: rows (n, d) shared by the batch or (B, n, d) per sample, in the precision of the
-    arithmetic; their squared norms (n,) or (B, n); and a mask of those that count, of either shape, or None
-    for all.
+    arithmetic; ||x_k - c||^2 for the centre c in use, (n,) or (B, n); and a mask of those that count, of
+    either shape, or None for all.
     """
 
     rows: Tensor
-    squared_norms: Tensor
+    squared_distances: Tensor
     mask: Tensor | None
 
 
@@ -66,8 +68,9 @@ def stablevm_target(
     with exact_arithmetic(x_t.device):
         alpha, sigma, _, _ = path.coefficients(x_t.flatten(1), t)
         queries = x_t.flatten(1).to(torch.promote_types(x_t.dtype, torch.float32))
-        blocks = _read(references, mask, x_t, queries.dtype)
-        mean = posterior_mean(queries, alpha, sigma, blocks).reshape(x_t.shape)
+        rows = _flatten(references, mask, x_t)
+        centre = rows[..., 0, :].to(queries.dtype)
+        mean = posterior_mean(queries, alpha, sigma, centre, _read(rows, mask, centre)).reshape(x_t.shape)
         return path.velocity_from_posterior_mean(x_t.to(mean.dtype), mean, t).to(x_t.dtype)
 
 
@@ -92,20 +95,23 @@ def posterior_mean(
     queries: Float[Tensor, "batch dimension"],
     alpha: Float[Tensor, "..."],
     sigma: Float[Tensor, "..."],
+    centre: Float[Tensor, "..."],
     blocks: Iterable[ReferenceBlock],
 ) -> Float[Tensor, "batch dimension"]:
     """E[x_0 | x_t] when x_0 is uniform on the references, read block by block with an online softmax.
 
-    `alpha` and `sigma` are scalars or (B, 1). The largest exponent seen so far is subtracted before the
-    division by sigma^2, so exponents are at most 0 for any dimension and any t, and none is clamped.
+    `alpha` and `sigma` are scalars or (B, 1), `centre` is (d,) or (B, d). The largest exponent seen so far is
+    subtracted before the division by sigma^2, so exponents are at most 0 for any dimension and any t, and
+    none is clamped.
     """
     # At sigma = 0 the smallest positive number in its place gives the limit, the nearest reference, not 0/0.
     precision = 1 / (sigma**2).clamp_min(torch.finfo(queries.dtype).tiny)
+    offsets = queries - alpha * centre
     top = total = mean = None
-    for rows, squared_norms, mask in blocks:
+    for rows, squared_distances, mask in blocks:
         shared = rows.ndim == 2
-        products = queries @ rows.mT if shared else (rows @ queries[:, :, None]).squeeze(-1)
-        energy = alpha * products - alpha**2 / 2 * squared_norms
+        products = offsets @ rows.mT if shared else (rows @ offsets[:, :, None]).squeeze(-1)
+        energy = alpha * products - alpha**2 / 2 * squared_distances
         if mask is not None:
             energy = energy.masked_fill(~mask, -torch.inf)
         peak = energy.amax(-1, keepdim=True)
@@ -144,8 +150,8 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
 
 
-def _read(references: Tensor, mask: Tensor | None, x_t: Tensor, dtype: torch.dtype) -> Iterator[ReferenceBlock]:
-    """Blocks of the references in the precision of the arithmetic; views where no conversion is needed."""
+def _flatten(references: Tensor, mask: Tensor | None, x_t: Tensor) -> Tensor:
+    """References as rows (n, d) or (B, n, d), after a check of all shapes."""
     batch, shape = x_t.shape[0], x_t.shape[1:]
     shared = references.shape[1:] == shape
     if not shared and (references.ndim < 2 or references.shape[0] != batch or references.shape[2:] != shape):
@@ -157,7 +163,15 @@ def _read(references: Tensor, mask: Tensor | None, x_t: Tensor, dtype: torch.dty
     count = rows.shape[-2]
     if mask is not None and mask.shape not in ((count,), (batch, count)):
         raise ValueError(f"mask has shape {tuple(mask.shape)}; expected ({count},) or ({batch}, {count})")
+    return rows
+
+
+def _read(rows: Tensor, mask: Tensor | None, centre: Tensor) -> Iterator[ReferenceBlock]:
+    """Blocks of the references in the precision of the centre; views where no conversion is needed."""
+    count = rows.shape[-2]
     step = max(1, BLOCK_ENTRIES // (rows.numel() // count))
     for start in range(0, count, step):
-        block = rows[..., start : start + step, :].to(dtype)
-        yield ReferenceBlock(block, block.square().sum(-1), None if mask is None else mask[..., start : start + step])
+        part = slice(start, start + step)
+        block = rows[..., part, :].to(centre.dtype)
+        squared_distances = (block - centre[..., None, :]).square().sum(-1)
+        yield ReferenceBlock(block, squared_distances, None if mask is None else mask[..., part])
