@@ -48,7 +48,10 @@ def step_weights(path: Interpolant, t: float, tau: float, noise_factor: float = 
     ratio = float(path.sigma_dot(t)) / sigma
     sigma_tau = float(path.sigma(tau))
     rho = sigma_tau * (1 - noise_factor**2) ** 0.5 / sigma
-    weight = (float(path.alpha(tau)) - alpha * rho) / (float(path.alpha_dot(t)) - alpha * ratio)
+    slope = float(path.alpha_dot(t)) - alpha * ratio
+    if slope == 0:
+        raise UserError(f"StableVS: on this path the velocity at t = {t:g} says nothing of the data; start later")
+    weight = (float(path.alpha(tau)) - alpha * rho) / slope
     return StepWeights(rho - weight * ratio, weight, noise_factor * sigma_tau)
 
 

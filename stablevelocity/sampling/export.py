@@ -1,0 +1,45 @@
+"""Generated shards as other tools want them: an `.npz` in ADM's layout, a folder of PNG files, a grid."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from stablevelocity.data.shards import ShardSet
+from stablevelocity.files import atomic_write
+
+CHUNK = 1024
+
+
+def write_npz(shards: ShardSet, path: Path | str) -> None:
+    """`arr_0`: all images, uint8 (n, height, width, 3), streamed, so memory does not grow with n."""
+    shape = (len(shards), *shards.manifest["arrays"]["images"]["shape"])
+    with (
+        atomic_write(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+        archive.open("arr_0.npy", "w", force_zip64=True) as file,
+    ):
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(shards), CHUNK):
+            file.write(shards.rows("images", np.arange(start, min(start + CHUNK, len(shards)))).tobytes())
+
+
+def write_png_folder(shards: ShardSet, folder: Path | str) -> None:
+    """000000.png, 000001.png, ... in the order of the images."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(len(shards)):
+        Image.fromarray(shards.rows("images", np.array([index]))[0]).save(folder / f"{index:06d}.png")
+
+
+def image_grid(images: UInt8[np.ndarray, "n height width 3"], columns: int) -> UInt8[np.ndarray, "rows cols 3"]:
+    """Images side by side, row by row; missing places of the last row are white."""
+    n, height, width, _ = images.shape
+    rows = -(-n // columns)
+    grid = np.full((rows * columns, height, width, 3), 255, np.uint8)
+    grid[:n] = images
+    grid = grid.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(rows * height, columns * width, 3)
