@@ -111,7 +111,7 @@ def variance_curve(
     rows = min(rows, _CPU_ROWS) if data.device.type == "cpu" else rows
     rows = max(_NOISE_ROWS, rows // _NOISE_ROWS * _NOISE_ROWS)
     half_squares = data.square().sum(1) / 2
-    deviations = torch.empty(len(grid), queries)
+    deviations = torch.empty(len(grid), queries, dtype=data.dtype)
     for index, t in enumerate(grid.tolist()):
         alpha, sigma = float(path.alpha(t)), float(path.sigma(t))
         for start in range(0, queries, rows):
