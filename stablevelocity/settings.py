@@ -83,6 +83,7 @@ class Variance(Section):
     gmm_dimensions: list[Positive] = [10, 100, 500]
     gmm_samples: Positive = Field(10_000, description="points of the empirical law of each mixture")
     gmm_times: Positive = 50
+    exact_samples: Positive = Field(2000, description="noised samples of the exact law")
     data: list[Literal["pixels", "latents"]] = ["pixels", "latents"]
     data_samples: Positive = Field(50_000, description="at most this many images; fewer if there are fewer")
     data_times: Positive = 20

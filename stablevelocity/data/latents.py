@@ -5,47 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stablevelocity.data.shards import ShardSet, read_shard, write_shard
-from stablevelocity.models.autoencoders import autoencoder_identity, encode_images
-from stablevelocity.progress import Progress
-
-# Images are encoded in slices, so that a shard of any size runs in bounded memory and shows progress.
-SLICE = 512
-
-
-def write_latent_shard(image_shard: Path, model: AutoencoderKL, output: Path) -> None:
-    """Encode one shard of images into one shard of `mean`, `std` (half precision, unscaled) and `labels`."""
-    arrays = read_shard(image_shard)
-    images = arrays["images"]
-    progress = Progress(f"latents {output.name}", len(images), "images")
-    means, stds = [], []
-    for start in range(0, len(images), SLICE):
-        mean, std = encode_images(model, images[start : start + SLICE])
-        means.append(mean.astype(np.float16))
-        stds.append(std.astype(np.float16))
-        progress.update(len(mean))
-    write_shard(
-        output,
-        {"mean": np.concatenate(means), "std": np.concatenate(stds), "labels": np.array(arrays["labels"])},
-    )
-
-
-def latent_info(autoencoder: Path | str, revision: str | None, scale: float | None) -> dict:
-    """What the manifest of latents says of their autoencoder: id, identity of its weights, scale."""
-    if scale is None:
-        from stablevelocity.models.autoencoders import load_autoencoder
-
-        scale = float(load_autoencoder(autoencoder, revision).config["scaling_factor"])
-    return {
-        "autoencoder": str(autoencoder),
-        "revision": revision,
-        "identity": autoencoder_identity(autoencoder, revision),
-        "scale": scale,
-    }
+from stablevelocity.data.shards import ShardSet
 
 
 class Latents:

@@ -33,4 +33,3 @@ class Features:
 
     def class_token(self, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
         return torch.from_numpy(self._shards.rows("class_token", indices.numpy())).float()
-

@@ -5,10 +5,10 @@ slice of it, and updates; every `checkpoint_every` steps the whole state is save
 checkpoint of itself continues from it, bit for bit.
 """
 
-import csv
+import contextlib
 import hashlib
 import json
-import os
+import math
 import resource
 import shutil
 from collections.abc import Callable
@@ -21,41 +21,22 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from stablevelocity.alignment import alignment_weight, normalise_tokens, token_alignment
+from stablevelocity.alignment import alignment_loss, negative_cosine
 from stablevelocity.data.latents import Latents
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
-from stablevelocity.interpolants import LinearPath
-from stablevelocity.models.sit import SiT, build_sit
 from stablevelocity.progress import Progress, log
 from stablevelocity.reference_bank import ReferenceBank
 from stablevelocity.settings import Model
 from stablevelocity.study import Run
-from stablevelocity.training import checkpoints, randomness
+from stablevelocity.training import checkpoints
 from stablevelocity.training.batches import Batch, BatchMaker
 from stablevelocity.training.features import Features
+from stablevelocity.training.metrics import MetricsStream, Record
+from stablevelocity.training.weights import build_network, weights_path
 
 CLASS_TOKEN_COEFFICIENT = 0.03  # REG: weight of the class token's velocity (PAPER: section 4)
 STATE_FIELDS = ("exp_avg", "exp_avg_sq", "step")  # of AdamW, per parameter
-
-
-def build_network(model: Model, latents: Latents, features: Features | None, run: Run) -> SiT:
-    """The SiT of a run; projector and class token only where the run uses them."""
-    alignment = run.alignment
-    shared: dict[str, Any] = {
-        "input_size": latents.shape[1],
-        "in_channels": latents.shape[0],
-        "num_classes": latents.num_classes,
-        "projector_dims": (features.width,) if alignment and features else (),
-        "projector": alignment.projector if alignment else "mlp",
-        "projector_width": model.projector_width,
-        "class_dim": features.width if run.class_token and features else None,
-        "gradient_checkpointing": run.training.gradient_checkpointing,
-    }
-    if model.name is not None:
-        return build_sit(model.name, **shared)
-    sizes = {"depth": model.depth, "width": model.width, "heads": model.heads, "patch_size": model.patch}
-    return SiT(encoder_depth=model.encoder_depth, **sizes, **shared)
 
 
 class Trainer:
@@ -71,7 +52,7 @@ class Trainer:
 
     def __init__(self, run: Run, latents: Path, features: Path | None, folder: Path, code: str = ""):
         settings = self.settings = run.training
-        self.run, self.folder, self.path = run, folder, LinearPath()
+        self.run, self.folder = run, folder
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.accelerator = Accelerator(
@@ -93,8 +74,9 @@ class Trainer:
         self.hash = self._hash(latents, features, code)
         self.checkpoints = folder / "checkpoints" / self.hash
 
+        width = self.features.width if self.features else None
         torch.manual_seed(run.seed)
-        self.model = build_network(settings.model, self.latents, self.features, run).to(self.device)
+        self.model = build_network(run, self.latents.shape, self.latents.num_classes, width).to(self.device)
         self.ema = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
@@ -107,8 +89,8 @@ class Trainer:
         self.network: nn.Module = self.accelerator.prepare_model(self.model)
         if settings.compile:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
-        self.bank = self._bank() if run.stablevm else None
-        self.batches = BatchMaker(run, self.latents, self.features, self.bank, self.device)
+        bank = self._bank() if run.stablevm else None
+        self.batches = BatchMaker(run, self.latents, self.features, bank, self.device, self.rank, self.world)
         self.step = 0
 
     @staticmethod
@@ -125,13 +107,16 @@ class Trainer:
     def _bank(self) -> ReferenceBank:
         assert self.run.stablevm is not None
         settings = self.run.stablevm.bank
+        classes = self.latents.num_classes
+        host = settings.device == "host"
         return ReferenceBank(
-            self.latents.num_classes,
+            classes,
             settings.capacity,
             self.latents.shape,
             dtype=getattr(torch, settings.dtype),
-            device=self.device if settings.device == "accelerator" else torch.device("cpu"),
-            null_capacity=settings.null_capacity,
+            device=torch.device("cpu") if host else self.device,
+            null_capacity=settings.null_capacity or settings.capacity * classes,
+            pinned=host and self.device.type == "cuda",
         )
 
     # --- state -----------------------------------------------------------------------------------------
@@ -142,9 +127,7 @@ class Trainer:
         for name, parameter in self.trained.items():
             for field in STATE_FIELDS:
                 state[f"optimizer.{field}.{name}"] = self.optimizer.state[parameter][field]
-        if self.bank is not None:
-            state |= {f"bank.{name}": tensor for name, tensor in self.bank.state_dict().items()}
-        return state
+        return state | self.batches.state_dict()
 
     def save(self) -> None:
         """Save the whole state at this step; on the first process only."""
@@ -174,8 +157,7 @@ class Trainer:
                 field: value if field == "step" and self.device.type == "cpu" else value.to(self.device)
                 for field, value in fields.items()
             }
-        if self.bank is not None:
-            self.bank.load_state_dict(part("bank."))
+        self.batches.load_state_dict(state)
         if info["scaler"] and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(info["scaler"])
         self.step = info["step"]
@@ -183,29 +165,31 @@ class Trainer:
 
     # --- one step --------------------------------------------------------------------------------------
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Loss of a slice of the global batch and its parts; per-sample tensors for the log, detached."""
+    def losses(self, batch: Batch, weight_sum: float) -> dict[str, Tensor]:
+        """Loss of a slice of the global batch, and its parts per sample, detached, for the log.
+
+        `weight_sum` is the sum of w(t) over the global batch.
+        """
         output = self.network(batch.x_t, batch.t, batch.labels, batch.class_token_t)
         per_sample = (output.velocity.float() - batch.target).square().flatten(1).mean(1)
         loss = per_sample.mean()
         parts = {"velocity": per_sample.detach()}
         if self.run.class_token:
+            assert batch.class_target is not None
             class_loss = (output.class_velocity.float() - batch.class_target).square().mean()
             loss = loss + CLASS_TOKEN_COEFFICIENT * class_loss
         if self.run.alignment is not None:
-            tokens = batch.tokens
-            if self.run.alignment.spatial_norm is not None:
-                tokens = normalise_tokens(tokens, self.run.alignment.spatial_norm)
-            aligned = token_alignment(output.projections[0].float(), tokens)
-            # Normalised by the weights of the global batch, known to every process; the mean over processes
-            # that DDP takes then equals the global weighted mean.
-            weighted = (batch.weight * aligned).sum() * len(batch.t_global) / len(batch.t)
-            total = batch.weight_global.sum()
-            loss = loss + self.run.alignment.coefficient * torch.where(total > 0, weighted / total.clamp_min(1e-30), 0.0)
-            parts["alignment"] = aligned.detach()
+            projected, tokens, weight = output.projections[0], batch.tokens, batch.weight
+            assert tokens is not None
+            assert weight is not None
+            # Divided by the weights of the global batch and scaled by its share, so that the mean over pieces
+            # and processes is the weighted mean over the global batch.
+            aligned = alignment_loss(projected, tokens, weight, torch.tensor(weight_sum, device=self.device))
+            loss = loss + self.run.alignment.coefficient * aligned * self.settings.batch / len(batch.t)
+            parts["alignment"] = negative_cosine(projected.detach(), tokens)
         return {"loss": loss, **parts}
 
-    def update(self, batch: Batch) -> dict[str, Tensor]:
+    def update(self, batch: Batch, weight_sum: float) -> dict[str, Tensor]:
         """One optimizer step on this process's slice; gradients are averaged over processes."""
         settings = self.settings
         micro = settings.micro_batch or len(batch.t)
@@ -214,7 +198,7 @@ class Trainer:
         for number, piece in enumerate(pieces):
             last = number == len(pieces) - 1
             with self._sync(last), self.accelerator.autocast():
-                losses = self.losses(piece)
+                losses = self.losses(piece, weight_sum)
                 self.accelerator.backward(losses["loss"] / len(pieces))
             collected.append({name: value.detach() for name, value in losses.items()})
         if self.accelerator.scaler:
@@ -227,14 +211,10 @@ class Trainer:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._update_ema()
-        merged = {
-            name: torch.cat([piece[name].reshape(-1) for piece in collected]) for name in collected[0]
-        }
+        merged = {name: torch.cat([piece[name].reshape(-1) for piece in collected]) for name in collected[0]}
         return {**merged, "grad_norm": norm}
 
     def _sync(self, last: bool) -> Any:
-        import contextlib
-
         return contextlib.nullcontext() if last else self.accelerator.no_sync(self.network)
 
     @torch.no_grad()
@@ -258,8 +238,8 @@ class Trainer:
         main = self.accelerator.is_main_process
         if self.resume():
             log.info(f"train {self.run.name}: continues from step {self.step}")
-        elif self.bank is not None:
-            self.batches.fill_bank(self.run.seed)
+        elif self.batches.bank is not None:
+            self.batches.fill_bank()
         stream = MetricsStream(self.checkpoints / "metrics.csv", self.step) if main else None
         progress = Progress(f"train {self.run.name}", settings.steps, "steps", start=self.step)
         record = Record(self.run.alignment.xi if self.run.alignment else 0.7)
@@ -267,12 +247,13 @@ class Trainer:
             upcoming = reader.submit(self.batches.read, self.step)
             while self.step < settings.steps:
                 read = upcoming.result()
-                upcoming = reader.submit(self.batches.read, min(self.step + 1, settings.steps - 1))
-                batch = self.batches.make(read, self.rank, self.world)
-                values = self.update(batch)
+                upcoming = reader.submit(self.batches.read, self.step + 1)
+                batch = self.batches.make(read)
+                values = self.update(batch, read.weight_sum)
                 self.step += 1
                 record.add(batch, values)
-                if not record.finite():
+                stopping, broken = self._anywhere(should_stop(), not math.isfinite(record.last))
+                if broken:
                     self._stop_on_non_finite(values)
                 finished = self.step == settings.steps
                 if self.step % settings.log_every == 0 or finished:
@@ -282,7 +263,6 @@ class Trainer:
                         stream.write({"step": self.step, **row, "images_per_s": rate, "memory_mb": self._memory()})
                 if main:
                     progress.update(loss=record.last)
-                stopping = self._any(should_stop()) if self.step % 10 == 0 or self.world == 1 else False
                 if self.step % settings.checkpoint_every == 0 or self.step in self.run.steps or stopping:
                     self.save()
                 if stopping and not finished:
@@ -293,10 +273,13 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return True
 
-    def _any(self, flag: bool) -> bool:
+    def _anywhere(self, *flags: bool) -> list[bool]:
+        """Each flag, raised on any process: all of them act at the same step."""
         if self.world == 1:
-            return flag
-        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device), "sum") > 0)
+            return list(flags)
+        raised = self.accelerator.reduce(torch.tensor([float(flag) for flag in flags], device=self.device), "sum")
+        assert isinstance(raised, Tensor)
+        return [value > 0 for value in raised.tolist()]
 
     def _memory(self) -> float:
         if self.device.type == "cuda":
@@ -330,78 +313,3 @@ class Trainer:
             checkpoints.save_tensors(weights_path(self.folder, step), weights, info)
         with atomic_write(self.folder / "metrics.csv") as temporary:
             shutil.copyfile(self.checkpoints / "metrics.csv", temporary)
-
-
-def weights_path(folder: Path, step: int) -> Path:
-    """Where a run keeps its EMA weights of `step`."""
-    return folder / "weights" / f"step-{step:08d}.safetensors"
-
-
-class Record:
-    """Means of what was seen since the last row of metrics.csv, by regime (below and above xi)."""
-
-    def __init__(self, xi: float):
-        self.xi = xi
-        self._clear()
-
-    def _clear(self) -> None:
-        self._sums: dict[str, list[Tensor]] = {}
-        self.last = float("nan")
-
-    def _put(self, name: str, values: Tensor) -> None:
-        entry = torch.stack([values.sum(), torch.tensor(float(values.numel()), device=values.device)])
-        self._sums.setdefault(name, []).append(entry)
-
-    def add(self, batch: Batch, values: dict[str, Tensor]) -> None:
-        low = batch.t < self.xi
-        self._put("loss", values["loss"])
-        self._put("grad_norm", values["grad_norm"])
-        for name in ("velocity", "alignment"):
-            if name in values:
-                self._put(f"{name}_low", values[name][low])
-                self._put(f"{name}_high", values[name][~low])
-        self._put("target_variance", batch.target_deviation)
-        self.last = values["loss"].mean().item()
-
-    def finite(self) -> bool:
-        return self.last - self.last == 0.0
-
-    def row(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over all processes; empties the record."""
-        names = sorted(self._sums)
-        totals = torch.stack([torch.stack(self._sums[name]).sum(0) for name in names])
-        totals = accelerator.reduce(totals, "sum")
-        last = self.last
-        self._clear()
-        self.last = last
-        means = (totals[:, 0] / totals[:, 1]).tolist()
-        return dict(zip(names, means, strict=True))
-
-
-class MetricsStream:
-    """metrics.csv as it grows: rows after the resumed step are dropped, each new row is flushed at once."""
-
-    def __init__(self, path: Path, step: int):
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows: list[dict[str, str]] = []
-        if path.exists():
-            with open(path, newline="") as file:
-                rows = [row for row in csv.DictReader(file) if row["step"] and int(row["step"]) <= step]
-        self._file = None
-        self._fields = list(rows[0]) if rows else None
-        with atomic_write(path) as temporary, open(temporary, "w", newline="") as file:
-            if self._fields:
-                writer = csv.DictWriter(file, self._fields)
-                writer.writeheader()
-                writer.writerows(rows)
-
-    def write(self, row: dict[str, float]) -> None:
-        with open(self.path, "a", newline="") as file:
-            writer = csv.DictWriter(file, self._fields or list(row))
-            if self._fields is None:
-                self._fields = list(row)
-                writer.writeheader()
-            writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
-            file.flush()
-            os.fsync(file.fileno())

@@ -1,0 +1,223 @@
+"""`stablevelocity <verb>`: a thin layer, each verb one call into the library. Heavy imports happen in the verb."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stablevelocity.errors import UserError
+from stablevelocity.study import Study, load_study
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+StudyFile = Annotated[Path, typer.Option("--study", help="study file, YAML or JSON")]
+Output = Annotated[Path, typer.Option("--output")]
+
+
+def main() -> None:
+    """Entry point: a UserError ends in one line, without traceback."""
+    try:
+        app()
+    except UserError as error:
+        logging.getLogger("stablevelocity").error(f"error: {error}")
+        sys.exit(1)
+
+
+@app.callback()
+def prepare(
+    log: Annotated[Path | None, typer.Option(help="also write what is said to this file")] = None,
+) -> None:
+    """Stable Velocity, reproduced: StableVM, VA-REPA and StableVS."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log))
+    logging.basicConfig(level=logging.WARNING, handlers=handlers, format="%(message)s", force=True)
+    logging.getLogger("stablevelocity").setLevel(logging.INFO)
+    # Nothing but `download` may reach for the network.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@app.command()
+def check(study: Annotated[Path, typer.Argument(help="study file, YAML or JSON")]) -> None:
+    """Check a study file and say what it would run."""
+    found = load_study(study)
+    runs = found.runs()
+    typer.echo(f"{study}: study {found.name!r} is valid: {len(runs)} training runs, {len(found.sample_sets())} sets")
+
+
+# --- images, autoencoder, latents, encoder ---------------------------------------------------------------
+
+
+@app.command()
+def image_index(study: StudyFile, split: Annotated[str, typer.Option()], output: Output) -> None:
+    """List the images of a split, in their fixed order."""
+    from stablevelocity.data.prepare import write_index
+
+    write_index(load_study(study).images, "train" if split == "train" else "heldout", output)
+
+
+@app.command()
+def image_shard(
+    study: StudyFile,
+    index: Annotated[Path, typer.Option()],
+    shard: Annotated[int, typer.Option(help="counted from 0")],
+    of: Annotated[int, typer.Option(help="number of shards")],
+    output: Output,
+) -> None:
+    """Decode one slice of an index into a shard."""
+    from stablevelocity.data.prepare import write_image_shard
+
+    write_image_shard(load_study(study).images, index, shard, of, output)
+
+
+@app.command()
+def image_manifest(
+    study: StudyFile,
+    index: Annotated[Path, typer.Option()],
+    output: Output,
+    corrupt: Annotated[Path, typer.Option(help="CSV of the files that cannot be read")],
+    shards: Annotated[list[Path], typer.Argument()],
+) -> None:
+    """Check the shards of a split against its index, and describe them."""
+    from stablevelocity.data.prepare import write_image_manifest
+
+    write_image_manifest(load_study(study).images, index, shards, output, corrupt)
+
+
+@app.command()
+def autoencoder(
+    study: StudyFile,
+    train: Annotated[Path, typer.Option(help="manifest of the train images")],
+    heldout: Annotated[Path, typer.Option(help="manifest of the held-out images")],
+    output: Output,
+) -> None:
+    """Train the autoencoder, or describe the pretrained one, with its held-out PSNR."""
+    from stablevelocity.data.encode import prepare_autoencoder
+
+    prepare_autoencoder(load_study(study).autoencoder, train, heldout, output)
+
+
+@app.command()
+def latent_shard(
+    images: Annotated[Path, typer.Option(help="shard of images")],
+    autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
+    output: Output,
+) -> None:
+    """Encode one shard of images."""
+    from stablevelocity.data.encode import write_latent_shard
+
+    write_latent_shard(images, autoencoder, output)
+
+
+@app.command()
+def latent_manifest(
+    images: Annotated[Path, typer.Option(help="manifest of the images")],
+    autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
+    output: Output,
+    shards: Annotated[list[Path], typer.Argument()],
+) -> None:
+    """Describe the shards of latents: counts, checksums, autoencoder, scale."""
+    from stablevelocity.data.encode import write_latent_manifest
+
+    write_latent_manifest(images, autoencoder, shards, output)
+
+
+# --- variance --------------------------------------------------------------------------------------------
+
+
+@app.command()
+def gmm_variance(
+    study: StudyFile,
+    dimension: Annotated[int, typer.Option()],
+    curve: Annotated[Path, typer.Option()],
+    split_point: Annotated[Path, typer.Option()],
+) -> None:
+    """V_CFM(t) of a Gaussian mixture, by the empirical and the exact law."""
+    from stablevelocity.variance_study import gmm_tables
+
+    _write_tables(gmm_tables(load_study(study).variance, dimension), (curve, split_point))
+
+
+@app.command()
+def data_variance(
+    study: StudyFile,
+    source: Annotated[str, typer.Option(help="pixels or latents")],
+    manifest: Annotated[Path, typer.Option()],
+    curve: Annotated[Path, typer.Option()],
+    split_point: Annotated[Path, typer.Option()],
+) -> None:
+    """V_CFM(t) of the train split's pixels or latents."""
+    from stablevelocity.variance_study import data_tables
+
+    _write_tables(data_tables(load_study(study).variance, source, manifest), (curve, split_point))
+
+
+@app.command()
+def variance_references(study: StudyFile, output: Output) -> None:
+    """V_CFM(t) of a Gaussian mixture against the size of the empirical law."""
+    from stablevelocity.variance_study import reference_table
+
+    _write_tables([reference_table(load_study(study).variance)], [output])
+
+
+@app.command()
+def join_tables(output: Output, tables: Annotated[list[Path], typer.Argument()]) -> None:
+    """Put the rows of CSV tables into one."""
+    import pandas as pd
+
+    _write_tables([pd.concat([pd.read_csv(table) for table in tables])], [output])
+
+
+# --- training --------------------------------------------------------------------------------------------
+
+
+@app.command()
+def train(
+    study: StudyFile,
+    run: Annotated[str, typer.Option(help="<arm>-s<seed>")],
+    latents: Annotated[Path, typer.Option(help="manifest of the latents")],
+    folder: Annotated[Path, typer.Option(help="the run's folder")],
+    features: Annotated[str, typer.Option(help="manifest of the encoder's features; empty: none")] = "",
+    code: Annotated[str, typer.Option(help="hash of the code, part of the run's identity")] = "",
+) -> None:
+    """Train one run to its end, resuming from its last checkpoint."""
+    from stablevelocity.training.trainer import Trainer
+
+    found = _run_of(load_study(study), run)
+    Trainer(found, latents, Path(features) if features else None, folder, code).train()
+
+
+@app.command()
+def alignment_curve(
+    weights: Annotated[Path, typer.Option()],
+    latents: Annotated[Path, typer.Option(help="manifest of the latents")],
+    features: Annotated[Path, typer.Option(help="manifest of the features")],
+    output: Output,
+) -> None:
+    """Alignment loss against time of a trained run."""
+    from stablevelocity.training.alignment_curve import alignment_curve as curve
+
+    _write_tables([curve(weights, latents, features)], [output])
+
+
+def _run_of(study: Study, name: str):
+    runs = study.runs()
+    if name not in runs:
+        raise UserError(f"--run {name}: no such run in study {study.name!r}; there are {', '.join(runs)}")
+    return runs[name]
+
+
+def _write_tables(tables, outputs) -> None:
+    from stablevelocity.files import atomic_write
+
+    for table, output in zip(tables, outputs, strict=True):
+        with atomic_write(output) as temporary:
+            table.to_csv(temporary, index=False)
+
+
+if __name__ == "__main__":
+    main()

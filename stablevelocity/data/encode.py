@@ -1,0 +1,80 @@
+"""From shards of images to shards of latents: the autoencoder of a study, and what it makes. One function per job."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stablevelocity.data.shards import ShardSet, read_shard, write_manifest, write_shard
+from stablevelocity.files import read_json, write_json
+from stablevelocity.models.autoencoders import (
+    autoencoder_identity,
+    encode_images,
+    load_autoencoder,
+    reconstruction_psnr,
+    train_autoencoder,
+)
+from stablevelocity.progress import Progress
+from stablevelocity.settings import Autoencoder
+
+# Images are encoded in slices, so that a shard of any size runs in bounded memory and shows progress.
+SLICE = 512
+
+
+def prepare_autoencoder(settings: Autoencoder, train: Path, heldout: Path, output: Path) -> None:
+    """Train an autoencoder on the images of `train` beside `output`, or take the pretrained one; describe it.
+
+    The description (JSON) says where it is, its identity and scale, and its PSNR in dB on both splits.
+    """
+    images, held_out = ShardSet(train), ShardSet(heldout)
+    if settings.pretrained is None:
+        model = train_autoencoder(
+            images.all("images"),
+            **settings.model_dump(include={"widths", "channels", "steps", "batch", "lr", "kl_weight", "seed"}),
+        )
+        # Into the folder of the description, under its stem: data/autoencoder.json, data/autoencoder/.
+        name, revision = str(output.with_suffix("")), None
+        model.save_pretrained(name)
+    else:
+        name, revision = settings.pretrained, settings.revision
+        model = load_autoencoder(name, revision)
+    sample = np.arange(min(len(images), 5000))
+    write_json(
+        output,
+        {
+            "autoencoder": name,
+            "revision": revision,
+            "identity": autoencoder_identity(name, revision),
+            "scale": settings.scale or float(model.config["scaling_factor"]),
+            "decoder": settings.decoder or name,
+            "decoder_revision": settings.decoder_revision if settings.decoder else revision,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "psnr_train": reconstruction_psnr(model, images.rows("images", sample)),
+            "psnr_held_out": reconstruction_psnr(model, held_out.rows("images", sample[: len(held_out)])),
+        },
+    )
+
+
+def write_latent_shard(image_shard: Path, autoencoder: Path, output: Path) -> None:
+    """Encode one shard of images into one shard of `mean`, `std` (half precision, unscaled) and `labels`."""
+    description = read_json(autoencoder)
+    model = load_autoencoder(description["autoencoder"], description["revision"])
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    arrays = read_shard(image_shard)
+    images = arrays["images"]
+    progress = Progress(f"latents {output.name}", len(images), "images")
+    means, stds = [], []
+    for start in range(0, len(images), SLICE):
+        mean, std = encode_images(model, images[start : start + SLICE])
+        means.append(mean.astype(np.float16))
+        stds.append(std.astype(np.float16))
+        progress.update(len(mean))
+    labels = np.array(arrays["labels"])
+    write_shard(output, {"mean": np.concatenate(means), "std": np.concatenate(stds), "labels": labels})
+
+
+def write_latent_manifest(images: Path, autoencoder: Path, shards: list[Path], output: Path) -> None:
+    """Describe shards of latents: counts and checksums, the autoencoder's identity, scale, classes."""
+    source, description = read_json(images), read_json(autoencoder)
+    kept = {key: description[key] for key in ("autoencoder", "revision", "identity", "scale")}
+    write_manifest(output, shards, **kept, num_classes=source["num_classes"], class_names=source["class_names"])

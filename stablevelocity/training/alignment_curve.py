@@ -1,0 +1,57 @@
+"""The alignment loss against time of a trained run (the paper's figure 3)."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from stablevelocity.alignment import negative_cosine, spatial_normalise
+from stablevelocity.data.latents import Latents
+from stablevelocity.errors import UserError
+from stablevelocity.interpolants import LinearPath
+from stablevelocity.training.features import Features
+from stablevelocity.training.randomness import generator
+from stablevelocity.training.weights import load_network
+
+TIMES = torch.arange(0.025, 1.0, 0.05)
+
+
+@torch.no_grad()
+def alignment_curve(weights: Path, latents: Path, features: Path, images: int = 512) -> pd.DataFrame:
+    """l_RA of `images` training images at 20 times with EMA weights: columns step, t, mean, q15, q85.
+
+    The same images and noise at every time. l_RA is minus the mean cosine, in [-1, 1]; lower is better aligned.
+    """
+    network, info = load_network(weights)
+    if info["run"]["alignment"] is None:
+        raise UserError(f"{weights}: run {info['run']['name']} has no alignment, so there is no curve to draw")
+    data = Latents(latents)
+    encoder = Features(features, len(data), network.grid)
+    images = min(images, len(data))
+    rows = torch.randperm(len(data), generator=generator(0, 0, "alignment images"))[:images]
+    noise = torch.randn(images, *data.shape, generator=generator(0, 0, "alignment noise"))
+    x0 = data.sample(rows, torch.zeros_like(noise))
+    tokens = encoder.tokens(rows)
+    gamma = info["run"]["alignment"]["spatial_norm"]
+    if gamma is not None:
+        tokens = spatial_normalise(tokens, gamma)
+    labels = data.labels[rows]
+    token, token_noise = None, None
+    if info["run"]["class_token"]:
+        token = encoder.class_token(rows)
+        token_noise = torch.randn(token.shape, generator=generator(0, 0, "alignment class token"))
+    path, table = LinearPath(), []
+    for t in TIMES.tolist():
+        loss = []
+        for part in torch.arange(images).split(128):
+            times = torch.full((len(part),), t)
+            class_t = None
+            if token is not None and token_noise is not None:
+                class_t = path.interpolate(token[part], token_noise[part], times)
+            x_t = path.interpolate(x0[part], noise[part], times)
+            output = network(x_t, times, labels[part], class_t)
+            loss.append(negative_cosine(output.projections[0], tokens[part]))
+        values = torch.cat(loss).double()
+        q15, q85 = values.quantile(torch.tensor([0.15, 0.85], dtype=torch.float64)).tolist()
+        table.append({"step": info["step"], "t": round(t, 6), "mean": values.mean().item(), "q15": q15, "q85": q85})
+    return pd.DataFrame(table)

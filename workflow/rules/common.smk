@@ -1,0 +1,56 @@
+# The study, and what every rules file uses: paths, and the triggers of a re-run.
+import json
+
+from stablevelocity.errors import UserError
+from stablevelocity.files import atomic_write
+from stablevelocity.provenance import code_hash
+from stablevelocity.study import parse_study, study_json
+
+DEFAULT_STUDY = Path(workflow.basedir).parent / "config" / "digits.yaml"
+
+
+def read_study():
+    """The study of this invocation: --configfile and --config, or the default study."""
+    if not workflow.configfiles:
+        config.update(yaml.safe_load(DEFAULT_STUDY.read_text()))
+    source = ", ".join(str(file) for file in workflow.configfiles) or str(DEFAULT_STUDY)
+    try:
+        return parse_study(dict(config), source)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+STUDY = read_study()
+OUT = f"results/{STUDY.name}"
+STUDY_FILE = f"{OUT}/study.json"
+RUNS = STUDY.runs()
+
+
+onstart:
+    # Jobs read the resolved study from here. It is no input of any rule: what a rule needs is in its params.
+    if not Path(STUDY_FILE).exists() or Path(STUDY_FILE).read_text() != study_json(STUDY):
+        with atomic_write(STUDY_FILE) as temporary:
+            temporary.write_text(study_json(STUDY))
+
+
+def settings(*parts):
+    """The values that a rule depends on, as text: a change of one makes the rule run again."""
+    plain = [part.model_dump(mode="json") if hasattr(part, "model_dump") else part for part in parts]
+    return json.dumps(plain, sort_keys=True)
+
+
+def code(*modules):
+    """Hash of the package's code that a rule runs: a change of it makes the rule run again."""
+    return code_hash(*(f"stablevelocity.{module}" for module in modules))
+
+
+def shards(pattern, count):
+    return [f"{OUT}/{pattern.format(shard=shard)}" for shard in range(count)]
+
+
+wildcard_constraints:
+    split="train|heldout",
+    shard=r"\d{5}",
+    step=r"\d{8}",
+    run="|".join(RUNS),
+    sampler="|".join(STUDY.sampling.samplers),

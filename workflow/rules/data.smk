@@ -1,0 +1,154 @@
+# Images in shards, the autoencoder, its latents, and the frozen encoder's features.
+SPLITS = {"train": STUDY.images.shards, "heldout": max(1, STUDY.images.shards // 25)}
+
+
+rule image_index:
+    output:
+        f"{OUT}/data/images/{{split}}.index.csv",
+    log:
+        f"{OUT}/logs/image_index-{{split}}.log",
+    params:
+        settings=settings(STUDY.images.model_dump(mode="json", exclude={"shards"})),
+        code=code("data.prepare"),
+    shell:
+        "stablevelocity --log {log} image-index --study {STUDY_FILE} --split {wildcards.split} --output {output}"
+
+
+rule image_shard:
+    input:
+        f"{OUT}/data/images/{{split}}.index.csv",
+    output:
+        f"{OUT}/data/images/{{split}}-{{shard}}.safetensors",
+    log:
+        f"{OUT}/logs/image_shard-{{split}}-{{shard}}.log",
+    params:
+        settings=settings(STUDY.images),
+        code=code("data.prepare"),
+        of=lambda wildcards: SPLITS[wildcards.split],
+    shell:
+        "stablevelocity --log {log} image-shard --study {STUDY_FILE} --index {input} --split {wildcards.split}"
+        " --shard {wildcards.shard} --of {params.of} --output {output}"
+
+
+def image_shards(wildcards):
+    return shards(f"data/images/{wildcards.split}-{{shard:05d}}.safetensors", SPLITS[wildcards.split])
+
+
+rule image_manifest:
+    input:
+        index=f"{OUT}/data/images/{{split}}.index.csv",
+        shards=image_shards,
+    output:
+        manifest=f"{OUT}/data/images/{{split}}.json",
+        corrupt=f"{OUT}/data/images/{{split}}.corrupt.csv",
+    log:
+        f"{OUT}/logs/image_manifest-{{split}}.log",
+    params:
+        code=code("data.shards"),
+    shell:
+        "stablevelocity --log {log} image-manifest --study {STUDY_FILE} --index {input.index}"
+        " --output {output.manifest} --corrupt {output.corrupt} {input.shards}"
+
+
+rule autoencoder:
+    input:
+        train=f"{OUT}/data/images/train.json",
+        heldout=f"{OUT}/data/images/heldout.json",
+    output:
+        # A pretrained one stays where it is; the description says where.
+        [] if STUDY.autoencoder.pretrained else f"{OUT}/data/autoencoder/diffusion_pytorch_model.safetensors",
+        [] if STUDY.autoencoder.pretrained else f"{OUT}/data/autoencoder/config.json",
+        description=f"{OUT}/data/autoencoder.json",
+    log:
+        f"{OUT}/logs/autoencoder.log",
+    benchmark:
+        f"{OUT}/benchmarks/autoencoder.tsv"
+    params:
+        settings=settings(STUDY.autoencoder),
+        code=code("data.encode"),
+    shell:
+        "stablevelocity --log {log} autoencoder --study {STUDY_FILE} --train {input.train}"
+        " --heldout {input.heldout} --output {output.description}"
+
+
+rule latent_shard:
+    input:
+        images=f"{OUT}/data/images/{{split}}-{{shard}}.safetensors",
+        autoencoder=f"{OUT}/data/autoencoder.json",
+    output:
+        f"{OUT}/data/latents/{{split}}-{{shard}}.safetensors",
+    log:
+        f"{OUT}/logs/latent_shard-{{split}}-{{shard}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/latent_shard-{{split}}-{{shard}}.tsv"
+    params:
+        code=code("data.encode"),
+    shell:
+        "stablevelocity --log {log} latent-shard --images {input.images} --autoencoder {input.autoencoder}"
+        " --output {output}"
+
+
+rule latent_manifest:
+    input:
+        images=f"{OUT}/data/images/train.json",
+        autoencoder=f"{OUT}/data/autoencoder.json",
+        shards=shards("data/latents/train-{shard:05d}.safetensors", STUDY.images.shards),
+    output:
+        f"{OUT}/data/latents/train.json",
+    log:
+        f"{OUT}/logs/latent_manifest.log",
+    params:
+        code=code("data.shards"),
+    shell:
+        "stablevelocity --log {log} latent-manifest --images {input.images} --autoencoder {input.autoencoder}"
+        " --output {output} {input.shards}"
+
+
+rule encoder:
+    input:
+        train=f"{OUT}/data/images/train.json",
+        heldout=f"{OUT}/data/images/heldout.json",
+    output:
+        [] if STUDY.encoder.name != "digits-vit" else f"{OUT}/data/encoder/model.safetensors",
+        description=f"{OUT}/data/encoder.json",
+    log:
+        f"{OUT}/logs/encoder.log",
+    benchmark:
+        f"{OUT}/benchmarks/encoder.tsv"
+    params:
+        settings=settings(STUDY.encoder),
+        code=code("models.encoders"),
+    shell:
+        "stablevelocity --log {log} encoder --study {STUDY_FILE} --train {input.train}"
+        " --heldout {input.heldout} --output {output.description}"
+
+
+rule feature_shard:
+    input:
+        images=f"{OUT}/data/images/train-{{shard}}.safetensors",
+        encoder=f"{OUT}/data/encoder.json",
+    output:
+        f"{OUT}/data/features/train-{{shard}}.safetensors",
+    log:
+        f"{OUT}/logs/feature_shard-{{shard}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/feature_shard-{{shard}}.tsv"
+    params:
+        code=code("models.encoders", "data.shards"),
+    shell:
+        "stablevelocity --log {log} feature-shard --images {input.images} --encoder {input.encoder}"
+        " --output {output}"
+
+
+rule feature_manifest:
+    input:
+        encoder=f"{OUT}/data/encoder.json",
+        shards=shards("data/features/train-{shard:05d}.safetensors", STUDY.images.shards),
+    output:
+        f"{OUT}/data/features/train.json",
+    log:
+        f"{OUT}/logs/feature_manifest.log",
+    params:
+        code=code("data.shards"),
+    shell:
+        "stablevelocity --log {log} feature-manifest --encoder {input.encoder} --output {output} {input.shards}"

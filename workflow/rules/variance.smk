@@ -1,0 +1,88 @@
+# V_CFM(t) of Gaussian mixtures, pixels and latents; the split point of each; the toy experiment.
+VARIANCE_SOURCES = [f"gmm-{dimension}" for dimension in STUDY.variance.gmm_dimensions] + list(STUDY.variance.data)
+
+
+rule gmm_variance:
+    output:
+        curve=f"{OUT}/variance/gmm-{{dimension}}.csv",
+        split_point=f"{OUT}/variance/gmm-{{dimension}}.split_point.csv",
+    wildcard_constraints:
+        dimension=r"\d+",
+    log:
+        f"{OUT}/logs/gmm_variance-{{dimension}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/gmm_variance-{{dimension}}.tsv"
+    params:
+        settings=settings(STUDY.variance),
+        code=code("variance_study"),
+    shell:
+        "stablevelocity --log {log} gmm-variance --study {STUDY_FILE} --dimension {wildcards.dimension}"
+        " --curve {output.curve} --split-point {output.split_point}"
+
+
+rule data_variance:
+    input:
+        lambda wildcards: f"{OUT}/data/{'images' if wildcards.source == 'pixels' else 'latents'}/train.json",
+    output:
+        curve=f"{OUT}/variance/{{source}}.csv",
+        split_point=f"{OUT}/variance/{{source}}.split_point.csv",
+    wildcard_constraints:
+        source="pixels|latents",
+    log:
+        f"{OUT}/logs/data_variance-{{source}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/data_variance-{{source}}.tsv"
+    params:
+        settings=settings(STUDY.variance),
+        code=code("variance_study"),
+    shell:
+        "stablevelocity --log {log} data-variance --study {STUDY_FILE} --source {wildcards.source}"
+        " --manifest {input} --curve {output.curve} --split-point {output.split_point}"
+
+
+rule variance_curves:
+    input:
+        curves=expand(f"{OUT}/variance/{{source}}.csv", source=VARIANCE_SOURCES),
+        split_points=expand(f"{OUT}/variance/{{source}}.split_point.csv", source=VARIANCE_SOURCES),
+    output:
+        curves=f"{OUT}/variance/curves.csv",
+        split_points=f"{OUT}/variance/split_points.csv",
+    log:
+        f"{OUT}/logs/variance_curves.log",
+    shell:
+        "stablevelocity --log {log} join-tables --output {output.curves} {input.curves}"
+        " && stablevelocity --log {log} join-tables --output {output.split_points} {input.split_points}"
+
+
+rule variance_references:
+    output:
+        f"{OUT}/variance/references.csv",
+    log:
+        f"{OUT}/logs/variance_references.log",
+    benchmark:
+        f"{OUT}/benchmarks/variance_references.tsv"
+    params:
+        settings=settings(STUDY.variance),
+        code=code("variance_study"),
+    shell:
+        "stablevelocity --log {log} variance-references --study {STUDY_FILE} --output {output}"
+
+
+TOY_FILES = [
+    f"{OUT}/toy/{name}.csv" for name in ("error", "target_variance", "gradient_variance", "cost")
+]
+
+
+rule toy:
+    output:
+        TOY_FILES,
+    log:
+        f"{OUT}/logs/toy.log",
+    benchmark:
+        f"{OUT}/benchmarks/toy.tsv"
+    params:
+        folder=f"{OUT}/toy",
+        settings=settings(STUDY.toy),
+        code=code("toy"),
+    shell:
+        "stablevelocity --log {log} toy --study {STUDY_FILE} --folder {params.folder}"
