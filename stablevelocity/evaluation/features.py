@@ -9,7 +9,7 @@ An extractor turns uint8 images (batch, height, width, 3) into three columns:
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ class FeatureBatch(NamedTuple):
     logits: Float[Tensor, "batch c"]
 
 
+@runtime_checkable
 class Extractor(Protocol):
     name: str
     identity: str

@@ -9,7 +9,7 @@ import hashlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,6 +21,7 @@ from stablevelocity.errors import UserError
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
 
+@runtime_checkable
 class ImageSet(Protocol):
     """Images of one size, in a fixed order."""
 

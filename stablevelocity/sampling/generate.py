@@ -10,10 +10,11 @@ import functools
 import hashlib
 import json
 import math
+import multiprocessing
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,7 +128,7 @@ class BlockSampler:
     block: int = 64
     precision: str = "fp32"
     device: str = "cpu"
-    path: Interpolant = LinearPath()
+    path: Interpolant = field(default_factory=LinearPath)
 
     def identity(self, weights: str) -> str:
         """Names the images: hash of every setting and of `weights`, the caller's name for model and decoder."""
@@ -142,6 +143,7 @@ class BlockSampler:
         draws = generator(self.seed, block, "sample labels")
         return torch.randint(self.model.num_classes, (self.block,), generator=draws)
 
+    @torch.no_grad()
     def latents(self, block: int) -> tuple[Float64[Tensor, "block c h w"], Int64[Tensor, " block"]]:
         """Scaled latents at t = 0, and their labels, on the CPU."""
         labels = self.labels(block)
@@ -254,7 +256,19 @@ def write_blocks(
         _work(0, blocks, missing, folder, info, 1)
         return
     blocks = blocks.to("cpu") if blocks.device == "cpu" else replace(blocks.to("cpu"), device="cuda")
-    torch.multiprocessing.spawn(_work, (blocks, missing, folder, info, processes), nprocs=processes)
+    # A server that has imported this module forks the workers: torch is imported once, and no fork copies the
+    # threads or the CUDA state of this process.
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+    try:
+        torch.multiprocessing.start_processes(
+            _work, (blocks, missing, folder, info, processes), nprocs=processes, start_method="forkserver"
+        )
+    except torch.multiprocessing.ProcessRaisedException as error:
+        name = f"{UserError.__module__}.{UserError.__qualname__}: "
+        last = str(error).strip().splitlines()[-1]
+        if not last.startswith(name):
+            raise
+        raise UserError(last.removeprefix(name)) from None
 
 
 def _work(
