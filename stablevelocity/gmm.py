@@ -53,14 +53,10 @@ class GaussianMixture:
         """The same mixture on another device."""
         return GaussianMixture(self.weights.to(device), self.means.to(device), self.variances.to(device))
 
-    def sample(
-        self, count: int, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "count dimension"]:
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count dimension"]:
         """Independent draws, float64."""
         component = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        noise = torch.randn(
-            count, self.dimension, dtype=torch.float64, device=self.means.device, generator=generator
-        )
+        noise = torch.randn(count, self.dimension, dtype=torch.float64, device=self.means.device, generator=generator)
         return self.means[component] + self.variances[component].sqrt() * noise
 
     def log_prob(
@@ -88,8 +84,7 @@ class GaussianMixture:
     ) -> Float[Tensor, "count dimension"]:
         """E[x_0 | x_t]: in component k, mu_k + (alpha S_k/V_k)(x_t - alpha mu_k)."""
         parts = [
-            part.mean_of(self.means, part.alpha * self.variances / part.variances)
-            for part in self._parts(x_t, t, path)
+            part.mean_of(self.means, part.alpha * self.variances / part.variances) for part in self._parts(x_t, t, path)
         ]
         return torch.cat(parts).to(x_t.dtype)
 
@@ -104,10 +99,7 @@ class GaussianMixture:
         self, x_t: Float[Tensor, "count dimension"], t: Time, path: Interpolant | None = None
     ) -> Float[Tensor, "count dimension"]:
         """Gradient of `log_prob`: in component k, -(x_t - alpha mu_k)/V_k."""
-        parts = [
-            part.mean_of(torch.zeros_like(self.means), -1 / part.variances)
-            for part in self._parts(x_t, t, path)
-        ]
+        parts = [part.mean_of(torch.zeros_like(self.means), -1 / part.variances) for part in self._parts(x_t, t, path)]
         return torch.cat(parts).to(x_t.dtype)
 
     def target_variance(
@@ -163,16 +155,10 @@ class _Marginal:
         precision = 1 / variances
         # The square ||x - centre||^2 weighted by the precision, opened so that products of matrices do the
         # work.
-        square = (
-            x**2 @ precision.mT
-            - 2 * x @ (centres * precision).mT
-            + (centres**2 * precision).sum(-1)[:, None, :]
-        )
+        square = x**2 @ precision.mT - 2 * x @ (centres * precision).mT + (centres**2 * precision).sum(-1)[:, None, :]
         log_scale = variances.log().sum(-1)[:, None, :] + mixture.dimension * math.log(2 * math.pi)
         log_joint = mixture.weights.log() - (square + log_scale) / 2
-        return cls(
-            x, alpha, sigma, path.alpha_dot(times), path.sigma_dot(times), centres, variances, log_joint
-        )
+        return cls(x, alpha, sigma, path.alpha_dot(times), path.sigma_dot(times), centres, variances, log_joint)
 
     def mean_of(self, value: Tensor, slope: Tensor) -> Tensor:
         """Mean under the responsibilities of value_k + slope_k (x - centre_k), flat over states: (T N, d)."""
@@ -192,9 +178,7 @@ class _Marginal:
         value, slope = self.velocity_terms(mixture)
         constant = value - slope * self.centres
         weights = self.log_joint.softmax(-1)
-        square = (
-            (constant**2).sum(-1)[:, None, :] + 2 * self.x @ (constant * slope).mT + self.x**2 @ (slope**2).mT
-        )
+        square = (constant**2).sum(-1)[:, None, :] + 2 * self.x @ (constant * slope).mT + self.x**2 @ (slope**2).mT
         mean = weights @ constant + (weights @ slope) * self.x
         between = (weights * square).sum(-1) - (mean**2).sum(-1)
         return (weights * within[:, None, :]).sum(-1) + between.clamp_min(0.0)

@@ -69,8 +69,7 @@ class Interpolant:
     def velocity_from_noise(
         self, x0: Float[Tensor, "batch *shape"], noise: Float[Tensor, "batch *shape"], t: Time
     ) -> Float[Tensor, "batch *shape"]:
-        """dx_t/dt = alpha' x_0 + sigma' eps: the conditional velocity when the noise is at hand. No division.
-        """
+        """dx_t/dt = alpha' x_0 + sigma' eps: the conditional velocity when the noise is at hand. No division."""
         _, _, alpha_dot, sigma_dot = self.coefficients(x0, t)
         return (alpha_dot * x0 + sigma_dot * noise).to(x0.dtype)
 
@@ -164,8 +163,7 @@ class Interpolant:
 
 
 class LinearPath(Interpolant):
-    """alpha = 1 - t, sigma = t: the path of flow matching and of this project's defaults (PAPER: section 1).
-    """
+    """alpha = 1 - t, sigma = t: the path of flow matching and of this project's defaults (PAPER: section 1)."""
 
     def alpha(self, t: Time) -> Tensor:
         return 1 - as_time(t)

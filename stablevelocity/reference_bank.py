@@ -92,6 +92,7 @@ class ReferenceBank:
         """
         if x.shape[1:] != self.shape:
             raise ValueError(f"samples have shape {tuple(x.shape[1:])}; expected {self.shape}")
+        _check_below(labels, self.num_classes)
         rows, labels = x.flatten(1).to(self.device, self._rows.dtype), labels.to(self.device)
         # Pieces of at most one ring: no slot is written twice in a piece, so the order of writing is the
         # order given.
@@ -119,6 +120,7 @@ class ReferenceBank:
 
         Float32, on the device of `labels`. The label `num_classes` picks from the null ring.
         """
+        self._check(labels)
         own = labels.to(self.device)
         count = self.counts[own]
         slot = torch.minimum((u.to(self.device, torch.float64) * count).long(), count - 1)
@@ -140,6 +142,7 @@ class ReferenceBank:
         """
         if x_t.shape[1:] != self.shape:
             raise ValueError(f"x_t has shape {tuple(x_t.shape[1:])} per sample; expected {self.shape}")
+        self._check(labels)
         with exact_arithmetic(x_t.device):
             queries = x_t.flatten(1).float()
             alpha, sigma, _, _ = path.coefficients(queries, t)
@@ -183,6 +186,9 @@ class ReferenceBank:
             index = labels[:, None] * self.capacity + slots
             yield ReferenceBlock(self._rows[index].to(queries.dtype), self._squared_distances[index], slots < counts)
 
+    def _check(self, labels: Tensor) -> None:
+        _check_below(labels, self.num_classes + (self.null_capacity > 0))
+
     def _ring(self, label: int, count: int) -> tuple[Tensor, Tensor]:
         """Rows and squared distances of one label: its first `count` slots, views."""
         start = label * self.capacity
@@ -208,6 +214,15 @@ class ReferenceBank:
             own.copy_(given)
 
 
+def _check_below(labels: Tensor, limit: int) -> None:
+    """Raise ValueError on a label outside 0..limit - 1; on an accelerator a device-side assertion, without a wait."""
+    inside = ((labels >= 0) & (labels < limit)).all()
+    if labels.device.type != "cpu":
+        torch._assert_async(inside, f"a label is outside 0..{limit - 1}")
+    elif not inside:
+        raise ValueError(f"labels lie in {int(labels.min())}..{int(labels.max())}; expected 0..{limit - 1}")
+
+
 def _occurrence(labels: Tensor) -> Tensor:
     """How many times each label came before in the batch: [3, 5, 3, 3] -> [0, 0, 1, 2]."""
     ordered, order = labels.sort(stable=True)
@@ -218,8 +233,7 @@ def _occurrence(labels: Tensor) -> Tensor:
 def _cut(
     rows: Tensor, squared_distances: Tensor, queries: Tensor, mask: Tensor | None = None
 ) -> Iterator[ReferenceBlock]:
-    """Blocks of shared rows in the precision and on the device of the queries; views where nothing changes.
-    """
+    """Blocks of shared rows in the precision and on the device of the queries; views where nothing changes."""
     step = max(1, BLOCK_ENTRIES // rows.shape[1])
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
