@@ -6,12 +6,12 @@ rule gmm_variance:
     output:
         curve=f"{OUT}/variance/gmm-{{dimension}}.csv",
         split_point=f"{OUT}/variance/gmm-{{dimension}}.split_point.csv",
-    wildcard_constraints:
-        dimension=r"\d+",
     log:
         f"{OUT}/logs/gmm_variance-{{dimension}}.log",
     benchmark:
         f"{OUT}/benchmarks/gmm_variance-{{dimension}}.tsv"
+    wildcard_constraints:
+        dimension=r"\d+",
     params:
         settings=settings(STUDY.variance),
         code=code("variance_study"),
@@ -26,12 +26,12 @@ rule data_variance:
     output:
         curve=f"{OUT}/variance/{{source}}.csv",
         split_point=f"{OUT}/variance/{{source}}.split_point.csv",
-    wildcard_constraints:
-        source="pixels|latents",
     log:
         f"{OUT}/logs/data_variance-{{source}}.log",
     benchmark:
         f"{OUT}/benchmarks/data_variance-{{source}}.tsv"
+    wildcard_constraints:
+        source="pixels|latents",
     params:
         settings=settings(STUDY.variance),
         code=code("variance_study"),
@@ -68,9 +68,7 @@ rule variance_references:
         "stablevelocity --log {log} variance-references --study {STUDY_FILE} --output {output}"
 
 
-TOY_FILES = [
-    f"{OUT}/toy/{name}.csv" for name in ("error", "target_variance", "gradient_variance", "cost")
-]
+TOY_FILES = [f"{OUT}/toy/{name}.csv" for name in ("error", "target_variance", "gradient_variance", "cost")]
 
 
 rule toy:

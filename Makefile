@@ -1,0 +1,29 @@
+# Two commands for a fresh clone. Both only call what the README shows.
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: demo test environment check
+
+# The whole default study, then ten lines of what was found. 15 minutes on 2 cores after the installation.
+demo: environment
+	snakemake all
+	stablevelocity summary results/digits
+
+test: environment
+	pytest -n auto
+
+# What CI checks besides the tests.
+check: environment
+	ruff check .
+	ruff format --check .
+	snakefmt --check workflow
+	pyright
+
+environment: .venv/installed
+
+.venv/installed: envs/requirements.txt envs/uv.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/uv.txt
+	uv pip install --python .venv/bin/python --compile-bytecode --require-hashes -r envs/requirements.txt
+	uv pip install --python .venv/bin/python --no-deps --editable .
+	touch $@
