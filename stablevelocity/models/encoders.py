@@ -5,7 +5,7 @@ match one to one. At 256 px (grid 16) that is 224 px for patch 14, as REPA feeds
 patch 16; position tables are interpolated where the encoder was trained on another grid.
 
 Tokens are read after the encoder's last norm, prefix tokens (class, registers) apart. Weights are safetensors
-on this machine; published ones in torch's own format go through `stablevelocity convert` once.
+on this machine; published ones in torch's own format go through `stablevelocity convert-encoder` once.
 """
 
 from dataclasses import dataclass
@@ -169,7 +169,7 @@ def load_encoder(name: str, path: Path | str, *, grid: int) -> Encoder:
         return Encoder(model, name=name, grid=grid, mean=HALF, std=HALF, identity=identity)
     spec = ENCODERS[name]
     if file.suffix != ".safetensors":
-        raise UserError(f"encoder {name}: {file} is not safetensors; run `stablevelocity convert` on it once")
+        raise UserError(f"encoder {name}: {file} is not safetensors; run `stablevelocity convert-encoder` on it once")
     model = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, img_size=grid * spec.patch)
     assert isinstance(model, VisionTransformer)
     try:

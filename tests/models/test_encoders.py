@@ -129,7 +129,7 @@ def test_weights_that_are_missing_partial_or_another_model_are_refused(
     with pytest.raises(UserError, match="does not hold its weights"):
         load_encoder("dinov1-small", tmp_path / "cut.safetensors", grid=14)
     (tmp_path / "weights.pth").write_bytes(b"")
-    with pytest.raises(UserError, match="stablevelocity convert"):
+    with pytest.raises(UserError, match="stablevelocity convert-encoder"):
         load_encoder("dinov1-small", tmp_path / "weights.pth", grid=14)
 
 
