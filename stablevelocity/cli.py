@@ -126,6 +126,43 @@ def latent_manifest(
     write_latent_manifest(images, autoencoder, shards, output)
 
 
+@app.command()
+def encoder(
+    study: StudyFile,
+    train: Annotated[Path, typer.Option(help="manifest of the train images")],
+    heldout: Annotated[Path, typer.Option(help="manifest of the held-out images")],
+    output: Output,
+) -> None:
+    """Train the frozen encoder on the train split, or describe the pretrained one."""
+    from stablevelocity.data.featurize import prepare_encoder
+
+    prepare_encoder(load_study(study).encoder, train, heldout, output)
+
+
+@app.command()
+def feature_shard(
+    images: Annotated[Path, typer.Option(help="shard of images")],
+    encoder: Annotated[Path, typer.Option(help="description of the encoder")],
+    output: Output,
+) -> None:
+    """Tokens of one shard of images by the frozen encoder."""
+    from stablevelocity.data.featurize import write_feature_shard
+
+    write_feature_shard(images, encoder, output)
+
+
+@app.command()
+def feature_manifest(
+    encoder: Annotated[Path, typer.Option(help="description of the encoder")],
+    output: Output,
+    shards: Annotated[list[Path], typer.Argument()],
+) -> None:
+    """Describe the shards of features: counts, checksums, encoder."""
+    from stablevelocity.data.featurize import write_feature_manifest
+
+    write_feature_manifest(encoder, shards, output)
+
+
 # --- variance --------------------------------------------------------------------------------------------
 
 
@@ -202,6 +239,170 @@ def alignment_curve(
     from stablevelocity.training.alignment_curve import alignment_curve as curve
 
     _write_tables([curve(weights, latents, features)], [output])
+
+
+# --- sampling --------------------------------------------------------------------------------------------
+
+
+@app.command()
+def sample(
+    study: StudyFile,
+    sampler: Annotated[str, typer.Option(help="a name of sampling.samplers")],
+    weights: Annotated[Path, typer.Option(help="weights of a run")],
+    autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
+    output: Output,
+    shard: Annotated[int, typer.Option(help="counted from 0")] = 0,
+    processes: Annotated[int, typer.Option(help="the images do not depend on it")] = 1,
+) -> None:
+    """Generate one shard of a set of images, block by block; goes on where it was stopped."""
+    from stablevelocity.sampling.jobs import sample_shard
+
+    found = load_study(study)
+    sample_shard(weights, autoencoder, _sampler_of(found, sampler), found.sampling, shard, output, processes)
+
+
+@app.command()
+def sample_manifest(
+    study: StudyFile,
+    sampler: Annotated[str, typer.Option(help="a name of sampling.samplers")],
+    weights: Annotated[Path, typer.Option(help="weights of a run")],
+    autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
+    output: Output,
+    shards: Annotated[list[Path], typer.Argument()],
+) -> None:
+    """Describe the shards of a set of images, and all that they depend on."""
+    from stablevelocity.sampling.jobs import write_sample_manifest
+
+    found = load_study(study)
+    write_sample_manifest(weights, autoencoder, _sampler_of(found, sampler), found.sampling, shards, output)
+
+
+@app.command()
+def export_images(
+    samples: Annotated[Path, typer.Argument(help="manifest of a set of images")],
+    npz: Annotated[Path | None, typer.Option(help="an .npz in ADM's layout (arr_0)")] = None,
+    png: Annotated[Path | None, typer.Option(help="a folder of PNG files")] = None,
+) -> None:
+    """Copy a set of images into the forms that other tools read."""
+    from stablevelocity.data.shards import ShardSet
+    from stablevelocity.sampling.export import write_npz, write_png_folder
+
+    if npz is None and png is None:
+        raise UserError("export-images: neither --npz nor --png given; expected at least one")
+    images = ShardSet(samples)
+    if npz is not None:
+        write_npz(images, npz)
+    if png is not None:
+        write_png_folder(images, png)
+
+
+# --- evaluation ------------------------------------------------------------------------------------------
+
+JudgeFile = Annotated[str, typer.Option("--judge", help="description of the judge; empty: Inception")]
+ReferenceFile = Annotated[Path, typer.Option("--reference", help="reference made by `reference`")]
+
+
+@app.command()
+def judge(
+    study: StudyFile,
+    train: Annotated[Path, typer.Option(help="manifest of the train images")],
+    heldout: Annotated[Path, typer.Option(help="manifest of the held-out images")],
+    output: Output,
+) -> None:
+    """Train the digit classifier whose features take Inception's place."""
+    from stablevelocity.evaluation.jobs import prepare_judge
+
+    prepare_judge(load_study(study).evaluation, train, heldout, output)
+
+
+@app.command()
+def reference(
+    study: StudyFile,
+    train: Annotated[Path, typer.Option(help="manifest of the train images")],
+    output: Output,
+    judge: JudgeFile = "",
+) -> None:
+    """Features and statistics of what generated images are held against."""
+    from stablevelocity.evaluation.jobs import write_reference
+
+    write_reference(load_study(study).evaluation, _path(judge), train, output)
+
+
+@app.command()
+def evaluate(
+    study: StudyFile,
+    run: Annotated[str, typer.Option(help="<arm>-s<seed>")],
+    step: Annotated[int, typer.Option()],
+    sampler: Annotated[str, typer.Option()],
+    samples: Annotated[Path, typer.Option(help="manifest of the set")],
+    reference: ReferenceFile,
+    output: Output,
+    judge: JudgeFile = "",
+) -> None:
+    """FID, sFID, IS, precision and recall of one set of images of a study."""
+    from stablevelocity.evaluation.jobs import score_samples
+
+    found = load_study(study)
+    of = _run_of(found, run)
+    facts = {"run": run, "arm": of.arm, "seed": of.seed, "step": step, "sampler": sampler}
+    score_samples(found.evaluation, _path(judge), reference, samples, output, facts)
+
+
+@app.command()
+def floor(
+    study: StudyFile,
+    heldout: Annotated[Path, typer.Option(help="manifest of the held-out images")],
+    reference: ReferenceFile,
+    output: Output,
+    judge: JudgeFile = "",
+) -> None:
+    """The same metrics of real held-out images: what no generator is expected to beat."""
+    from stablevelocity.evaluation.jobs import score_floor
+
+    score_floor(load_study(study).evaluation, _path(judge), reference, heldout, output)
+
+
+@app.command()
+def sweep(
+    study: StudyFile,
+    run: Annotated[str, typer.Option(help="<arm>-s<seed>")],
+    weights: Annotated[Path, typer.Option(help="its last weights")],
+    autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
+    reference: ReferenceFile,
+    output: Output,
+    judge: JudgeFile = "",
+    processes: Annotated[int, typer.Option(help="the numbers do not depend on it")] = 1,
+) -> None:
+    """Few-step and same-noise study of a run: every solver, StableVS and its control arm."""
+    from stablevelocity.evaluation.jobs import run_sweep
+
+    run_sweep(load_study(study), run, weights, autoencoder, _path(judge), reference, output, processes)
+
+
+@app.command()
+def score(
+    samples: Annotated[Path, typer.Argument(help="manifest of shards, .npz or folder of images")],
+    reference: Annotated[Path, typer.Argument(help="likewise; an ADM reference batch brings its statistics")],
+    weights: Annotated[Path, typer.Option(help="Inception weights, or the folder of a judge")],
+    output: Output,
+    extractor: Annotated[str, typer.Option(help="inception or digits")] = "inception",
+    features: Annotated[Path | None, typer.Option(help="folder to keep the features in")] = None,
+    bootstrap: Annotated[int, typer.Option(min=1)] = 200,
+) -> None:
+    """Score any set of images against any other, as the ADM evaluation does."""
+    from stablevelocity.evaluation.jobs import score_sets
+
+    score_sets(samples, reference, extractor, weights, output, features, bootstrap)
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _sampler_of(study: Study, name: str):
+    if name not in study.sampling.samplers:
+        raise UserError(f"--sampler {name}: no such sampler; there are {', '.join(study.sampling.samplers)}")
+    return study.sampler(name)
 
 
 def _run_of(study: Study, name: str):

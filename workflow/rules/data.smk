@@ -117,7 +117,7 @@ rule encoder:
         f"{OUT}/benchmarks/encoder.tsv"
     params:
         settings=settings(STUDY.encoder),
-        code=code("models.encoders"),
+        code=code("data.featurize"),
     shell:
         "stablevelocity --log {log} encoder --study {STUDY_FILE} --train {input.train}"
         " --heldout {input.heldout} --output {output.description}"
@@ -134,7 +134,7 @@ rule feature_shard:
     benchmark:
         f"{OUT}/benchmarks/feature_shard-{{shard}}.tsv"
     params:
-        code=code("models.encoders", "data.shards"),
+        code=code("data.featurize"),
     shell:
         "stablevelocity --log {log} feature-shard --images {input.images} --encoder {input.encoder}"
         " --output {output}"

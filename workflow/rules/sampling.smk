@@ -1,1 +1,47 @@
-# coming
+# Images drawn from every trained network: one job per shard of a set (run, step, sampler). A job keeps its finished
+# blocks in <shard>.blocks/, undeclared, so that it goes on where it was stopped.
+SET = "{run}/step-{step}/{sampler}"
+
+
+def weights_of(wildcards):
+    return weights(RUNS[wildcards.run], int(wildcards.step))
+
+
+rule sample_shard:
+    input:
+        weights=weights_of,
+        autoencoder=f"{OUT}/data/autoencoder.json",
+    output:
+        f"{OUT}/samples/{SET}/shard-{{shard}}.safetensors",
+    log:
+        f"{OUT}/logs/sample_shard-{{run}}-{{step}}-{{sampler}}-{{shard}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/sample_shard-{{run}}-{{step}}-{{sampler}}-{{shard}}.tsv"
+    params:
+        settings=lambda wildcards: settings(
+            STUDY.sampler(wildcards.sampler),
+            STUDY.sampling.model_dump(mode="json", include={"images", "shards", "block", "seed", "precision"}),
+        ),
+        code=code("sampling.jobs"),
+    shell:
+        "stablevelocity --log {log} sample --study {STUDY_FILE} --sampler {wildcards.sampler}"
+        " --weights {input.weights} --autoencoder {input.autoencoder} --shard {wildcards.shard}"
+        " --processes {threads} --output {output}"
+
+
+rule sample_manifest:
+    input:
+        weights=weights_of,
+        autoencoder=f"{OUT}/data/autoencoder.json",
+        shards=expand(
+            f"{OUT}/samples/{SET}/shard-{{shard:05d}}.safetensors",
+            shard=range(STUDY.sampling.shards),
+            allow_missing=True,
+        ),
+    output:
+        f"{OUT}/samples/{SET}/manifest.json",
+    log:
+        f"{OUT}/logs/sample_manifest-{{run}}-{{step}}-{{sampler}}.log",
+    shell:
+        "stablevelocity --log {log} sample-manifest --study {STUDY_FILE} --sampler {wildcards.sampler}"
+        " --weights {input.weights} --autoencoder {input.autoencoder} --output {output} {input.shards}"

@@ -1,0 +1,69 @@
+"""The frozen encoder of a study, and the tokens it gives of every training image. One function per job."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stablevelocity.data.shards import ShardSet, read_shard, write_manifest, write_shard
+from stablevelocity.errors import UserError
+from stablevelocity.files import read_json, write_json
+from stablevelocity.models.digits_vit import DIGITS_VIT, classify, save_digits_vit, train_classifier_vit
+from stablevelocity.models.encoders import encode_tokens, feature_bytes, load_encoder
+from stablevelocity.progress import Progress, log
+from stablevelocity.settings import Encoder
+
+# Images are encoded in slices, so that a shard of any size runs in bounded memory and shows progress.
+SLICE = 512
+
+
+def prepare_encoder(settings: Encoder, train: Path, heldout: Path, output: Path) -> None:
+    """Train digits-vit beside `output`, or take a pretrained encoder; describe it (JSON).
+
+    The description says where the weights are and what they are; for digits-vit also its held-out accuracy.
+    """
+    description: dict = {"name": settings.name, "grid": settings.grid}
+    if settings.name == DIGITS_VIT:
+        images, held_out = ShardSet(train), ShardSet(heldout)
+        path = output.with_suffix("")
+        model = train_classifier_vit(
+            images.all("images"), images.all("labels"), steps=settings.steps, seed=settings.seed
+        )
+        save_digits_vit(model, path)
+        guesses = classify(model, held_out.all("images")).argmax(1)
+        description["held_out_accuracy"] = float((guesses == held_out.all("labels")).mean())
+    else:
+        if settings.path is None:
+            raise UserError(f"encoder.path: {settings.name} needs the file or folder of its weights")
+        path = settings.path
+    encoder = load_encoder(settings.name, path, grid=settings.grid)
+    description |= {"path": str(path), "identity": encoder.identity, "width": encoder.width}
+    write_json(output, {**description, "tokens": encoder.grid**2})
+
+
+def write_feature_shard(images: Path, encoder: Path, output: Path) -> None:
+    """Tokens (n, tokens, width) and class token (n, width), half precision, of one shard of images."""
+    description = read_json(encoder)
+    model = load_encoder(description["name"], Path(description["path"]), grid=description["grid"])
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    pixels = read_shard(images)["images"]
+    size = feature_bytes(model.width, model.grid, len(pixels)) / 2**20
+    log.info(f"features {output.name}: {len(pixels)} images will take {size:,.1f} MiB")
+    progress = Progress(f"features {output.name}", len(pixels), "images")
+    tokens, class_tokens = [], []
+    for start in range(0, len(pixels), SLICE):
+        patches, class_token = encode_tokens(model, pixels[start : start + SLICE])
+        tokens.append(patches.astype(np.float16))
+        if class_token is not None:
+            class_tokens.append(class_token.astype(np.float16))
+        progress.update(len(patches))
+    arrays = {"tokens": np.concatenate(tokens)}
+    if class_tokens:
+        arrays["class_token"] = np.concatenate(class_tokens)
+    write_shard(output, arrays)
+
+
+def write_feature_manifest(encoder: Path, shards: list[Path], output: Path) -> None:
+    """Describe shards of features: counts, checksums and the encoder's identity."""
+    description = read_json(encoder)
+    write_manifest(output, shards, encoder=description["identity"])
