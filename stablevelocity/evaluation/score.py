@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from stablevelocity.errors import UserError
@@ -22,6 +24,7 @@ from stablevelocity.evaluation.fidelity import (
     precision_recall,
 )
 from stablevelocity.evaluation.image_sets import open_images
+from stablevelocity.files import atomic_write
 
 
 @dataclass
@@ -36,18 +39,47 @@ class Reference:
     spatial: GaussianStatistics
     features: Float[Tensor, "n d"]
     extractor: str
-    floor: intervals.Floor | None = None
-    """FID between halves of the real features; None where the statistics are published ones."""
+    """Identity of the extractor."""
+    name: str
+    """In words, for tables."""
+
+    def save(self, path: Path | str) -> None:
+        """Write it as one safetensors file."""
+        tensors = {
+            "mu": self.pool.mean,
+            "sigma": self.pool.covariance,
+            "mu_s": self.spatial.mean,
+            "sigma_s": self.spatial.covariance,
+            "features": self.features,
+        }
+        info = {"extractor": self.extractor, "name": self.name, "count": str(self.pool.count or "")}
+        with atomic_write(path) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, info)
+
+    @staticmethod
+    def load(path: Path | str) -> "Reference":
+        """Read a file of `save`."""
+        with safe_open(path, "pt") as file:
+            info = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        count = int(info["count"]) if info["count"] else None
+        return Reference(
+            GaussianStatistics(tensors["mu"], tensors["sigma"], count),
+            GaussianStatistics(tensors["mu_s"], tensors["sigma_s"], count),
+            tensors["features"],
+            info["extractor"],
+            info["name"],
+        )
 
 
-def reference_from_features(store: FeatureStore, *, seed: int = 0) -> Reference:
-    """The features of a set of real images as the reference, with the floor between its halves."""
+def reference_from_features(store: FeatureStore, name: str) -> Reference:
+    """The features of a set of real images as the reference."""
     return Reference(
         gaussian_statistics(store.column("pool")),
         gaussian_statistics(store.column("spatial")),
         store.column("pool").tensor(),
         store.extractor,
-        intervals.real_floor(store.column("pool"), seed=seed),
+        name,
     )
 
 
@@ -60,7 +92,7 @@ def adm_reference(path: Path | str, extractor: Extractor, folder: Path | str) ->
     store = extract_features(open_images(path), extractor, Path(folder) / "features.json")
     stored = read_adm_statistics(path)
     if stored is None:
-        return reference_from_features(store)
+        return reference_from_features(store, f"{len(store):,} images of {Path(path).name}")
     pool, spatial = stored
     features = store.column("pool").tensor()
     if len(pool.mean) != features.shape[1]:
@@ -68,7 +100,8 @@ def adm_reference(path: Path | str, extractor: Extractor, folder: Path | str) ->
             f"{path}: statistics of {len(pool.mean)} features, but extractor {extractor.name!r} gives "
             f"{features.shape[1]}"
         )
-    return Reference(pool, spatial, features, store.extractor)
+    name = f"statistics of {Path(path).name}, its {len(features):,} images for precision and recall"
+    return Reference(pool, spatial, features, store.extractor, name)
 
 
 def read_adm_statistics(path: Path | str) -> tuple[GaussianStatistics, GaussianStatistics] | None:
@@ -103,53 +136,62 @@ def score(
     generated: FeatureStore,
     reference: Reference,
     *,
+    labels: Int[Tensor, " n"] | None = None,
     neighbours: int = 3,
     bootstrap: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """All metrics of a set: columns metric, value, low, high, images, reference_images, note.
+    """All metrics of a set: columns metric, value, low, high, images, reference, note.
 
     low and high are 95 % intervals (see `intervals` for what each one holds); `bootstrap` is the number of
-    resamples for FID, sFID and the Inception score. Rows: fid, fid_infinity, fid_floor, sfid, inception_score,
-    precision, recall. What cannot be had is absent. `note` repeats any warning.
+    resamples for FID, sFID and the Inception score. Rows: fid, sfid, is, precision, recall, fid_infinity, and with
+    `labels` (the classes that were asked for, in the extractor's own numbering) accuracy, the share of images
+    that its classifier takes for their class. What cannot be had is absent. `note` repeats any warning.
     """
     if generated.extractor != reference.extractor:
         raise UserError(
             f"features of the images are by {generated.extractor[:24]}, of the reference by "
             f"{reference.extractor[:24]}; extract both with the same weights"
         )
-    images, references = len(generated), len(reference.features)
     rows: list[dict] = []
 
     def add(metric: str, value: float, interval: tuple[float, float] | None, note: str = "") -> None:
         low, high = interval if interval is not None else (np.nan, np.nan)
         rows.append(
-            dict(metric=metric, value=value, low=low, high=high, images=images, reference_images=references, note=note)
+            {
+                "metric": metric,
+                "value": value,
+                "low": low,
+                "high": high,
+                "images": len(generated),
+                "reference": reference.name,
+                "note": note,
+            }
         )
 
     for metric, column, target in (("fid", "pool", reference.pool), ("sfid", "spatial", reference.spatial)):
         table = generated.column(column)
         value, note = _noted_distance(table, target)
         add(metric, value, intervals.bootstrap_frechet(table, target, replicates=bootstrap, seed=seed), note)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        line = intervals.extrapolated_frechet(generated.column("pool"), reference.pool, seed=seed)
-    _repeat(caught)
-    if line is not None:
-        add("fid_infinity", line.value, None, f"intercept of FID against 1/N, slope {line.slope:.4g}")
-    if reference.floor is not None:
-        floor = reference.floor
-        add("fid_floor", floor.mean, (floor.low, floor.high), f"real halves of {floor.images} images; range of splits")
     logits = generated.column("logits")
-    score_ = inception_score(logits)
+    found = inception_score(logits)
     interval = intervals.bootstrap_inception_score(logits, replicates=bootstrap, seed=seed)
-    add("inception_score", score_.mean, interval, f"10 splits in file order, deviation {score_.deviation:.4g}")
+    add("is", found.mean, interval, f"10 splits in file order, deviation {found.deviation:.4g}")
     coverage = precision_recall(generated.column("pool").tensor(), reference.features, neighbours=neighbours)
     for metric, value, inside in (
         ("precision", coverage.precision, coverage.generated_inside),
         ("recall", coverage.recall, coverage.reference_inside),
     ):
         add(metric, value, intervals.bootstrap_share(inside, seed=seed), f"k = {neighbours}")
+    if labels is not None:
+        right = torch.cat([chunk.argmax(dim=1) for chunk in logits]) == labels
+        add("accuracy", float(right.double().mean()), intervals.bootstrap_share(right, seed=seed))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        line = intervals.extrapolated_frechet(generated.column("pool"), reference.pool, seed=seed)
+    _repeat(caught)
+    if line is not None:
+        add("fid_infinity", line.value, None, f"intercept of FID against 1/N, slope {line.slope:.4g}")
     return pd.DataFrame(rows)
 
 

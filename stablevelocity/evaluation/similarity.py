@@ -26,7 +26,7 @@ def compare_images(
     *,
     extractor: Extractor | None = None,
 ) -> pd.DataFrame:
-    """One row per pair: psnr (dB), ssim, and where they can be had lpips and `<extractor>_feature_distance`.
+    """One row per pair: psnr (dB), ssim, and where they can be had lpips and feature_distance.
 
     PSNR is over all pixels and channels with peak 255, infinite for equal images. SSIM is Wang et al.'s with an
     11-pixel Gaussian window, per channel, then averaged. The feature distance is Euclidean between pool
@@ -48,7 +48,7 @@ def compare_images(
             torch.cat([extractor(torch.from_numpy(np.array(part))).pool for part in _slices(array)])
             for array in (images, references)
         ]
-        columns[f"{extractor.name}_feature_distance"] = (features[0] - features[1]).norm(dim=1)
+        columns["feature_distance"] = (features[0] - features[1]).norm(dim=1)
     return pd.DataFrame({name: values.double().numpy() for name, values in columns.items()})
 
 

@@ -1,0 +1,124 @@
+"""GenEval's protocol: does an image show the objects, counts, colours and places that its prompt asks for?
+
+Ghosh et al. 2023, "GenEval: An Object-Focused Framework". An image is right or wrong; a task's score is the
+share of right images, the overall score the mean of the six tasks. What finds the objects is a separate thing:
+`geneval_detector` (Mask2Former and CLIP, as the official scorer) or the digit judge of the tiny models.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from stablevelocity.errors import UserError
+
+Requirement = dict[str, Any]
+
+#: Two boxes count as apart only beyond this share of their summed sides.
+POSITION_THRESHOLD = 0.1
+
+
+@dataclass(frozen=True)
+class Found:
+    """One detected object: class, box (left, top, right, bottom) in pixels, confidence, and its colour on demand."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    confidence: float
+    color: Callable[[], str]
+
+
+class Detector(Protocol):
+    """Finds the objects of an image; `tag` is the prompt's task (counting uses a stricter threshold)."""
+
+    def __call__(self, image: np.ndarray, tag: str) -> list[Found]: ...
+
+
+def is_correct(requirement: Requirement, found: list[Found]) -> bool:
+    """Whether the detected objects meet all `include` clauses and none of the `exclude` clauses.
+
+    Of each class the most confident `count` objects are looked at. A colour clause wants all of them in that
+    colour; a position clause wants each of them at that side of each object of the clause that it refers to.
+    """
+    by_class: dict[str, list[Found]] = {}
+    for thing in sorted(found, key=lambda thing: -thing.confidence):
+        by_class.setdefault(thing.name, []).append(thing)
+    groups: list[list[Found]] = []
+    for clause in requirement.get("include", []):
+        things = by_class.get(clause["class"], [])[: clause["count"]]
+        if len(things) < clause["count"]:
+            return False
+        if "color" in clause and any(thing.color() != clause["color"] for thing in things):
+            return False
+        if "position" in clause:
+            relation, target = clause["position"]
+            if any(relation not in relative_position(a.box, b.box) for a in things for b in groups[target]):
+                return False
+        groups.append(things)
+    return all(len(by_class.get(clause["class"], [])) < clause["count"] for clause in requirement.get("exclude", []))
+
+
+def relative_position(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> set[str]:
+    """Where box `a` is as seen from `b`: up to two of left of, right of, above, below.
+
+    The centres' offset, shortened per axis by a tenth of the summed sides, over its full length; an axis counts
+    beyond one half.
+    """
+    box_a, box_b = np.array(a, float).reshape(2, 2), np.array(b, float).reshape(2, 2)
+    offset = box_a.mean(0) - box_b.mean(0)
+    sides = np.ptp(box_a, axis=0) + np.ptp(box_b, axis=0)
+    apart = np.maximum(np.abs(offset) - POSITION_THRESHOLD * sides, 0) * np.sign(offset)
+    if np.all(np.abs(apart) < 1e-3):
+        return set()
+    dx, dy = apart / np.linalg.norm(offset)
+    sides_named = {"left of": dx < -0.5, "right of": dx > 0.5, "above": dy < -0.5, "below": dy > 0.5}
+    return {name for name, holds in sides_named.items() if holds}
+
+
+def image_folder(root: Path, prompt: int) -> Path:
+    """Where the official layout keeps the images of a prompt: `<root>/00000/`."""
+    return root / f"{prompt:05d}"
+
+
+def write_metadata(root: Path, prompt: int, requirement: Requirement) -> Path:
+    """`metadata.jsonl` of a prompt's folder; returns its `samples` folder, made."""
+    folder = image_folder(root, prompt)
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    (folder / "metadata.jsonl").write_text(json.dumps(requirement) + "\n")
+    return folder / "samples"
+
+
+def score_folder(root: Path, detector: Detector) -> pd.DataFrame:
+    """One row per image of a folder in the official layout: prompt, image, tag, correct.
+
+    Raises UserError when there is no image.
+    """
+    rows = []
+    for folder in sorted(path for path in root.iterdir() if path.name.isdigit()):
+        requirement = json.loads((folder / "metadata.jsonl").read_text())
+        for path in sorted((folder / "samples").glob("*.png")):
+            found = detector(np.asarray(Image.open(path).convert("RGB")), requirement["tag"])
+            correct = is_correct(requirement, found)
+            rows.append((int(folder.name), int(path.stem), requirement["tag"], correct))
+    if not rows:
+        raise UserError(f"{root}: no images in GenEval's layout (00000/samples/0000.png ...)")
+    return pd.DataFrame(rows, columns=["prompt", "image", "tag", "correct"])
+
+
+def summary(scores: pd.DataFrame) -> dict[str, float]:
+    """Share of right images per task, and `overall`, the mean of the tasks."""
+    tasks = scores.groupby("tag")["correct"].mean()
+    return {**{str(tag): float(value) for tag, value in tasks.items()}, "overall": float(tasks.mean())}
+
+
+def standard_error(scores: pd.DataFrame) -> float:
+    """Of `overall`: images of one prompt are not independent, so prompts are what is counted."""
+    per_prompt = scores.groupby(["tag", "prompt"])["correct"].mean()
+    tasks = per_prompt.groupby("tag")
+    variances = tasks.var(ddof=1).fillna(0) / tasks.size()
+    return float(np.sqrt(variances.sum()) / len(variances))

@@ -1,0 +1,146 @@
+"""Few-step study and same-noise study of one trained network (PAPER: sections 5 and 8).
+
+Every sampler makes images from the same noise and labels. FID against the number of network calls answers
+how few steps a network needs; similarity to the long run of the same solver, image by image, is the paper's
+own measure of StableVS. Beside StableVS always stands its control arm, the base solver on the same thinned
+grid.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stablevelocity.data.shards import read_shard
+from stablevelocity.evaluation.features import BATCH, Extractor
+from stablevelocity.evaluation.fidelity import frechet_distance, gaussian_statistics, inception_score, precision_recall
+from stablevelocity.evaluation.intervals import bootstrap_frechet
+from stablevelocity.evaluation.score import Reference
+from stablevelocity.evaluation.similarity import compare_images
+from stablevelocity.files import read_json, write_json
+from stablevelocity.progress import Progress
+from stablevelocity.sampling.generate import BlockSampler, generate_shard, network_calls
+from stablevelocity.settings import Sampler, Sweep
+
+REPLICATES = 100
+SIMILARITIES = ("psnr", "ssim", "lpips", "feature_distance")
+
+
+def sweep_samplers(sweep: Sweep, template: Sampler) -> Iterator[Sampler]:
+    """All samplers of a sweep: per solver the plain ones, then StableVS and control for each xi and low_steps.
+
+    Guidance, labels and the diffusion coefficient are the template's. A thinned grid that would be the whole
+    grid is left out: it is the plain sampler.
+    """
+    for solver in sweep.solvers:
+        for steps in sorted({*sweep.steps, sweep.base_steps}):
+            yield template.model_copy(update={"solver": solver, "steps": steps, "low_regime": "none"})
+        base = template.model_copy(update={"solver": solver, "steps": sweep.base_steps, "low_regime": "none"})
+        for xi in sweep.xi:
+            for low_steps in sweep.low_steps:
+                for low_regime in ("stablevs", "control"):
+                    thinned = base.model_copy(update={"low_regime": low_regime, "xi": xi, "low_steps": low_steps})
+                    if network_calls(thinned) < network_calls(base):
+                        yield thinned
+
+
+def sweep_table(
+    blocks: BlockSampler,
+    extractor: Extractor,
+    reference: Reference,
+    sweep: Sweep,
+    folder: Path | str,
+    *,
+    weights: str = "",
+    processes: int = 1,
+) -> pd.DataFrame:
+    """Run a sweep: one row per sampler.
+
+    Columns: solver, low_regime, steps, nfe (network calls per image), xi and low_steps (NaN for plain samplers),
+    images, reference_steps, extractor; fid with its bootstrap interval fid_low, fid_high; is, precision,
+    recall; psnr, ssim, lpips, feature_distance: means over the images against the run of `base_steps`.
+    These are NaN for Euler-Maruyama, whose noise differs once the grid does, and lpips where its weights are
+    not at hand. Rows that a stopped call has left in `folder` are kept; the caller removes it.
+    """
+    folder = Path(folder)
+    samplers = list(sweep_samplers(sweep, blocks.sampler))
+    progress = Progress(f"sweep {folder.name}", len(samplers), "samplers")
+    rows = []
+    for sampler in samplers:
+        one = replace(blocks, sampler=sampler)
+        key = one.identity(f"{weights} {extractor.identity} {reference.name} {sweep.images} {sweep.base_steps}")
+        file = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+        if not file.exists():
+            long_run = None
+            if sampler.solver != "euler_maruyama":
+                long = sampler.model_copy(update={"steps": sweep.base_steps, "low_regime": "none"})
+                long_run = _images(replace(blocks, sampler=long), folder, sweep.images, weights, processes)
+            images = _images(one, folder, sweep.images, weights, processes)
+            row = _measure(images, long_run, extractor, reference)
+            write_json(file, {name: float(value) for name, value in row.items()})
+            if images != long_run:
+                images.unlink()
+        thinned = sampler.low_regime != "none"
+        rows.append(
+            {
+                "solver": sampler.solver,
+                "low_regime": sampler.low_regime,
+                "steps": sampler.steps,
+                "nfe": network_calls(sampler),
+                "xi": sampler.xi if thinned else np.nan,
+                "low_steps": sampler.low_steps if thinned else np.nan,
+                "images": sweep.images,
+                "reference_steps": sweep.base_steps,
+                "extractor": extractor.name,
+                "reference": reference.name,
+                **read_json(file),
+            }
+        )
+        progress.update(fid=rows[-1]["fid"])
+    return pd.DataFrame(rows)
+
+
+def remove_parts(folder: Path | str) -> None:
+    """Remove what `sweep_table` keeps for a restart."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _images(blocks: BlockSampler, folder: Path, images: int, weights: str, processes: int) -> Path:
+    """The shard of a sampler, made if it is not there."""
+    shard = folder / f"{blocks.identity(weights)[:16]}.safetensors"
+    if not shard.exists():
+        generate_shard(blocks, shard, images=images, processes=processes, weights=weights)
+    return shard
+
+
+def _measure(shard: Path, long_run: Path | None, extractor: Extractor, reference: Reference) -> dict[str, float]:
+    """The measures of one sampler's images, read in batches."""
+    images = read_shard(shard)["images"]
+    pool, logits, similarities = [], [], []
+    for start in range(0, len(images), BATCH):
+        batch = np.array(images[start : start + BATCH])
+        features = extractor(torch.from_numpy(batch))
+        pool.append(features.pool)
+        logits.append(features.logits)
+        if long_run is not None:
+            long = np.array(read_shard(long_run)["images"][start : start + BATCH])
+            similarities.append(compare_images(batch, long, extractor=extractor))
+    low, high = bootstrap_frechet(pool, reference.pool, replicates=REPLICATES)
+    coverage = precision_recall(torch.cat(pool), reference.features)
+    row = {
+        "fid": frechet_distance(gaussian_statistics(pool), reference.pool),
+        "fid_low": low,
+        "fid_high": high,
+        "is": inception_score(logits).mean,
+        "precision": coverage.precision,
+        "recall": coverage.recall,
+        **dict.fromkeys(SIMILARITIES, np.nan),
+    }
+    if similarities:
+        row |= pd.concat(similarities).mean().to_dict()
+    return row

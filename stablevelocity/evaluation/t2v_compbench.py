@@ -1,0 +1,69 @@
+"""T2V-CompBench's consistent attribute binding: does an object keep its attribute through all frames?
+
+Sun et al. 2024, "T2V-CompBench". The official scorer shows a grid of frames to LLaVA-1.6-34B, which answers for
+each phrase of the prompt with A (clearly portrayed throughout), B (in some frames), C (not correctly portrayed)
+or D (not present); a pair of answers is worth 1 to 5 points, and the score is the mean of (points - 1)/4.
+LLaVA is no part of this project: for the large model the videos are written where and as that scorer reads them
+(`video_path`). For the tiny model the digit judge gives the same answers from its readings of each frame.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+#: Points for the two answers of a prompt with two phrases, in either order (the official table).
+PAIR_POINTS = {
+    "AA": 5.0, "AB": 4.5, "BB": 4.0, "AC": 3.5, "AD": 3.0,
+    "BC": 2.8, "BD": 2.5, "CC": 2.0, "CD": 1.5, "DD": 1.0,
+}  # fmt: skip
+
+#: Folder and prompt file of each category.
+CATEGORIES = {
+    "consistent_attr": "1_consistent_attr.txt",
+    "dynamic_attr": "2_dynamic_attr.txt",
+    "spatial_relationship": "3_spatial_relationship.txt",
+    "motion_binding": "4_motion_binding.txt",
+    "action_binding": "5_action_binding.txt",
+    "interaction": "6_interaction.txt",
+    "numeracy": "7_numeracy.txt",
+}
+
+
+def video_path(root: Path, category: str, prompt: int) -> Path:
+    """Official name of a prompt's video (`prompt` counted from 0): `<root>/consistent_attr/0001.mp4`."""
+    return root / category / f"{prompt + 1:04d}.mp4"
+
+
+def answer(holds: list[bool], present: list[bool]) -> str:
+    """The answer for one phrase from what is seen in each frame.
+
+    `holds`: the object is there with its attribute; `present`: the object is there.
+    """
+    if all(holds):
+        return "A"
+    if any(holds):
+        return "B"
+    return "C" if any(present) else "D"
+
+
+def points(answers: str) -> float:
+    """1 to 5 points for the answers of a prompt's phrases; one phrase counts as two equal ones."""
+    pair = "".join(sorted(answers * 2 if len(answers) == 1 else answers))
+    return PAIR_POINTS[pair]
+
+
+def consistency(all_points: list[float]) -> float:
+    """The category's score in [0, 1]."""
+    return float(np.mean([(value - 1) / 4 for value in all_points]))
+
+
+def summary(scores: pd.DataFrame) -> dict[str, float]:
+    """Of rows with `points` and `motion`: the consistency score and the share of right motions."""
+    return {"consistency": consistency(scores["points"].tolist()), "motion": float(scores["motion"].mean())}
+
+
+def standard_error(scores: pd.DataFrame) -> float:
+    """Of the consistency score, over prompts."""
+    per_prompt = ((scores["points"] - 1) / 4).groupby(scores["prompt"]).mean()
+    return float(per_prompt.std(ddof=1) / np.sqrt(len(per_prompt))) if len(per_prompt) > 1 else float("nan")
