@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from stablevelocity import targets
 from stablevelocity.gmm import paper_mixture
 from stablevelocity.interpolants import CosinePath, FunctionPath, LinearPath
 from stablevelocity.targets import cfm_target, stablevm_target, stf_target
@@ -52,6 +53,22 @@ def test_target_is_the_weighted_sum_of_conditional_velocities(path, spread):
     shared = references[0].expand_as(references)
     result = stablevm_target(x_t, t, references[0], path)
     assert torch.allclose(result, written_out(x_t, t, shared, path), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_references_read_in_blocks_give_the_same_target(masked, monkeypatch):
+    path = LinearPath()
+    references, t, index, x0, noise = drawn((4,), 7, 12)
+    mask = None
+    if masked:
+        # The first blocks of some samples are wholly masked.
+        mask = torch.arange(7) >= torch.arange(12)[:, None] % 6
+        mask[torch.arange(12), index] = True
+    x_t = path.interpolate(x0, noise, t)
+    truth = written_out(x_t, t, references, path, mask)
+    for rows in (1, 2, 3):
+        monkeypatch.setattr(targets, "BLOCK_ENTRIES", rows * x_t.numel())
+        assert torch.allclose(stablevm_target(x_t, t, references, path, mask=mask), truth, rtol=1e-10, atol=1e-10)
 
 
 def test_masked_references_do_not_count():
