@@ -28,7 +28,12 @@ SECTION = Section(
             _sweep_and_split,
             keys=("run", "solver", "xi", "low_steps"),
         ),
-        Product("few_step", "sections.sampling.tables:few_step", _sweep, keys=("run", "solver", "steps")),
+        Product(
+            "few_step",
+            "sections.sampling.tables:few_step",
+            _sweep_and_split,
+            keys=("run", "solver", "low_regime", "steps", "xi", "low_steps"),
+        ),
     ),
     figures=(
         Product(

@@ -39,14 +39,18 @@ def _metrics(study: Study) -> list[str]:
     return [f"runs/{run}/metrics.csv" for run in study.runs()]
 
 
-def _samples(study: Study) -> list[str]:
-    """The first shard of the first seed of every arm at its last step, and real images."""
-    runs = {}
-    for run in study.runs().values():
-        if run.arm in study.sampling.arms.get(study.sampling.main, study.arms):
-            runs.setdefault(run.arm, run)
+def sample_files(study: Study) -> dict[str, str]:
+    """By arm: the first shard of its first seed at its last step, main sampler."""
     main = study.sampling.main
-    return [f"samples/{run.name}/step-{run.steps[-1]:08d}/{main}/shard-00000.safetensors" for run in runs.values()]
+    files: dict[str, str] = {}
+    for run in study.runs().values():
+        if run.arm in study.sampling.arms.get(main, study.arms):
+            files.setdefault(run.arm, f"samples/{run.name}/step-{run.steps[-1]:08d}/{main}/shard-00000.safetensors")
+    return files
+
+
+def _samples(study: Study) -> list[str]:
+    return list(sample_files(study).values())
 
 
 SECTION = Section(
@@ -88,10 +92,10 @@ SECTION = Section(
             keys=("comparison", "step", "sampler", "metric"),
         ),
         Product("runs", "sections.training.tables:runs", _all, keys=("run", "step", "sampler", "metric")),
-        Product("alignment", "sections.training.tables:alignment", _alignment, keys=("arm", "step", "t")),
+        Product("alignment", "sections.training.tables:alignment", _alignment, keys=("run", "step", "t")),
     ),
     figures=(
-        Product("training_fidelity", "sections.training.figures:fidelity", _main),
+        Product("training_fidelity", "sections.training.figures:by_arm", _main),
         Product("figure3a", "sections.training.figures:alignment", _alignment),
         Product(
             "figure3b",

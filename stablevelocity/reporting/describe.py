@@ -1,0 +1,107 @@
+"""Words for how a number was made: solver, steps, guidance, model, scale. No pandas, no torch."""
+
+from collections.abc import Iterable
+
+from stablevelocity.settings import Sampler
+from stablevelocity.study import Study
+
+SOLVERS = {"euler": "Euler", "heun": "Heun", "euler_maruyama": "Euler-Maruyama"}
+METRICS = {
+    "fid": "FID",
+    "sfid": "sFID",
+    "is": "IS",
+    "precision": "Precision",
+    "recall": "Recall",
+    "accuracy": "Class accuracy",
+    "fid_infinity": "FID at infinite N",
+}
+BETTER_HIGH = ("is", "precision", "recall", "accuracy")
+
+
+def sampler_text(sampler: Sampler) -> str:
+    """One clause with all that a sampler's numbers depend on."""
+    parts = [f"{SOLVERS[sampler.solver]}, {sampler.steps} steps"]
+    if sampler.solver == "euler_maruyama":
+        parts.append(f"diffusion g = {sampler.diffusion}, last step from t = {sampler.last_time:g}")
+    if sampler.low_regime != "none":
+        name = "StableVS" if sampler.low_regime == "stablevs" else "control (base solver on the thinned grid)"
+        parts.append(f"{name} with {sampler.low_steps} steps below t = {sampler.xi:g}")
+        if sampler.noise_factor:
+            parts.append(f"noise factor {sampler.noise_factor:g}")
+    if sampler.guidance > 1:
+        low, high = sampler.guidance_interval
+        parts.append(f"guidance {sampler.guidance:g} for t in [{low:g}, {high:g}]")
+    else:
+        parts.append("no guidance")
+    parts.append(f"{sampler.labels} labels")
+    return ", ".join(parts)
+
+
+def seeds_text(seeds: Iterable[int]) -> str:
+    numbers = sorted(set(int(seed) for seed in seeds))
+    return ("seed " if len(numbers) == 1 else "seeds ") + ", ".join(str(seed) for seed in numbers)
+
+
+def model_text(study: Study) -> str:
+    model = study.training.model
+    return model.name or f"SiT of depth {model.depth}, width {model.width}, {model.heads} heads, patch {model.patch}"
+
+
+def data_text(study: Study) -> str:
+    names = {"digits": "scikit-learn's handwritten digits", "cifar10": "CIFAR-10", "folder": "the image folder"}
+    return f"{names[study.images.dataset]} at {study.images.size}x{study.images.size}"
+
+
+def paper_scale(study: Study) -> bool:
+    """True for a study of the paper's own protocol (section 6): its model sizes, its length, its metrics."""
+    return (
+        study.images.dataset == "folder"
+        and study.images.size >= 256
+        and study.training.model.name is not None
+        and study.training.steps >= 100_000
+        and study.evaluation.extractor == "inception"
+        and study.sampling.images >= 50_000
+    )
+
+
+def scope_text(study: Study) -> str:
+    """What a claim's verdict holds for."""
+    seeds = len(study.training.seeds)
+    return (
+        f"{data_text(study)}; {model_text(study)}; {study.training.steps:,} steps of batch {study.training.batch}; "
+        f"{seeds} seed{'s' if seeds > 1 else ''}; {study.sampling.images:,} samples per run; "
+        f"{'Inception' if study.evaluation.extractor == 'inception' else 'digit-classifier'} features"
+    )
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number for readers: `digits` significant ones, no exponent where it can be helped; a dash for NaN."""
+    if value != value:
+        return "–"
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e6 or size < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    if size >= 10**digits:
+        return f"{value:,.0f}"
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        return f"{value:.0f}"
+    # 0.30 and not 0.3 beside 0.31: keep the zeros that are significant.
+    decimals = max(0, digits - 1 - _exponent(value))
+    return f"{value:.{decimals}f}"
+
+
+def _exponent(value: float) -> int:
+    return int(f"{abs(value):e}".split("e")[1])
+
+
+def interval(low: float, high: float, digits: int = 3) -> str:
+    """ "low to high", or a dash when unknown."""
+    return "–" if low != low or high != high else f"{number(low, digits)} to {number(high, digits)}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    text = number(value, digits)
+    return text if value != value or value <= 0 else f"+{text}"

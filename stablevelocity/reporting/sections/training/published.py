@@ -1,0 +1,109 @@
+"""Which published value is about the same quantity as a cell of ours; NaN where none is.
+
+A value is set beside a measured one only when model, length, method, guidance and number of samples agree. For
+comparisons (one arm against another) the published relative change is given for every study, since the question is the
+same one at another scale.
+"""
+
+import math
+from typing import NamedTuple
+
+import pandas as pd
+
+from stablevelocity.reporting.arms import kind
+from stablevelocity.reporting.source import Source
+
+ITERATIONS_PER_EPOCH = 5004
+METRICS = ("fid", "sfid", "is", "precision", "recall")
+
+
+def same_protocol(source: Source, sampler: str) -> bool:
+    """True when image size, features and number of samples are the paper's."""
+    study = source.study
+    chosen = study.sampling.samplers[sampler]
+    return (
+        study.images.dataset == "folder"
+        and study.images.size == 256
+        and study.evaluation.extractor == "inception"
+        and study.sampling.images == 50_000
+        and chosen.solver == "euler_maruyama"
+        and chosen.steps == 250
+        and chosen.low_regime == "none"
+    )
+
+
+def without_guidance(source: Source, arm: str, step: int, sampler: str) -> dict[str, float]:
+    """The row of the paper's table 2, or of table 3 for iREPA and REG, that a measured row repeats."""
+    study = source.study
+    if not same_protocol(source, sampler) or study.sampling.samplers[sampler].guidance > 1:
+        return {}
+    what = kind(study.arms[arm])
+    if what.base in ("iREPA", "REG"):
+        frame = source.published_csv("table3_alignment_variants.csv")
+        method = f"{what.base} + StableVM + VA" if what.stablevm else what.base
+    else:
+        frame = source.published_csv("table2_model_scale_nocfg.csv")
+        method = what.method
+    return _row(frame, (frame["model"] == study.training.model.name) & (frame["iterations"] == step), method)
+
+
+def with_guidance(source: Source, arm: str, step: int, sampler: str) -> dict[str, float]:
+    """The row of the paper's table 1 that a measured row repeats."""
+    study = source.study
+    chosen = study.sampling.samplers[sampler]
+    agrees = chosen.guidance == 1.8 and tuple(chosen.guidance_interval) == (0.0, 0.7)
+    if not (same_protocol(source, sampler) and agrees and study.training.model.name == "SiT-XL/2"):
+        return {}
+    frame = source.published_csv("table1_imagenet256_cfg.csv")
+    epochs = round(step / ITERATIONS_PER_EPOCH)
+    same = (frame["epochs"] == epochs) & (frame["sampling_labels"] == chosen.labels)
+    return _row(frame, same, kind(study.arms[arm]).method)
+
+
+def _row(frame: pd.DataFrame, same: pd.Series, method: str) -> dict[str, float]:
+    found = frame[same & (frame["method"] == method)]
+    if found.empty:
+        return {}
+    return {f"published_{metric}": float(found.iloc[0][metric]) for metric in METRICS}
+
+
+class Pair(NamedTuple):
+    """Published FID of an arm and of what it is compared with, SiT-XL/2 at 100,000 iterations without guidance."""
+
+    arm: float
+    against: float
+    where: str
+
+    @property
+    def relative(self) -> float:
+        return self.arm / self.against - 1
+
+    @property
+    def text(self) -> str:
+        return f"FID {self.arm:.2f} against {self.against:.2f} ({100 * self.relative:+.1f} %), {self.where}"
+
+
+def pair(source: Source, comparison: str) -> Pair | None:
+    """The paper's values for one of `arms.comparisons`, None when it gives none."""
+    regimes = source.published_csv("figure3b_alignment_regime.csv").set_index("alignment")["fid_50k"]
+    variants = source.published_csv("table3_alignment_variants.csv").set_index("method")["fid"]
+    plain, whole = "none (SiT baseline)", "REPA on the whole path"
+    low, high = "REPA in the low-variance regime", "REPA in the high-variance regime"
+    at = "SiT-XL/2, 100k iterations"
+    from_regimes = {
+        "repa": (whole, plain),
+        "repa-low": (low, whole),
+        "repa-low-gain": (low, plain),
+        "repa-high": (high, whole),
+        "repa-high-gain": (high, plain),
+    }
+    if comparison in from_regimes:
+        arm, against = from_regimes[comparison]
+        return _known(regimes, arm, against, f"{at}, figure 3b")
+    base = {"repa-stable": "REPA", "irepa-stable": "iREPA", "reg-stable": "REG"}.get(comparison)
+    return _known(variants, f"{base} + StableVM + VA", base, f"{at}, table 3") if base else None
+
+
+def _known(values: pd.Series, arm: str, against: str, where: str) -> Pair | None:
+    found = Pair(float(values[arm]), float(values[against]), where)
+    return None if math.isnan(found.relative) else found

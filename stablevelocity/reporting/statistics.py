@@ -1,0 +1,86 @@
+"""Intervals over seeds. One rule for all tables, stated where the tables stand.
+
+A seed is one repetition of the whole training. The interval of a mean over n seeds is Student's t with n - 1
+degrees of freedom: honest, and with two seeds very wide (the factor is 12.7). Differences between two arms are paired
+by seed, since the arms of a seed see the same data order and noise.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+NAN = float("nan")
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds: `deviation` is the standard deviation (n - 1), `low`..`high` the 95 % t-interval.
+
+    With one seed the last three are NaN: nothing is known about the spread.
+    """
+
+    mean: float
+    deviation: float
+    low: float
+    high: float
+    count: int
+
+
+class Difference(NamedTuple):
+    """Mean difference between two arms over their common seeds, with two 95 % intervals.
+
+    `low`..`high` takes the spread from all arms (see `difference`), `paired_low`..`paired_high` from the pair alone.
+    """
+
+    mean: float
+    low: float
+    high: float
+    paired_low: float
+    paired_high: float
+    count: int
+    freedom: int
+
+
+def t_factor(freedom: int) -> float:
+    """97.5 % quantile of Student's t: 12.7 for one degree of freedom, 1.96 for very many."""
+    return float(stdtrit(freedom, 0.975))
+
+
+def over_seeds(values: Sequence[float] | np.ndarray) -> Estimate:
+    """Mean, standard deviation and 95 % t-interval of values that differ by their seed only."""
+    array = np.asarray(values, dtype=np.float64)
+    n = len(array)
+    mean = float(array.mean())
+    if n < 2:
+        return Estimate(mean, NAN, NAN, NAN, n)
+    deviation = float(array.std(ddof=1))
+    half = t_factor(n - 1) * deviation / math.sqrt(n)
+    return Estimate(mean, deviation, mean - half, mean + half, n)
+
+
+def difference(values: pd.DataFrame, arm: str, against: str) -> Difference | None:
+    """arm - against, from a table of arms (rows) by seeds (columns); NaN where a run is missing.
+
+    `paired_low`..`paired_high`: t-interval of the per-seed differences, n - 1 degrees of freedom.
+    `low`..`high`: the residual of the two-way layout arm + seed over all arms that have these seeds (a randomised block
+    design), (arms - 1)(n - 1) degrees of freedom. It assumes that seeds scatter alike in all arms, and is
+    what makes two or three seeds say something. With two arms both are the same.
+
+    None when the arms have no seed in common.
+    """
+    both = values.loc[[arm, against]].dropna(axis="columns")
+    n = both.shape[1]
+    if not n:
+        return None
+    pair = (both.loc[arm] - both.loc[against]).to_numpy(dtype=np.float64)
+    own = over_seeds(pair)
+    if n < 2:
+        return Difference(own.mean, NAN, NAN, NAN, NAN, n, 0)
+    block = values[both.columns].dropna(axis="index").to_numpy(dtype=np.float64)
+    residual = block - block.mean(axis=1, keepdims=True) - block.mean(axis=0, keepdims=True) + block.mean()
+    freedom = (len(block) - 1) * (n - 1)
+    half = t_factor(freedom) * math.sqrt(2 * float((residual**2).sum()) / freedom / n)
+    return Difference(own.mean, own.mean - half, own.mean + half, own.low, own.high, n, freedom)

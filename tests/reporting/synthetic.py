@@ -1,0 +1,253 @@
+"""A results folder with invented numbers of realistic size, for tests of the report only.
+
+Every file has the columns that the workflow's stages write. `effects` are the true FID ratios of the arms to CFM, so a test
+knows what the tables must find.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stablevelocity.data.shards import write_shard
+from stablevelocity.files import write_json
+from stablevelocity.reporting.sections.training import fidelity_file
+from stablevelocity.study import Study, parse_study, study_json
+
+PUBLISHED = Path(__file__).parents[2] / "config" / "published"
+EFFECTS = {"cfm": 1.0, "repa": 0.97, "repa-low": 0.96, "repa-high": 1.17, "stablevm": 0.77, "stablevm-va": 0.74}
+SPREAD = 0.02
+"""Standard deviation of FID over seeds, relative; the part shared by all arms of a seed is twice as large."""
+
+
+def digits(seeds: list[int] | None = None) -> Study:
+    """A study like the default one: six arms, three samplers, the toy."""
+    stablevm = {"objective": "stablevm", "stablevm": {"t_min": 0.0, "bank": {"capacity": 128}}}
+    three = ["cfm", "stablevm", "stablevm-va"]
+    sde = {"solver": "euler_maruyama", "steps": 50}
+    return parse_study(
+        {
+            "name": "digits",
+            "variance": {"gmm_samples": 5000, "gmm_times": 25},
+            "toy": {"updates": 3000, "references": 512, "batch": 128},
+            "training": {"seeds": seeds or [0, 1], "steps": 1500, "milestones": [500], "batch": 64},
+            "arms": {
+                "cfm": {"label": "CFM"},
+                "repa": {"label": "REPA", "alignment": {"schedule": "uniform"}},
+                "repa-low": {"label": "REPA, t < 0.7", "alignment": {"schedule": "hard"}},
+                "repa-high": {"label": "REPA, t >= 0.7", "alignment": {"schedule": "hard_high"}},
+                "stablevm": {"label": "StableVM", **stablevm},
+                "stablevm-va": {"label": "StableVM + VA-REPA", "alignment": {"schedule": "sigmoid"}, **stablevm},
+            },
+            "sampling": {
+                "images": 1024,
+                "main": "ode",
+                "samplers": {
+                    "ode": {"solver": "euler", "steps": 30},
+                    "sde": sde,
+                    "sde-guided": {**sde, "guidance": 1.8, "guidance_interval": [0.0, 0.7]},
+                },
+                "arms": {"sde": three, "sde-guided": three},
+                "sweep": {"arms": ["cfm", "stablevm-va"]},
+            },
+        }
+    )
+
+
+def minimal() -> Study:
+    """One arm, one seed, one sampler, no toy, no mixtures: the least a study can be."""
+    return parse_study(
+        {
+            "name": "minimal",
+            "variance": {"gmm_dimensions": [], "data": ["latents"]},
+            "toy": None,
+            "training": {"seeds": [3], "steps": 100, "model": {"depth": 2}},
+            "arms": {"cfm": {"label": "CFM"}},
+            "sampling": {
+                "images": 64,
+                "samplers": {"ode": {"steps": 4}},
+                "main": "ode",
+                "sweep": {"solvers": ["euler"], "steps": [4, 8], "xi": [0.6], "low_steps": [3]},
+            },
+        }
+    )
+
+
+def make(study: Study, results: Path, seed: int = 0) -> Path:
+    """Write all that the report reads of `study` into `results`."""
+    rng = np.random.default_rng(seed)
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "study.json").write_text(study_json(study))
+    _data(study, results)
+    _variance(study, results, rng)
+    if study.toy:
+        _toy(study, results, rng)
+    _runs(study, results, rng)
+    _fidelity(study, results, rng)
+    _sweep(study, results, rng)
+    return results
+
+
+def _csv(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(path, index=False)
+
+
+def _data(study: Study, results: Path) -> None:
+    for split, count in (("train", 1437), ("heldout", 360)):
+        names = [str(digit) for digit in range(10)]
+        write_json(results / f"data/images/{split}.json", {"count": count, "num_classes": 10, "class_names": names})
+    arrays = {"mean": {"dtype": "float16", "shape": [4, 8, 8]}, "labels": {"dtype": "int64", "shape": []}}
+    write_json(results / "data/latents/train.json", {"count": 1437, "scale": 0.9, "identity": "ab12", "arrays": arrays})
+    facts = {"psnr_held_out": 36.1, "psnr_train": 36.4, "identity": "ab12", "scale": 0.9, "parameters": 41_000}
+    write_json(results / "data/autoencoder.json", facts)
+    encoder = {"name": "digits-vit", "held_out_accuracy": 0.968, "tokens": 16, "width": 64}
+    write_json(results / "data/encoder.json", encoder)
+    write_json(results / "metrics/judge.json", {"held_out_accuracy": 0.983})
+    floor = {"fid": 0.05, "is": 9.4, "precision": 0.81, "recall": 0.82, "accuracy": 0.983}
+    rows = [
+        {"metric": name, "value": value, "low": 0.9 * value, "high": 1.1 * value, "images": 360}
+        | {"extractor": "digits", "reference": "train split"}
+        for name, value in floor.items()
+    ]
+    _csv(results / "metrics/floor.csv", rows)
+
+
+def _variance(study: Study, results: Path, rng: np.random.Generator) -> None:
+    curves, splits, references = [], [], []
+    sources = [(f"gmm-{d}", d) for d in study.variance.gmm_dimensions]
+    sources += [(name, {"pixels": 768, "latents": 256}[name]) for name in study.variance.data]
+    for name, d in sources:
+        turn = 1 - 1.9 / math.log(10 * d) if name.startswith("gmm") else 0.52
+        for law in ("empirical", "exact") if name.startswith("gmm") else ("empirical",):
+            for t in np.linspace(0.01, 0.99, 25):
+                height = 5 * math.sqrt(d) * 1.3 * d**0.2
+                low = 0.0 if law == "empirical" else 0.4 * math.sqrt(d) / (t + 0.3)
+                mean = low + height / (1 + math.exp(-(t - turn - 0.15) / 0.025)) * (1 - 0.3 * max(0, t - turn))
+                row = {"source": name, "dimension": d, "law": law, "samples": 5000, "t": t, "mean": mean}
+                curves.append(row | {"q15": 0.5 * mean, "q85": 1.5 * mean})
+                if law == "empirical" and name == "gmm-100":
+                    for count in study.variance.reference_counts:
+                        share = 1 / (1 + math.exp(-(t - 0.9 + 0.1 * math.log10(count)) / 0.05))
+                        true = mean + 0.4 * math.sqrt(d) / (t + 0.3)
+                        references.append(_reference(name, d, "empirical", count, t, true * share))
+            if law == "exact" and name == "gmm-100":
+                for row in [row for row in curves if row["source"] == name and row["law"] == "exact"]:
+                    references.append(_reference(name, d, "exact", None, row["t"], row["mean"]))
+            xi = turn + 0.04 if law == "empirical" else 0.0
+            splits.append(
+                {"source": name, "dimension": d, "law": law, "xi": xi, "low": max(0, xi - 0.01), "high": xi + 0.012}
+            )
+    _csv(results / "variance/curves.csv", curves)
+    _csv(results / "variance/split_points.csv", splits)
+    if study.variance.gmm_dimensions:
+        _csv(results / "variance/references.csv", references)
+
+
+def _reference(name: str, d: int, law: str, count: int | None, t: float, mean: float) -> dict:
+    return {"source": name, "dimension": d, "law": law, "references": count, "t": t, "mean": mean}
+
+
+def _toy(study: Study, results: Path, rng: np.random.Generator) -> None:
+    toy = study.toy
+    assert toy is not None
+    gain = {"cfm": 1.0, "stf": 0.83, "stablevm": 0.82}
+    error, target, gradient, cost = [], [], [], []
+    for objective in toy.objectives:
+        for seed in toy.seeds:
+            shared = np.random.default_rng(seed).normal(0, 0.02)
+            factor = gain[objective] * math.exp(shared + rng.normal(0, 0.01))
+            for update in range(toy.evaluate_every, toy.updates + 1, toy.evaluate_every):
+                for t in toy.times:
+                    value = factor * (2.0 + 8 * math.exp(-update / 900)) * (1.2 - t)
+                    error.append({"objective": objective, "seed": seed, "update": update, "t": t, "error": value})
+            for t in np.linspace(0.05, 0.95, 10):
+                noise = {"cfm": 1.0}.get(objective, 0.02 + 0.3 * math.exp(-6 * t))
+                value = noise * 1e-3 * (1 + 4 * t) * math.exp(rng.normal(0, 0.05))
+                gradient.append({"objective": objective, "seed": seed, "t": t, "variance": value})
+        for t in np.linspace(0.05, 0.95, 10):
+            noise = {"cfm": 1.0}.get(objective, 0.001)
+            target.append({"objective": objective, "t": t, "variance": noise * 14 * t**2})
+    for count in (32, 128, 512, 2048):
+        for objective in toy.objectives:
+            extra = 0 if objective == "cfm" else count * 2e-7
+            cost.append({"objective": objective, "references": count, "seconds": 1.6e-3 + extra})
+    _csv(results / "toy/error.csv", error)
+    _csv(results / "toy/target_variance.csv", target)
+    _csv(results / "toy/gradient_variance.csv", gradient)
+    _csv(results / "toy/cost.csv", cost)
+
+
+def _runs(study: Study, results: Path, rng: np.random.Generator) -> None:
+    for run in study.runs().values():
+        rows = []
+        steps = run.training.steps
+        for step in np.linspace(0, steps, 61, dtype=int)[1:]:
+            share = step / steps
+            row = {"step": step, "loss": 0.5 + math.exp(-5 * share)}
+            row |= {"velocity_low": 0.25 + math.exp(-6 * share) + rng.normal(0, 0.01)}
+            row |= {"velocity_high": 0.9 + 0.6 * math.exp(-4 * share) + rng.normal(0, 0.02)}
+            if run.alignment:
+                row |= {"alignment_low": -0.8 + 0.6 * math.exp(-5 * share), "alignment_high": -0.45}
+            rows.append(row | {"grad_norm": 0.3, "target_variance": 0.1, "images_per_s": 1400.0, "memory_mb": 600.0})
+        _csv(results / f"runs/{run.name}/metrics.csv", rows)
+        if run.alignment:
+            rows = []
+            for t in np.linspace(0.025, 0.975, 20):
+                mean = -0.85 + 0.5 / (1 + math.exp(-(t - 0.72) / 0.07)) + 0.01 * rng.normal()
+                rows.append({"step": steps, "t": t, "mean": mean, "q15": mean - 0.07, "q85": mean + 0.07})
+            _csv(results / f"runs/{run.name}/alignment.csv", rows)
+
+
+def _fidelity(study: Study, results: Path, rng: np.random.Generator) -> None:
+    runs = study.runs()
+    for name, step, sampler in study.sample_sets():
+        run = runs[name]
+        shared = np.random.default_rng(1000 + run.seed).normal(0, 2 * SPREAD)
+        ratio = EFFECTS.get(run.arm, 1.0) * math.exp(shared + rng.normal(0, SPREAD))
+        fid = 1.1 * ratio * (run.training.steps / step) ** 0.8 * {"sde": 0.9, "sde-guided": 0.6}.get(sampler, 1.0)
+        values = {"fid": fid, "is": 9.2 - fid / 4, "precision": 0.80 - fid / 30, "recall": 0.75 - fid / 20}
+        values |= {"accuracy": 0.96 - fid / 40, "fid_infinity": fid - 0.03}
+        rows = []
+        for metric, value in values.items():
+            row = {"run": name, "arm": run.arm, "seed": run.seed, "step": step, "sampler": sampler}
+            row |= {"extractor": "digits", "images": study.sampling.images, "reference": "train split"}
+            rows.append(row | {"metric": metric, "value": value, "low": 0.95 * value, "high": 1.05 * value})
+        _csv(results / fidelity_file(name, step, sampler), rows)
+        labels = np.arange(min(study.sampling.images, 256)) * 7 % 10
+        images = rng.integers(0, 80, (len(labels), 16, 16, 3), dtype=np.uint8)
+        images[np.arange(len(labels)), 3:13, 3 + labels] = 230
+        shard = results / f"samples/{name}/step-{step:08d}/{sampler}/shard-00000.safetensors"
+        write_shard(shard, {"images": images, "labels": labels})
+
+
+def _sweep(study: Study, results: Path, rng: np.random.Generator) -> None:
+    sweep = study.sampling.sweep
+    for name in study.sweep_runs():
+        arm = study.runs()[name].arm
+        rows = []
+        for solver in sweep.solvers:
+            best = {"euler": 0.0, "heun": 3.0, "euler_maruyama": -12.0}[solver]
+            for steps in sorted({*sweep.steps, sweep.base_steps}):
+                nfe = 2 * steps - 1 if solver == "heun" else steps
+                psnr = math.inf if steps == sweep.base_steps else 30 + 21 * steps / sweep.base_steps + best
+                fid = EFFECTS.get(arm, 1.0) * (0.72 + 0.01 * steps) * (3 if solver == "euler_maruyama" else 1)
+                rows.append(_swept(name, arm, solver, "none", steps, nfe, None, None, psnr, fid, study))
+            for xi in sweep.xi:
+                for low in sweep.low_steps:
+                    steps = round(sweep.base_steps * (1 - xi)) + low
+                    psnr = 52 + best - 14 * max(0, xi - 0.55) / 0.35 - 30 / low / 3
+                    for regime in ("stablevs", "control"):
+                        # On the linear path both are the Euler step; other solvers differ.
+                        off = 0.0 if solver == "euler" or regime == "stablevs" else 1.2
+                        nfe = steps + (round(sweep.base_steps * (1 - xi)) - 1 if solver == "heun" else 0)
+                        fid = EFFECTS.get(arm, 1.0) * (0.78 + 0.02 * xi) * (3 if solver == "euler_maruyama" else 1)
+                        rows.append(_swept(name, arm, solver, regime, steps, nfe, xi, low, psnr + off, fid, study))
+        _csv(results / f"metrics/sweep/{name}.csv", rows)
+
+
+def _swept(run, arm, solver, regime, steps, nfe, xi, low, psnr, fid, study) -> dict:
+    row = {"run": run, "arm": arm, "solver": solver, "low_regime": regime, "steps": steps, "nfe": nfe, "xi": xi}
+    row |= {"low_steps": low, "images": study.sampling.sweep.images, "reference_steps": study.sampling.sweep.base_steps}
+    return row | {"psnr": psnr, "ssim": 1 - math.exp(-psnr / 10), "feature_distance": 60 / psnr, "fid": fid}
