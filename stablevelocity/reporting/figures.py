@@ -92,14 +92,18 @@ def mark_published(axes: Axes, what: str) -> None:
         side.set_visible(True)
         side.set_color(PUBLISHED_COLOUR)
         side.set_linestyle("--")
-    axes.set_title(f"PUBLISHED, not measured\n{what}", color=PUBLISHED_COLOUR)
+    axes.set_title(f"PUBLISHED VALUES\n{what}", color=PUBLISHED_COLOUR)
 
 
 def plain_log(axis: Axis, low: float, high: float) -> None:
     """A logarithmic axis with ordinary numbers as labels, and enough of them when it spans less than a decade."""
-    steps = (1, 2, 5) if high / low > 4 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
-    if high / low > 300:
-        steps = (1,)
+    choices = (
+        (300, (1,)),
+        (20, (1, 2, 5)),
+        (4, (1, 1.5, 2, 3, 4, 5, 7)),
+        (1.7, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)),
+    )
+    steps = next((steps for ratio, steps in choices if high / low > ratio), tuple(np.arange(10, 100) / 10))
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     axis.set_major_locator(FixedLocator([step * 10.0**decade for decade in decades for step in steps]))
     axis.set_minor_locator(NullLocator())

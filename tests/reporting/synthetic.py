@@ -1,7 +1,7 @@
 """A results folder with invented numbers of realistic size, for tests of the report only.
 
-Every file has the columns that the workflow's stages write. `effects` are the true FID ratios of the arms to CFM, so a test
-knows what the tables must find.
+Every file has the columns that the workflow's stages write. `EFFECTS` are the true FID ratios of the arms to CFM, so a
+test knows what the tables must find.
 """
 
 import math
@@ -166,13 +166,13 @@ def _toy(study: Study, results: Path, rng: np.random.Generator) -> None:
                 noise = {"cfm": 1.0}.get(objective, 0.02 + 0.3 * math.exp(-6 * t))
                 value = noise * 1e-3 * (1 + 4 * t) * math.exp(rng.normal(0, 0.05))
                 gradient.append({"objective": objective, "seed": seed, "t": t, "variance": value})
-        for t in np.linspace(0.05, 0.95, 10):
-            noise = {"cfm": 1.0}.get(objective, 0.001)
-            target.append({"objective": objective, "t": t, "variance": noise * 14 * t**2})
-    for count in (32, 128, 512, 2048):
-        for objective in toy.objectives:
-            extra = 0 if objective == "cfm" else count * 2e-7
-            cost.append({"objective": objective, "references": count, "seconds": 1.6e-3 + extra})
+            for t in np.linspace(0.05, 0.95, 10):
+                noise = {"cfm": 1.0}.get(objective, 0.001) * math.exp(rng.normal(0, 0.02))
+                target.append({"objective": objective, "seed": seed, "t": t, "variance": noise * 14 * t**2})
+    for count in (0, 32, 128, 512, 2048):
+        row = {"references": count, "seconds_drawing": 2e-4 + count * 5e-8, "seconds_target": 1e-4 + count * 2e-7}
+        row |= {"seconds_update": 1.5e-3}
+        cost.append(row | {"seconds": sum(row.values()) - count})
     _csv(results / "toy/error.csv", error)
     _csv(results / "toy/target_variance.csv", target)
     _csv(results / "toy/gradient_variance.csv", gradient)

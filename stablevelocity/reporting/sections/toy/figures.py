@@ -16,6 +16,13 @@ STYLES = {
 }
 
 
+PARTS = (
+    ("seconds_update", "network, forward and backward", "#4d4d4d"),
+    ("seconds_drawing", "drawing the samples", "#56b4e9"),
+    ("seconds_target", "the target", "#d55e00"),
+)
+
+
 def protocol(source: Source) -> str:
     """How the toy was run, and whether that is the paper's length."""
     toy = source.study.toy
@@ -86,19 +93,21 @@ def _variance(axis: Axes, source: Source, name: str) -> None:
 
 
 def cost(source: Source) -> Figure:
-    """Time of one training step against the number of references."""
-    frame = source.csv("toy/cost.csv")
+    """Time of one training step against the number of references, in its parts; n = 0 is CFM."""
+    frame = source.csv("toy/cost.csv").sort_values("references")
     figure, axes = new_figure(1, 1, 3.2)
     axis = axes[0, 0]
-    for objective, part in frame.groupby("objective", sort=False):
-        label, paint, mark, line = STYLES[str(objective)]
-        part = part.sort_values("references")
-        axis.plot(part["references"], 1e3 * part["seconds"], line, marker=mark, color=paint, label=label)
-    axis.set_xscale("log", base=2)
-    axis.set_ylim(bottom=0)
-    ticks = np.unique(frame["references"])
-    axis.set_xticks(ticks, [f"{int(tick):,}" for tick in ticks])
-    axis.set_xlabel("references n")
+    places = np.arange(len(frame))
+    bottom = np.zeros(len(frame))
+    for name, label, paint in PARTS:
+        height = 1e3 * frame[name].to_numpy()
+        axis.bar(places, height, 0.6, bottom, color=paint, label=label)
+        bottom += height
+    axis.bar_label(axis.containers[-1], [f"{total:.2f}" for total in bottom], padding=2, fontsize=9)
+    axis.set_xticks(places, ["CFM" if not count else f"n = {count:,}" for count in frame["references"]])
+    axis.set_ylim(0, 1.15 * bottom.max())
+    axis.grid(axis="x", visible=False)
+    axis.set_xlabel("references of the StableVM target")
     axis.set_ylabel("milliseconds per training step")
-    axis.legend()
+    axis.legend(loc="upper left")
     return figure

@@ -93,7 +93,7 @@ def _against_steps(axis: Axes, study: Study, frame: pd.DataFrame, arms: list[str
     log_y(axis)
     axis.set_xlabel("training steps")
     axis.set_ylabel("FID (log)")
-    axis.set_title("Against training steps (colours as left)")
+    axis.set_title("Against training steps")
 
 
 def alignment(source: Source) -> Figure:
