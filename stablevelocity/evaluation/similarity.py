@@ -22,14 +22,14 @@ LPIPS_MIN_SIZE = 64
 
 def compare_images(
     images: UInt8[np.ndarray, "n height width 3"],
-    references: UInt8[np.ndarray, "n height width 3"],
+    references: UInt8[np.ndarray, "_ _ _ 3"],
     *,
     extractor: Extractor | None = None,
 ) -> pd.DataFrame:
     """One row per pair: psnr (dB), ssim, and where they can be had lpips and feature_distance.
 
-    PSNR is over all pixels and channels with peak 255, infinite for equal images. SSIM is Wang et al.'s with an
-    11-pixel Gaussian window, per channel, then averaged. The feature distance is Euclidean between pool
+    PSNR is over all pixels and channels with peak 255, infinite for equal images. SSIM is Wang et al.'s: 11-pixel
+    Gaussian window, images reflected at the border, mean over pixels and channels. The feature distance is Euclidean between pool
     features of the study's own extractor; it is not LPIPS and is not named so. LPIPS needs AlexNet's weights
     (see `lpips_at_hand`) and images of 64 px or more; else its column is absent.
     """

@@ -1,0 +1,170 @@
+"""Images from shards, archives and folders: the same pixels in order, and one line for everything that is wrong."""
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stablevelocity.data.shards import write_manifest, write_shard
+from stablevelocity.errors import UserError
+from stablevelocity.evaluation.image_sets import open_images
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (7, 6, 5, 3), dtype=np.uint8)
+
+
+def shards(folder: Path) -> Path:
+    files = [folder / "a.safetensors", folder / "b.safetensors"]
+    write_shard(files[0], {"images": IMAGES[:3]})
+    write_shard(files[1], {"images": IMAGES[3:]})
+    write_manifest(folder / "manifest.json", files)
+    return folder
+
+
+def archive(folder: Path) -> Path:
+    np.savez(folder / "batch.npz", arr_0=IMAGES, arr_1=np.arange(7))
+    return folder / "batch.npz"
+
+
+def compressed(folder: Path) -> Path:
+    np.savez_compressed(folder / "batch.npz", arr_0=IMAGES)
+    return folder / "batch.npz"
+
+
+def pngs(folder: Path) -> Path:
+    (folder / "below").mkdir()
+    for index, image in enumerate(IMAGES):  # "below/" sorts after the digits
+        Image.fromarray(image).save(folder / ("below" if index > 4 else ".") / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize("make", [shards, archive, compressed, pngs])
+def test_every_source_gives_the_same_images_in_order(tmp_path, make):
+    path = make(tmp_path)
+    source = open_images(path)
+    assert len(source) == 7
+    for size, start in ((2, 0), (7, 0), (100, 0), (2, 3)):
+        np.testing.assert_array_equal(np.concatenate(list(source.batches(size, start))), IMAGES[start:])
+    assert source.identity == open_images(path).identity
+
+
+def bad_empty(folder: Path) -> Path:
+    return folder
+
+
+def bad_absent(folder: Path) -> Path:
+    return folder / "none.npz"
+
+
+def bad_one(folder: Path) -> Path:
+    Image.fromarray(IMAGES[0]).save(folder / "a.png")
+    return folder
+
+
+def _second(folder: Path, image: Image.Image, name: str = "b.png") -> Path:
+    Image.fromarray(IMAGES[0]).save(folder / "a.png")
+    image.save(folder / name)
+    return folder
+
+
+def bad_grey(folder: Path) -> Path:
+    return _second(folder, Image.fromarray(IMAGES[0, :, :, 0]))
+
+
+def bad_alpha(folder: Path) -> Path:
+    return _second(folder, Image.fromarray(IMAGES[0]).convert("RGBA"))
+
+
+def bad_grey_16_bit(folder: Path) -> Path:
+    return _second(folder, Image.fromarray(IMAGES[0, :, :, 0].astype(np.uint16) * 257))
+
+
+def bad_rgb_16_bit(folder: Path) -> Path:
+    """A 1x1 PNG of 16 bits a channel, written by hand: Pillow reads it as 8-bit RGB and cannot write it."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 5, 6, 16, 2, 0, 0, 0)
+    rows = zlib.compress((b"\0" + b"\x12\x34" * 15) * 6)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    Image.fromarray(IMAGES[0]).save(folder / "a.png")
+    (folder / "b.png").write_bytes(png)
+    with Image.open(folder / "b.png") as image:
+        assert image.mode == "RGB"  # the trap: nothing but the file's header tells
+    return folder
+
+
+def bad_size(folder: Path) -> Path:
+    return _second(folder, Image.fromarray(IMAGES[0]).resize((4, 6)))
+
+
+def bad_not_an_image(folder: Path) -> Path:
+    Image.fromarray(IMAGES[0]).save(folder / "a.png")
+    (folder / "b.png").write_text("no image")
+    return folder
+
+
+def bad_floats(folder: Path) -> Path:
+    np.savez(folder / "x.npz", arr_0=IMAGES.astype(np.float32) / 255)
+    return folder / "x.npz"
+
+
+def bad_channels_first(folder: Path) -> Path:
+    np.savez(folder / "x.npz", arr_0=IMAGES.transpose(0, 3, 1, 2))
+    return folder / "x.npz"
+
+
+def bad_no_images(folder: Path) -> Path:
+    np.savez(folder / "x.npz", images=IMAGES)
+    return folder / "x.npz"
+
+
+def bad_archive(folder: Path) -> Path:
+    (folder / "x.npz").write_bytes(b"PK\3\4 and no more")
+    return folder / "x.npz"
+
+
+def bad_shards(folder: Path) -> Path:
+    write_shard(folder / "a.safetensors", {"latents": np.zeros((3, 2), np.float32)})
+    write_manifest(folder / "manifest.json", [folder / "a.safetensors"])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (bad_empty, "no image files"),
+        (bad_absent, "no such file or folder"),
+        (bad_one, r"holds 1 image\(s\); metrics need at least 2"),
+        (bad_grey, r"b.png: mode L \(grey\), expected 8-bit RGB"),
+        (bad_alpha, r"b.png: mode RGBA \(RGB with alpha\), expected 8-bit RGB"),
+        (bad_grey_16_bit, "b.png: 16 bits a channel, expected 8-bit RGB"),
+        (bad_rgb_16_bit, "b.png: 16 bits a channel, expected 8-bit RGB"),
+        (bad_size, "b.png: 4x6 px, but a.png has 5x6"),
+        (bad_not_an_image, "b.png: cannot be read as an image"),
+        (bad_floats, "holds float32, expected uint8"),
+        (bad_channels_first, r"shape \(7, 3, 6, 5\), expected \(n, height, width, 3\)"),
+        (bad_no_images, "holds no array `arr_0`"),
+        (bad_archive, "not a readable .npz"),
+        (bad_shards, "hold no `images`"),
+    ],
+)
+def test_bad_input_ends_in_one_line(tmp_path, make, message):
+    with pytest.raises(UserError, match=message) as caught:
+        list(open_images(make(tmp_path)).batches(4))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_archive_is_noticed(tmp_path):
+    path = archive(tmp_path)
+    with zipfile.ZipFile(path) as whole:
+        content = whole.read("arr_0.npy")
+    with zipfile.ZipFile(path, "w") as cut:
+        cut.writestr("arr_0.npy", content[:-100])
+    with pytest.raises(UserError, match="arr_0 ends after 4 of 7 images"):
+        list(open_images(path).batches(2))
