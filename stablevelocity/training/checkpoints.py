@@ -50,3 +50,9 @@ def prune(folder: Path, keep: set[int]) -> None:
     for step in checkpoint_steps(folder)[:-2]:
         if step not in keep:
             checkpoint_path(folder, step).unlink()
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove the temporary files (hidden, of any writer) of a process that was killed while it wrote."""
+    for path in folder.glob(".*"):
+        path.unlink()

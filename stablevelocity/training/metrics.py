@@ -17,15 +17,12 @@ class Record:
 
     def __init__(self, xi: float):
         self.xi = xi
-        self._clear()
-
-    def _clear(self) -> None:
-        self._sums: dict[str, list[Tensor]] = {}
-        self.last = float("nan")
+        self.last = float("nan")  # loss of the last step on this process
+        self._totals: dict[str, Tensor] = {}  # (sum, count) of this process since the last row
 
     def _put(self, name: str, values: Tensor) -> None:
         entry = torch.stack([values.sum(), torch.tensor(float(values.numel()), device=values.device)])
-        self._sums.setdefault(name, []).append(entry)
+        self._totals[name] = self._totals[name] + entry if name in self._totals else entry
 
     def add(self, batch: Batch, values: dict[str, Tensor]) -> None:
         low = batch.t < self.xi
@@ -38,16 +35,24 @@ class Record:
         self._put("removed_variance", batch.removed_variance)
         self.last = values["loss"].mean().item()
 
+    def totals(self, accelerator: Accelerator) -> dict[str, Tensor]:
+        """(sum, count) by name over all processes: kept in checkpoints, so that a row may span an interruption."""
+        names = sorted(self._totals)
+        if not names:
+            return {}
+        summed = accelerator.reduce(torch.stack([self._totals[name] for name in names]), "sum")
+        assert isinstance(summed, Tensor)
+        return dict(zip(names, summed, strict=True))
+
+    def load(self, totals: dict[str, Tensor], device: torch.device) -> None:
+        """Continue from what `totals` gave; on one process only, the others start from nothing."""
+        self._totals = {name: value.to(device) for name, value in totals.items()}
+
     def row(self, accelerator: Accelerator) -> dict[str, float]:
         """Means over all processes; empties the record."""
-        names = sorted(self._sums)
-        totals = torch.stack([torch.stack(self._sums[name]).sum(0) for name in names])
-        totals = accelerator.reduce(totals, "sum")
-        last = self.last
-        self._clear()
-        self.last = last
-        means = (totals[:, 0] / totals[:, 1]).tolist()
-        return dict(zip(names, means, strict=True))
+        means = {name: (total / count).item() for name, (total, count) in self.totals(accelerator).items()}
+        self._totals = {}
+        return means
 
 
 class MetricsStream:

@@ -91,6 +91,7 @@ class Trainer:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
         bank = self._bank() if run.stablevm else None
         self.batches = BatchMaker(run, self.latents, self.features, bank, self.device, self.rank, self.world)
+        self.record = Record(run.alignment.xi if run.alignment else 0.7)
         self.step = 0
 
     @staticmethod
@@ -130,11 +131,14 @@ class Trainer:
         return state | self.batches.state_dict()
 
     def save(self) -> None:
-        """Save the whole state at this step; on the first process only."""
+        """Save the whole state at this step; called on every process, written by the first."""
+        totals = {f"record.{name}": value for name, value in self.record.totals(self.accelerator).items()}
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
             info = {"step": self.step, "run": self.run.name, "hash": self.hash, "scaler": scaler}
-            checkpoints.save_tensors(checkpoints.checkpoint_path(self.checkpoints, self.step), self._state(), info)
+            checkpoints.save_tensors(
+                checkpoints.checkpoint_path(self.checkpoints, self.step), self._state() | totals, info
+            )
             checkpoints.prune(self.checkpoints, set(self.run.steps))
         self.accelerator.wait_for_everyone()
 
@@ -158,6 +162,8 @@ class Trainer:
                 for field, value in fields.items()
             }
         self.batches.load_state_dict(state)
+        if self.accelerator.is_main_process:
+            self.record.load(part("record."), self.device)
         if info["scaler"] and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(info["scaler"])
         self.step = info["step"]
@@ -199,7 +205,8 @@ class Trainer:
             last = number == len(pieces) - 1
             with self._sync(last), self.accelerator.autocast():
                 losses = self.losses(piece, weight_sum)
-                self.accelerator.backward(losses["loss"] / len(pieces))
+                # Pieces may differ in size: each counts by its share of the samples.
+                self.accelerator.backward(losses["loss"] * len(piece.t) / len(batch.t))
             collected.append({name: value.detach() for name, value in losses.items()})
         if self.accelerator.scaler:
             self.accelerator.scaler.unscale_(self.optimizer)
@@ -236,13 +243,15 @@ class Trainer:
         """
         settings = self.settings
         main = self.accelerator.is_main_process
+        if main:
+            checkpoints.clear_leftovers(self.checkpoints)
         if self.resume():
             log.info(f"train {self.run.name}: continues from step {self.step}")
         elif self.batches.bank is not None:
             self.batches.fill_bank()
         stream = MetricsStream(self.checkpoints / "metrics.csv", self.step) if main else None
         progress = Progress(f"train {self.run.name}", settings.steps, "steps", start=self.step)
-        record = Record(self.run.alignment.xi if self.run.alignment else 0.7)
+        record = self.record
         with ThreadPoolExecutor(1) as reader:
             upcoming = reader.submit(self.batches.read, self.step)
             while self.step < settings.steps:

@@ -1,0 +1,166 @@
+"""A training run small enough to be killed dozens of times, and ways to start and kill it (used by the tests)."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from stablevelocity.data.shards import write_manifest, write_shard
+from stablevelocity.study import Run
+
+IMAGES, CLASSES, SHAPE, TOKENS, WIDTH = 96, 3, (2, 4, 4), 4, 6
+
+
+def write_data(folder: Path) -> None:
+    """Latents and features of random "images" in two shards each; class k has mean k."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, CLASSES, IMAGES)
+    mean = rng.normal(size=(IMAGES, *SHAPE)) + labels[:, None, None, None]
+    arrays: dict[str, dict[str, np.ndarray]] = {
+        "latents": {
+            "mean": mean.astype(np.float16),
+            "std": np.full((IMAGES, *SHAPE), 0.1, np.float16),
+            "labels": labels.astype(np.int64),
+        },
+        "features": {
+            "tokens": rng.normal(size=(IMAGES, TOKENS, WIDTH)).astype(np.float16),
+            "class_token": rng.normal(size=(IMAGES, WIDTH)).astype(np.float16),
+        },
+    }
+    info: dict[str, dict[str, Any]] = {
+        "latents": {"scale": 0.5, "num_classes": CLASSES, "autoencoder": "none", "identity": "none"},
+        "features": {"encoder": "none"},
+    }
+    for kind, named in arrays.items():
+        shards = []
+        for k, part in enumerate((slice(0, 40), slice(40, IMAGES))):
+            shards.append(folder / kind / f"train-{k:05d}.safetensors")
+            write_shard(shards[-1], {name: array[part] for name, array in named.items()})
+        write_manifest(folder / kind / "train.json", shards, **info[kind])
+
+
+def tiny_run(name: str = "everything", **training: Any) -> Run:
+    """StableVM below and above t_min, alignment and class token: all the state that a run can have."""
+    settings = {
+        "model": {"depth": 2, "width": 16, "heads": 2, "patch": 2, "encoder_depth": 1, "projector_width": 8},
+        "seeds": [3],
+        "steps": 24,
+        "batch": 8,
+        "lr": 1e-3,
+        "checkpoint_every": 2,
+        "log_every": 3,
+        "threads": 1,
+    }
+    plain = name == "plain"
+    return Run.model_validate(
+        {
+            "name": f"{name}-s3",
+            "arm": name,
+            "seed": 3,
+            "objective": "cfm" if plain else "stablevm",
+            "stablevm": None if plain else {"t_min": 0.3, "bank": {"capacity": 8}},
+            "alignment": None if plain else {"schedule": "sigmoid", "xi": 0.7},
+            "class_token": not plain,
+            "training": settings | training,
+        }
+    )
+
+
+def trainer(run: Run, data: Path, folder: Path):
+    from stablevelocity.training.trainer import Trainer
+
+    features = data / "features" / "train.json" if run.alignment or run.class_token else None
+    return Trainer(run, data / "latents" / "train.json", features, folder)
+
+
+# --- processes -------------------------------------------------------------------------------------------
+
+
+def processes():
+    """Children forked from a server that has the heavy imports behind it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stablevelocity.training.trainer", "tiny_training"])
+    return context
+
+
+def train_whole(run: Run, data: Path, folder: Path) -> None:
+    trainer(run, data, folder).train()
+
+
+def train_and_die_in_save(run: Run, data: Path, folder: Path, moment: int, counted: Path | None = None) -> None:
+    """SIGKILL this process at call number `moment` (Python or C) inside the saves of checkpoints.
+
+    With `counted`, die never and write the number of calls in one save to that file.
+    """
+    job = trainer(run, data, folder)
+    save, seen = job.save, 0
+
+    def watch(frame: Any, event: str, argument: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == moment and counted is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched() -> None:
+        sys.setprofile(watch)
+        save()
+        sys.setprofile(None)
+        if counted is not None:
+            counted.write_text(str(seen))
+            os._exit(0)
+
+    job.save = watched
+    job.train()
+
+
+def train_and_die_in_write(run: Run, data: Path, folder: Path, size: int) -> None:
+    """The kernel kills this process when a file of its own grows beyond `size` bytes: in the midst of a write."""
+    job = trainer(run, data, folder)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    job.train()
+
+
+def train_as_rank(run: Run, data: Path, folder: Path, rank: int, world: int, port: int) -> None:
+    """One process of a gloo group; writes what it was given at some steps, and its bank at the end."""
+    if world > 1:
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(world),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "ACCELERATE_USE_CPU": "true",
+        }
+    job = trainer(run, data, folder)
+    assert (job.rank, job.world) == (rank, world)
+    make, kept = job.batches.make, {}
+
+    def recorded(read):
+        batch = make(read)
+        if read.step % 20 in (0, 1):
+            for name in ("x_t", "t", "labels", "tokens", "weight", "class_token_t", "target"):
+                kept[f"{read.step}.{name}"] = getattr(batch, name).clone()
+        return batch
+
+    job.batches.make = recorded
+    job.train()
+    kept |= {name: value.clone() for name, value in job.batches.state_dict().items()}
+    save_file(kept, folder / f"seen-{rank}-of-{world}.safetensors")
+    if world > 1:
+        torch.distributed.destroy_process_group()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
