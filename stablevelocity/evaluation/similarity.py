@@ -29,9 +29,9 @@ def compare_images(
     """One row per pair: psnr (dB), ssim, and where they can be had lpips and feature_distance.
 
     PSNR is over all pixels and channels with peak 255, infinite for equal images. SSIM is Wang et al.'s: 11-pixel
-    Gaussian window, images reflected at the border, mean over pixels and channels. The feature distance is Euclidean between pool
-    features of the study's own extractor; it is not LPIPS and is not named so. LPIPS needs AlexNet's weights
-    (see `lpips_at_hand`) and images of 64 px or more; else its column is absent.
+    Gaussian window, images reflected at the border, mean over pixels and channels. The feature distance
+    is Euclidean between pool features of the study's own extractor; it is not LPIPS and is not named so. LPIPS
+    needs AlexNet's weights (see `lpips_at_hand`) and images of 64 px or more; else its column is absent.
     """
     if images.shape != references.shape or not len(images):
         raise UserError(f"compared images have shapes {images.shape} and {references.shape}; expected equal ones")
