@@ -202,6 +202,18 @@ def variance_references(study: StudyFile, output: Output) -> None:
 
 
 @app.command()
+def toy(study: StudyFile, folder: Annotated[Path, typer.Option(help="where its tables go")]) -> None:
+    """The 10-dimensional mixture: CFM, STF and StableVM against the closed-form velocity."""
+    from stablevelocity.toy import run_toy
+
+    settings = load_study(study).toy
+    if settings is None:
+        raise UserError(f"{study}: toy is null; this study has no toy experiment")
+    tables = run_toy(settings)
+    _write_tables(tables, [folder / f"{name}.csv" for name in tables._fields])
+
+
+@app.command()
 def join_tables(output: Output, tables: Annotated[list[Path], typer.Argument()]) -> None:
     """Put the rows of CSV tables into one."""
     import pandas as pd

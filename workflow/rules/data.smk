@@ -26,7 +26,7 @@ rule image_shard:
         code=code("data.prepare"),
         of=lambda wildcards: SPLITS[wildcards.split],
     shell:
-        "stablevelocity --log {log} image-shard --study {STUDY_FILE} --index {input} --split {wildcards.split}"
+        "stablevelocity --log {log} image-shard --study {STUDY_FILE} --index {input}"
         " --shard {wildcards.shard} --of {params.of} --output {output}"
 
 

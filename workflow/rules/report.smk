@@ -1,7 +1,80 @@
-# coming
+# Tables, figures, claims and the page, from the registry of the report's sections.
+from stablevelocity.reporting import registry
+
+TABLES = registry.tables(STUDY)
+FIGURES = registry.figures(STUDY)
+
+
+def within(files):
+    return [f"{OUT}/{file}" for file in files]
+
+
+rule table:
+    input:
+        lambda wildcards: within(TABLES[wildcards.table].inputs(STUDY)),
+    output:
+        f"{OUT}/tables/{{table}}.csv",
+    wildcard_constraints:
+        table="|".join(TABLES),
+    log:
+        f"{OUT}/logs/table-{{table}}.log",
+    params:
+        settings=settings(STUDY),
+        code=lambda wildcards: code(TABLES[wildcards.table].module),
+    shell:
+        "stablevelocity --log {log} table --study {STUDY_FILE} --results {OUT} --name {wildcards.table} --output {output}"
+
+
+rule tables:
+    input:
+        within(f"tables/{name}.csv" for name in TABLES),
+
+
+rule figure:
+    input:
+        lambda wildcards: within(FIGURES[wildcards.figure].inputs(STUDY)),
+    output:
+        f"{OUT}/figures/{{figure}}.pdf",
+        f"{OUT}/figures/{{figure}}.png",
+    wildcard_constraints:
+        figure="|".join(FIGURES),
+    log:
+        f"{OUT}/logs/figure-{{figure}}.log",
+    params:
+        settings=settings(STUDY),
+        code=lambda wildcards: code(FIGURES[wildcards.figure].module),
+    shell:
+        "stablevelocity --log {log} figure --study {STUDY_FILE} --results {OUT} --name {wildcards.figure}"
+        " --output {output[0]}"
+
+
+rule figures:
+    input:
+        within(f"figures/{name}.pdf" for name in FIGURES),
+
+
+rule claims:
+    input:
+        within(registry.claims_inputs(STUDY)),
+    output:
+        f"{OUT}/claims.json",
+    log:
+        f"{OUT}/logs/claims.log",
+    params:
+        code=code(*registry.claims_modules()),
+    shell:
+        "stablevelocity --log {log} claims --study {STUDY_FILE} --results {OUT} --output {output}"
 
 
 rule report:
     input:
-        f"{OUT}/variance/curves.csv",
-        [f"{OUT}/runs/{run}/metrics.csv" for run in RUNS],
+        within(registry.page_inputs(STUDY)),
+    output:
+        f"{OUT}/report.html",
+    log:
+        f"{OUT}/logs/report.log",
+    params:
+        settings=settings(STUDY),
+        code=code(*registry.page_modules()),
+    shell:
+        "stablevelocity --log {log} report --study {STUDY_FILE} --results {OUT} --output {output}"
