@@ -417,6 +417,67 @@ def _sampler_of(study: Study, name: str):
     return study.sampler(name)
 
 
+# --- report ----------------------------------------------------------------------------------------------
+
+Results = Annotated[Path, typer.Option(help="results/<study>")]
+Name = Annotated[str, typer.Option(help="as listed in reporting/registry.py")]
+
+
+@app.command()
+def table(study: StudyFile, results: Results, name: Name, output: Output) -> None:
+    """Make one table of the report."""
+    from stablevelocity.reporting.tables import make_table
+
+    make_table(load_study(study), results, name, output)
+
+
+@app.command()
+def figure(study: StudyFile, results: Results, name: Name, output: Output) -> None:
+    """Draw one figure of the report, as PDF and as PNG."""
+    from stablevelocity.reporting.figures import make_figure
+
+    make_figure(load_study(study), results, name, output)
+
+
+@app.command()
+def claims(study: StudyFile, results: Results, output: Output) -> None:
+    """Judge the paper's claims by the study's numbers."""
+    from stablevelocity.reporting.claims import make_claims
+
+    make_claims(load_study(study), results, output)
+
+
+@app.command()
+def report(study: StudyFile, results: Results, output: Output) -> None:
+    """Write the report, one page that opens offline."""
+    from stablevelocity.reporting.page import make_page
+
+    make_page(load_study(study), results, output)
+
+
+@app.command()
+def summary(results: Annotated[Path, typer.Argument(help="results/<study>")]) -> None:
+    """What a finished study found, in ten lines, and where its report is."""
+    from stablevelocity.reporting.claims import summary_lines
+
+    for line in summary_lines(results):
+        typer.echo(line)
+    typer.echo(f"report: {results / 'report.html'}")
+
+
+@app.command()
+def compare(
+    results: Annotated[Path, typer.Argument(help="a new results/<study>")],
+    reference: Annotated[Path, typer.Argument(help="the one to compare with, such as results/reference/digits")],
+) -> None:
+    """Compare two results of a study, cell by cell; exit status 1 when they differ beyond the seeds' spread."""
+    from stablevelocity.reporting.compare import compare as compare_results
+
+    comparison = compare_results(results, reference)
+    typer.echo(str(comparison))
+    sys.exit(0 if comparison.agrees else 1)
+
+
 def _run_of(study: Study, name: str):
     runs = study.runs()
     if name not in runs:
