@@ -60,8 +60,9 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _names_fit(self) -> "Study":
-        for sampler in [self.sampling.main, *self.sampling.arms]:
-            _known(sampler, self.sampling.samplers, "sampling.samplers", "sampler")
+        _known(self.sampling.main, self.sampling.samplers, "sampling.main", "sampler")
+        for sampler in self.sampling.arms:
+            _known(sampler, self.sampling.samplers, "sampling.arms", "sampler")
         named = [(f"sampling.arms.{key}", arm) for key, arms in self.sampling.arms.items() for arm in arms]
         for where, arm in [*named, *(("sampling.sweep.arms", arm) for arm in self.sampling.sweep.arms)]:
             _known(arm, self.arms, where, "arm")
@@ -154,7 +155,9 @@ def _describe(error: ValidationError, model: type[Section]) -> str:
     elif first["type"] not in ("value_error", "missing"):
         message += f", given {first['input']!r}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{where}: {message}{more}" if where else f"{message}{more}"
+    # A check of a whole section starts its message with the key that it is about.
+    separator = "." if where and first["type"] == "value_error" and message.partition(":")[0].isidentifier() else ": "
+    return f"{where}{separator}{message}{more}" if where else f"{message}{more}"
 
 
 def _keys(model: Any, location: tuple) -> list[str]:

@@ -1,0 +1,61 @@
+"""The hash of a stage's code: it changes with what the stage runs, and with nothing else."""
+
+import importlib
+
+import pytest
+
+import stablevelocity.provenance as provenance
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package whose files may be edited; gives a function (module, old, new) that edits one."""
+    import shutil
+
+    copy = tmp_path / "stablevelocity"
+    shutil.copytree(provenance.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    fresh = importlib.reload(provenance)
+    monkeypatch.setattr(fresh, "PACKAGE", copy)
+
+    def clear():
+        fresh._parse.cache_clear()
+        fresh._imports_of.cache_clear()
+
+    def edit(file: str, text: str):
+        path = copy / file
+        path.write_text(path.read_text() + text)
+        clear()
+
+    clear()
+    yield edit
+    monkeypatch.undo()
+    clear()
+
+
+TRAINING = "stablevelocity.training.trainer"
+FIGURES = "stablevelocity.reporting.figures"
+
+
+def test_an_edit_of_what_a_stage_imports_changes_its_hash_only(package):
+    training, figures = provenance.code_hash(TRAINING), provenance.code_hash(FIGURES)
+    package("reference_bank.py", "\nEXTRA = 1\n")  # imported by the trainer through batches
+    assert provenance.code_hash(TRAINING) != training
+    assert provenance.code_hash(FIGURES) == figures
+
+
+def test_an_edit_of_the_figures_does_not_touch_training(package):
+    training, figures = provenance.code_hash(TRAINING), provenance.code_hash(FIGURES)
+    package("reporting/figures.py", "\nEXTRA = 1\n")
+    assert provenance.code_hash(FIGURES) != figures
+    assert provenance.code_hash(TRAINING) == training
+
+
+def test_a_comment_changes_no_hash(package):
+    training = provenance.code_hash(TRAINING)
+    package("reference_bank.py", "\n# A remark.\n")
+    assert provenance.code_hash(TRAINING) == training
+
+
+def test_an_unknown_module_is_an_error():
+    with pytest.raises(ValueError, match=r"no module stablevelocity\.gone"):
+        provenance.code_hash("stablevelocity.gone")
