@@ -26,17 +26,17 @@ class Images(Section):
     size: Positive = Field(16, description="side in pixels after the centre crop")
     held_out: Fraction = Field(0.2, description="share of digits kept out of training")
     seed: int = Field(0, description="of the split of the digits")
+    count: Positive | None = Field(None, description="readable train images there must be; ImageNet: 1281167")
     shards: Positive = Field(2, description="shards of the train split; one job each")
 
     @model_validator(mode="after")
-    def _path_exists(self) -> "Images":
+    def _path_fits(self) -> "Images":
         if self.dataset == "digits":
             if self.path is not None:
                 raise ValueError("path: digits ship with scikit-learn; leave it out")
         elif self.path is None:
+            # Whether it is there is checked when it is read: a study can be planned without its data.
             raise ValueError(f"path: {self.dataset} needs the folder of the data set")
-        elif not self.path.is_dir():
-            raise ValueError(f"path: no folder {str(self.path)!r}")
         return self
 
 

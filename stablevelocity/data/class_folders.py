@@ -1,5 +1,7 @@
 """ImageNet as it is handed out: class folders, or the official tar of tars read in place."""
 
+import contextlib
+import io
 import re
 import tarfile
 from collections.abc import Sequence
@@ -88,22 +90,22 @@ def _folders(path: Path) -> list[str]:
 class ImageNetTar:
     """The official `ILSVRC2012_img_train.tar`: one tar per class inside, read in place without unpacking.
 
-    There is no held-out split. Listing reads one header per image (1,281,167 of them), so list once and keep
-    the list; `load` reads only the headers of the classes that it is asked for.
+    Beside it, for the held-out split, `ILSVRC2012_img_val.tar` and the labels in `ILSVRC2012_devkit_t12.tar.gz`.
+    Listing reads one header per image (1,281,167 of them), so list once and keep the list; `load` reads only
+    the headers of the classes that it is asked for.
     """
 
     FILE = "ILSVRC2012_img_train.tar"
+    HELD_OUT = "ILSVRC2012_img_val.tar"
+    DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 
     def __init__(self, path: Path, *, size: int) -> None:
+        self._folder = path
         self._file = path / self.FILE
         self._size = size
-        try:
-            with tarfile.open(self._file, "r:") as outer:
-                members = {Path(member.name).stem: member for member in outer if member.isfile()}
-        except tarfile.TarError as error:
-            raise UserError(f"images: {self._file} is no whole tar file ({error})") from None
-        self._members = members
-        self.class_names = sorted(members)
+        with _open_tar(self._file) as outer:
+            self._members = {Path(member.name).stem: member for member in outer if member.isfile()}
+        self.class_names = sorted(self._members)
         check_class_names(self.class_names, self._file)
 
     @property
@@ -112,9 +114,9 @@ class ImageNetTar:
 
     def index(self, split: Split) -> list[tuple[str, int]]:
         if split == "heldout":
-            return []
+            return self._held_out()
         entries = []
-        with tarfile.open(self._file, "r:") as outer:
+        with _open_tar(self._file) as outer:
             for label, name in enumerate(self.class_names):
                 with self._inner(outer, name) as inner:
                     files = sorted(member.name for member in inner if member.isfile())
@@ -126,14 +128,25 @@ class ImageNetTar:
         by_class: dict[str, list[int]] = {}
         for k, key in enumerate(keys):
             by_class.setdefault(key.partition("/")[0], []).append(k)
-        with tarfile.open(self._file, "r:") as outer, ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(THREADS) as pool, contextlib.ExitStack() as stack:
+            outer = stack.enter_context(_open_tar(self._file))
             for name, places in by_class.items():
-                with self._inner(outer, name) as inner:
-                    members = {member.name: member for member in inner}
-                    contents = [_content(inner, members[keys[k].partition("/")[2]]) for k in places]
+                with _open_tar(self._folder / self.HELD_OUT) if name == "val" else self._inner(outer, name) as tar:
+                    members = {member.name: member for member in tar}
+                    contents = [_content(tar, members[keys[k].partition("/")[2]]) for k in places]
                 for k, result in zip(places, pool.map(partial(decode, size=self._size), contents), strict=True):
                     results[k] = result
         return collect(keys, results, self._size)
+
+    def _held_out(self) -> list[tuple[str, int]]:
+        if not (self._folder / self.HELD_OUT).exists():
+            return []
+        with _open_tar(self._folder / self.HELD_OUT) as tar:
+            files = sorted(member.name for member in tar if member.isfile())
+        ids = _held_out_classes(self._folder / self.DEVKIT)
+        if len(ids) != len(files):
+            raise UserError(f"images: {self.HELD_OUT} has {len(files)} images, but the devkit {len(ids)} labels")
+        return [(f"val/{file}", self.class_names.index(name)) for file, name in zip(files, ids, strict=True)]
 
     def _inner(self, outer: tarfile.TarFile, name: str) -> tarfile.TarFile:
         try:
@@ -142,7 +155,29 @@ class ImageNetTar:
             raise UserError(f"images: {name}.tar inside {self._file} is no whole tar file ({error})") from None
 
 
+def _open_tar(path: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(path, "r:")
+    except tarfile.TarError as error:
+        raise UserError(f"images: {path} is no whole tar file ({error})") from None
+
+
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     file = tar.extractfile(member)
     assert file is not None  # only regular files are listed
     return file.read()
+
+
+def _held_out_classes(devkit: Path) -> list[str]:
+    """WordNet id of each held-out image in order: the devkit's label file, through its table of synsets."""
+    from scipy.io import loadmat
+
+    try:
+        with tarfile.open(devkit, "r:gz") as tar:
+            members = {Path(member.name).name: member for member in tar if member.isfile()}
+            table = loadmat(io.BytesIO(_content(tar, members["meta.mat"])), squeeze_me=True)["synsets"]
+            labels = _content(tar, members["ILSVRC2012_validation_ground_truth.txt"]).decode().split()
+    except (OSError, KeyError, tarfile.TarError) as error:
+        raise UserError(f"images: {devkit} is needed for the labels of the held-out images ({error})") from None
+    names = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in table}
+    return [names[int(label)] for label in labels]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stablevelocity.data.class_folders import Split
-from stablevelocity.data.images import ImageSource, open_source
+from stablevelocity.data.images import ImageSource, check_count, open_source
 from stablevelocity.data.shards import read_shard, shard_info, write_manifest, write_shard
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
@@ -83,6 +83,8 @@ def write_image_manifest(settings: Images, index: Path, shards: list[Path], outp
         writer = csv.writer(file)
         writer.writerow(["key", "reason"])
         writer.writerows(problems)
+    if output.stem == "train":
+        check_count(len(keys), len(problems), settings.count, f"{settings.dataset} at {settings.path}")
     if problems:
         log.warning(f"images: {len(problems)} of {len(keys)} cannot be read, listed in {corrupt}")
     source = source_of(settings)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 from sklearn.datasets import load_digits
 
 from stablevelocity.data.decoding import center_crop
@@ -129,6 +130,38 @@ def test_held_out_images_keep_the_labels_of_train(tmp_path: Path) -> None:
     (tmp_path / "val" / "n02123045").mkdir()
     with pytest.raises(UserError, match="n02123045"):
         open_source("folder", tmp_path, size=32)
+
+
+def devkit(root: Path, labels: list[int]) -> None:
+    """As in the official devkit: WordNet ids by number in a MATLAB table, one number per held-out image."""
+    kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")]
+    table = np.array([(1, HEN, "a"), (2, FISH, "b"), (3, SHARK, "c")], dtype=kinds)
+    buffer = io.BytesIO()
+    savemat(buffer, {"synsets": table})
+    with tarfile.open(root / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as tar:
+        add(tar, "ILSVRC2012_devkit_t12/data/meta.mat", buffer.getvalue())
+        text = "".join(f"{label}\n" for label in labels).encode()
+        add(tar, "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt", text)
+
+
+def test_official_held_out_tar_has_its_labels_from_the_devkit(tmp_path: Path) -> None:
+    as_tar(tmp_path, imagenet_files())
+    assert open_source("folder", tmp_path, size=32).index("heldout") == []
+    with tarfile.open(tmp_path / "ILSVRC2012_img_val.tar", "w") as tar:
+        for number in (2, 1, 3):
+            add(tar, f"ILSVRC2012_val_0000000{number}.JPEG", png(picture(32, 32, seed=number)))
+    source = open_source("folder", tmp_path, size=32)
+    with pytest.raises(UserError, match="devkit"):
+        source.index("heldout")
+    devkit(tmp_path, [2, 1, 3])
+    index = source.index("heldout")
+    assert index == [(f"val/ILSVRC2012_val_0000000{n}.JPEG", label) for n, label in ((1, 0), (2, 2), (3, 1))]
+    loaded = source.load([index[2][0], f"{FISH}/{FISH}_1.JPEG", index[0][0]])
+    assert np.array_equal(loaded.images[0], np.asarray(picture(32, 32, seed=3)))
+    assert np.array_equal(loaded.images[2], np.asarray(picture(32, 32, seed=1)))
+    devkit(tmp_path, [2, 1])
+    with pytest.raises(UserError, match="3 images, but the devkit 2 labels"):
+        source.index("heldout")
 
 
 def test_a_file_that_vanished_is_a_problem_not_a_crash(tmp_path: Path) -> None:
