@@ -45,6 +45,7 @@ def prepare(
 def check(study: Annotated[Path, typer.Argument(help="study file, YAML or JSON")]) -> None:
     """Check a study file and say what it would run."""
     found = load_study(study)
+    found.check_paths()
     runs = found.runs()
     typer.echo(f"{study}: study {found.name!r} is valid: {len(runs)} training runs, {len(found.sample_sets())} sets")
 

@@ -112,6 +112,21 @@ class Study(Section):
         arms = self.sampling.sweep.arms or list(self.arms)
         return [next(run.name for run in self.runs().values() if run.arm == arm) for arm in arms]
 
+    def check_paths(self) -> None:
+        """Raise UserError, one line that names the key, when a file or folder that the study names is missing.
+
+        Apart from reading a study, so that one can be planned on a machine without its data.
+        """
+        paths = {
+            "images.path": self.images.path,
+            "encoder.path": self.encoder.path,
+            "evaluation.weights": self.evaluation.weights,
+            "evaluation.reference": self.evaluation.reference,
+        }
+        for key, path in paths.items():
+            if path is not None and not path.exists():
+                raise UserError(f"{key}: there is no {str(path)!r}")
+
     def sampler(self, name: str) -> Sampler:
         return self.sampling.samplers[name]
 

@@ -40,7 +40,6 @@ def changed(keys: str, value) -> dict:
         ("sampling.main", "sde", "sampling.main: unknown sampler 'sde'"),
         ("sampling.samplers.ode.xi", 1.5, "sampling.samplers.ode.xi: Input should be less than 1"),
         ("sampling.samplers.ode.guidance_interval", [0.7, 0.2], "guidance_interval: low must be below high"),
-        ("images", {"dataset": "folder", "path": "/no/such/folder"}, "images.path: no folder '/no/such/folder'"),
         ("images", {"dataset": "cifar10"}, "images.path: cifar10 needs the folder"),
         ("autoencoder", {"pretrained": "a/b"}, "autoencoder.pretrained: the hub id 'a/b' needs a pinned revision"),
         ("training.milestones", [99], "training.milestones: each must be below steps (20)"),
@@ -64,6 +63,12 @@ def test_a_file_that_is_no_yaml_or_not_there_is_named(tmp_path):
         load_study(broken)
     with pytest.raises(UserError, match=r"gone\.yaml: cannot be read"):
         load_study(tmp_path / "gone.yaml")
+
+
+def test_a_missing_path_is_named_by_its_key():
+    study = parse_study(changed("images", {"dataset": "folder", "path": "/no/such/folder"}))
+    with pytest.raises(UserError, match="^images.path: there is no '/no/such/folder'$"):
+        study.check_paths()
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers():

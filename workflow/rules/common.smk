@@ -27,6 +27,11 @@ RUNS = STUDY.runs()
 
 
 onstart:
+    # Paths are checked here and not on reading, so that a dry run can plan a study without its data.
+    try:
+        STUDY.check_paths()
+    except UserError as error:
+        sys.exit(f"error: {error}")
     # Jobs read the resolved study from here. It is no input of any rule: what a rule needs is in its params.
     if not Path(STUDY_FILE).exists() or Path(STUDY_FILE).read_text() != study_json(STUDY):
         with atomic_write(STUDY_FILE) as temporary:
