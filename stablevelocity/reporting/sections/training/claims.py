@@ -11,14 +11,26 @@ from stablevelocity.reporting.describe import interval, number, sampler_text, si
 from stablevelocity.reporting.statistics import over_seeds
 
 Side = Literal["below 0", "above 0"]
-CLAIMED: dict[str, tuple[str, Side]] = {
-    "stablevm": ("Training with StableVM targets instead of CFM targets lowers FID.", "below 0"),
-    "repa": ("Representation alignment (REPA) lowers FID.", "below 0"),
-    "repa-low": ("Alignment restricted to the low-variance regime is better than on the whole path.", "below 0"),
-    "repa-high": ("Alignment restricted to the high-variance regime is far worse than on the whole path.", "above 0"),
-    "repa-stable": ("StableVM with VA-REPA has a lower FID than REPA.", "below 0"),
-    "irepa-stable": ("StableVM with VA-iREPA has a lower FID than iREPA.", "below 0"),
-    "reg-stable": ("StableVM with VA-REG has a lower FID than REG.", "below 0"),
+CLAIMED: dict[str, tuple[str, str, Side]] = {
+    "stablevm": (
+        "StableVM lowers FID",
+        "Training with StableVM targets instead of CFM targets lowers FID.",
+        "below 0",
+    ),
+    "repa": ("REPA lowers FID", "Representation alignment (REPA) lowers FID.", "below 0"),
+    "repa-low": (
+        "Alignment below xi only is better",
+        "Alignment restricted to the low-variance regime is better than on the whole path.",
+        "below 0",
+    ),
+    "repa-high": (
+        "Alignment above xi only is worse",
+        "Alignment restricted to the high-variance regime is far worse than on the whole path.",
+        "above 0",
+    ),
+    "repa-stable": ("StableVM + VA beats REPA", "StableVM with VA-REPA has a lower FID than REPA.", "below 0"),
+    "irepa-stable": ("StableVM + VA beats iREPA", "StableVM with VA-iREPA has a lower FID than iREPA.", "below 0"),
+    "reg-stable": ("StableVM + VA beats REG", "StableVM with VA-REG has a lower FID than REG.", "below 0"),
 }
 HEADLINES = ("stablevm", "repa", "repa-high", "repa-stable")
 
@@ -34,14 +46,14 @@ def _comparisons(tables: Tables) -> list[Claim]:
     main = tables.study.sampling.main
     table = table[(table["sampler"] == main) & (table["metric"] == "fid")]
     found = []
-    for name, (claim, side) in CLAIMED.items():
+    for name, (short, claim, side) in CLAIMED.items():
         rows = table[table["comparison"] == name]
         if len(rows):
-            found.append(_comparison(tables, rows.loc[rows["step"].idxmax()], claim, side))
+            found.append(_comparison(tables, rows.loc[rows["step"].idxmax()], short, claim, side))
     return found
 
 
-def _comparison(tables: Tables, row: pd.Series, claim: str, side: Side) -> Claim:
+def _comparison(tables: Tables, row: pd.Series, short: str, claim: str, side: Side) -> Claim:
     study = tables.study
     arm, against = study.arms[row["arm"]].label, study.arms[row["against"]].label
     verdict = judge(row["low"], row["high"], claimed=side)
@@ -63,7 +75,7 @@ def _comparison(tables: Tables, row: pd.Series, claim: str, side: Side) -> Claim
         verdict=verdict,
         rule=f"supported when the 95 % interval of the paired difference (spread pooled over all arms) lies {side}",
         how=how(tables, row),
-        line=f"{arm} against {against}: {text}, {known}",
+        line=f"{short}: {arm} against {against} {text}, {known}",
         headline=row["comparison"] in HEADLINES,
         published=published,
     )
@@ -106,7 +118,7 @@ def _alignment(tables: Tables) -> list[Claim]:
     return [
         Claim(
             id="alignment-loss",
-            paper_claim="Representations can be aligned in the low-variance regime; in the high one the loss stays high.",
+            paper_claim="Representations align in the low-variance regime; in the high one the loss stays high.",
             measured=f"Mean alignment loss of {study.arms[arm].label} below t = {xi:g}: {number(float(low.mean()))}, "
             f"above: {number(float(high.mean()))}.",
             value=gap.mean,
@@ -120,6 +132,6 @@ def _alignment(tables: Tables) -> list[Claim]:
                 "training steps": int(np.max(part["step"])),
                 "samples": "training latents, noised",
             },
-            line=f"Alignment loss of {study.arms[arm].label} above xi minus below: {signed(gap.mean, 2)}",
+            line=f"The alignment loss is higher above xi: {study.arms[arm].label} {signed(gap.mean, 2)}",
         )
     ]

@@ -3,6 +3,7 @@
 from stablevelocity.reporting.blocks import Block, Figure, Prose, Table
 from stablevelocity.reporting.describe import interval, number
 from stablevelocity.reporting.page import Context
+from stablevelocity.reporting.published import published_table
 from stablevelocity.reporting.sections.variance.tables import SHOWN_TIMES, variance_column
 
 
@@ -55,19 +56,9 @@ def text(context: Context) -> list[Block]:
             "0 as split point: V never falls to 1 % of its peak. A dash at V/√d: the curve starts above 0.1.",
         )
     )
-    published = context.published("figure1_variance_regimes.csv")
-    blocks.append(
-        Table(
-            "Figure 1 of the paper",
-            ["Data", "d", "Leaves 0 near t", "Reading"],
-            [
-                [row["dataset"], f"{row['dimension']:,}", number(row["t_rise_read_off"], 2), row["reading"]]
-                for row in published.to_dict("records")
-            ],
-            published=True,
-            how="Read off the published plot by eye: +-0.03 in t.",
-        )
-    )
+    name = "figure1_variance_regimes.csv"
+    how = f"config/published/{name}; read off the published plot by eye, +-0.03 in t."
+    blocks.append(published_table(context.published(name), "Figure 1 of the paper", how))
     if context.has_figure("figure1_references"):
         counts = ", ".join(f"{count:,}" for count in variance.reference_counts)
         blocks.append(

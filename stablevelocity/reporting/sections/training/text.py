@@ -1,0 +1,224 @@
+"""What the report says about the training runs."""
+
+import pandas as pd
+
+from stablevelocity.reporting.blocks import Block, Figure, Prose, Table
+from stablevelocity.reporting.describe import METRICS, data_text, interval, model_text, number, sampler_text, signed
+from stablevelocity.reporting.page import Context
+from stablevelocity.reporting.published import published_table
+from stablevelocity.reporting.sections.training.data import SHOWN
+from stablevelocity.reporting.statistics import t_factor
+
+INTERVALS = (
+    "± sd: over seeds. 95 %: Student's t over seeds. Differences are paired by seed; their 95 % interval pools the "
+    "seeds' spread of all arms."
+)
+
+
+def text(context: Context) -> list[Block]:
+    study = context.study
+    seeds = len(study.training.seeds)
+    wide = (
+        f"With {seeds} seeds the t-interval of one arm is {t_factor(seeds - 1) / seeds**0.5:.1f} standard "
+        "deviations to each side"
+        if seeds > 1
+        else "With one seed there is no interval at all, and no comparison can be concluded"
+    )
+    blocks: list[Block] = [
+        Prose(
+            f"Every arm trains {model_text(study)} on {data_text(study)}, {study.training.steps:,} steps of batch "
+            f"{study.training.batch}, from the same seeds, with the same data order and noise for each seed. "
+            f"{wide}; the interval of a difference therefore takes the spread from all arms together. Verdicts "
+            "are not corrected for the number of comparisons."
+        )
+    ]
+    if context.has_figure("training_fidelity"):
+        blocks.append(
+            Figure(
+                "training_fidelity",
+                "FID by arm. Hollow: each seed. Filled: the mean. Bar: 95 % t-interval over the seeds; an arrow "
+                "where it leaves the frame.",
+                alt="FID of each arm with its seeds and interval.",
+                how=_how(context, study.sampling.main),
+            )
+        )
+    blocks += _measured(context, "table2", "Table 2. All arms, without guidance, measured", study.sampling.main)
+    blocks.append(_differences(context))
+    blocks.append(_published(context, "table2_model_scale_nocfg.csv", "Table 2 of the paper", "no guidance"))
+    blocks += _table3(context)
+    variants = "table3_alignment_variants.csv"
+    blocks.append(_published(context, variants, "Table 3 of the paper", "no guidance"))
+    for name in ("figure3a", "figure3b"):
+        if context.has_figure(name):
+            blocks.append(_figure3(context, name))
+    if context.table("table1") is not None:
+        guided = [name for name, sampler in study.sampling.samplers.items() if sampler.guidance > 1]
+        blocks += _measured(context, "table1", "Table 1. With guidance, measured", *guided)
+        note = "guidance 1.8 for t in [0, 0.7], 250-step Euler-Maruyama"
+        blocks.append(_published(context, "table1_imagenet256_cfg.csv", "Table 1 of the paper", note))
+    blocks += [
+        Figure(
+            "samples",
+            "Images of each arm: first seed, last step. Position by position all arms start from the same noise "
+            "and label.",
+            alt="A grid of generated images for each arm.",
+            how=_how(context, study.sampling.main),
+        ),
+        Figure(
+            "training_curves",
+            "Losses while training, by regime. Thick: first seed; thin: the others. The velocity losses of CFM "
+            "and StableVM are to different targets: the smaller variance of StableVM's lowers its loss without a "
+            "better network.",
+            alt="Velocity and alignment losses against training steps.",
+            how="runs/<run>/metrics.csv of every run; running means over 5 rows.",
+        ),
+        _every_run(context),
+    ]
+    return blocks
+
+
+def _how(context: Context, *samplers: str) -> str:
+    study = context.study
+    chosen = "; ".join(f"{name}: {sampler_text(study.sampling.samplers[name])}" for name in samplers)
+    seeds = ", ".join(str(seed) for seed in study.training.seeds)
+    reference = study.evaluation.reference or "the train split"
+    return (
+        f"Runs <arm>-s<seed>, seeds {seeds}, EMA weights. Sampler {chosen}; {study.sampling.images:,} samples per run, "
+        f"sampling seed {study.sampling.seed}. Features: {study.evaluation.extractor}; reference: {reference}."
+    )
+
+
+def _cell(row: dict, metric: str) -> str:
+    value = number(row[metric])
+    spread = row.get(f"{metric}_sd", float("nan"))
+    return value if spread != spread else f"{value} ± {number(spread, 2)}"
+
+
+def _present(table: pd.DataFrame) -> list[str]:
+    return [metric for metric in SHOWN if metric in table]
+
+
+def _measured(context: Context, name: str, title: str, *samplers: str) -> list[Block]:
+    table = context.table(name)
+    if table is None:
+        return []
+    metrics = _present(table)
+    papers = [metric for metric in metrics if f"published_{metric}" in table]
+    changed = "fid_from_baseline" in table
+    columns = ["Arm", "Method", "Made by", "Steps"]
+    columns += [METRICS[metric] for metric in metrics] + ["FID 95 %"]
+    columns += ["FID – baseline", "95 %"] if changed else []
+    first = len(columns)
+    columns += [f"{METRICS[metric]} (published)" for metric in papers]
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [row["label"], row["method"], f"{row['arm']}, {row['seed_list']}, {row['sampler']}", f"{row['step']:,}"]
+        cells += [_cell(row, metric) for metric in metrics] + [interval(row["fid_low"], row["fid_high"])]
+        if changed:
+            cells += [signed(row["fid_from_baseline"])]
+            cells += [interval(row["fid_from_baseline_low"], row["fid_from_baseline_high"])]
+        rows.append(cells + [number(row[f"published_{metric}"]) for metric in papers])
+    cells = tuple(range(first, len(columns)))
+    how = f"{_how(context, *samplers)} {INTERVALS}"
+    return [Table(title, columns, rows, how=how, text_columns=3, published_columns=cells)]
+
+
+def _table3(context: Context) -> list[Block]:
+    table = context.table("table3")
+    if table is None or "fid_from_base" not in table:
+        return []
+    metrics = _present(table)
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [row["base"], row["method"], f"{row['arm']}, {row['seed_list']}"]
+        cells += [_cell(row, metric) for metric in metrics]
+        cells += [signed(row["fid_from_base"]), interval(row["fid_from_base_low"], row["fid_from_base_high"])]
+        rows.append(cells)
+    columns = ["Base", "Method", "Made by", *(METRICS[metric] for metric in metrics), "FID – base", "95 %"]
+    how = f"{_how(context, context.study.sampling.main)} Last step only. {INTERVALS}"
+    return [Table("Table 3. By base method, measured", columns, rows, how=how, text_columns=3)]
+
+
+def _differences(context: Context) -> Table:
+    table = context.table("differences")
+    assert table is not None
+    study = context.study
+    rows = []
+    if len(table):
+        table = table[(table["sampler"] == study.sampling.main) & (table["metric"] == "fid")]
+        for row in table.sort_values(["comparison", "step"]).to_dict("records"):
+            published = row["published"] if isinstance(row["published"], str) else "–"
+            rows.append(
+                [
+                    f"{study.arms[row['arm']].label} – {study.arms[row['against']].label}",
+                    f"{row['step']:,}",
+                    signed(row["difference"]),
+                    interval(row["low"], row["high"]),
+                    interval(row["paired_low"], row["paired_high"]),
+                    f"{100 * row['relative']:+.1f} %",
+                    str(row["seeds"]),
+                    published,
+                ]
+            )
+    columns = [
+        "Comparison",
+        "Steps",
+        "FID difference",
+        "95 % pooled",
+        "95 % of the pair",
+        "Relative",
+        "Seeds",
+        "Published",
+    ]
+    how = (
+        f"{_how(context, study.sampling.main)} Pooled: residual spread of all arms, which assumes that seeds "
+        "scatter alike in all arms. Of the pair: Student's t of the per-seed differences alone. The published "
+        "column is the paper's, at another scale: only its sign and relative size can be compared."
+    )
+    title = "Differences between arms, measured"
+    return Table(title, columns, rows, how=how, published_columns=(len(columns) - 1,))
+
+
+def _published(context: Context, name: str, title: str, note: str) -> Table:
+    how = f"ImageNet 256, 50,000 samples, Inception features, {note}; config/published/{name}."
+    return published_table(context.published(name), title, how)
+
+
+def _figure3(context: Context, name: str) -> Figure:
+    if name == "figure3a":
+        return Figure(
+            name,
+            "Figure 3a. Alignment loss of the trained networks over t; bands: 15 to 85 % of the samples.",
+            alt="Alignment loss against time for each aligned arm.",
+            how="runs/<run>/alignment.csv: last step, mean over seeds, noised training latents.",
+        )
+    return Figure(
+        name,
+        "Figure 3b. FID by the regime that is aligned. Left measured here, right the paper's values, on axes of "
+        "their own.",
+        alt="FID without alignment, with it everywhere, below xi, above xi; published bars beside.",
+        how=_how(context, context.study.sampling.main),
+    )
+
+
+def _every_run(context: Context) -> Table:
+    """Each single number with its run, sampler and bootstrap interval."""
+    table = context.table("runs")
+    assert table is not None
+    metrics = [metric for metric in SHOWN if metric in set(table["metric"])]
+    rows = []
+    for (run, step, sampler), part in table.groupby(["run", "step", "sampler"], sort=False):
+        values = part.set_index("metric")
+        cells = [str(run), str(sampler), f"{step:,}"]
+        for metric in metrics:
+            if metric not in values.index:
+                cells.append("–")
+                continue
+            found = values.loc[metric]
+            bounds = "" if found["low"] != found["low"] else f" [{number(found['low'])}, {number(found['high'])}]"
+            cells.append(f"{number(found['value'])}{bounds}")
+        rows.append(cells)
+    samplers = context.study.sampling.samplers
+    columns = ["Run", "Sampler", "Steps", *(METRICS[metric] for metric in metrics)]
+    how = f"{_how(context, *samplers)} Brackets: 95 % bootstrap over that run's samples; it knows nothing of seeds."
+    return Table("Every run, measured", columns, rows, how=how, text_columns=2, folded=True)
