@@ -25,6 +25,7 @@ from torch import Tensor
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, sha256
 from stablevelocity.models.digits_vit import DIGITS_VIT, load_digits_vit
+from stablevelocity.progress import log
 
 Rgb = tuple[float, float, float]
 IMAGENET_MEAN: Rgb = (0.485, 0.456, 0.406)
@@ -35,10 +36,19 @@ CLIP_STD: Rgb = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
+class Pin:
+    """A published file that the numbers of a study can be tied to: hub revision, SHA-256 of model.safetensors."""
+
+    revision: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class EncoderSpec:
     """What is fixed about an encoder: timm architecture, token width, patch, normalisation, where it is.
 
-    `source` is the hub repository of timm weights, or where the authors publish a file to be converted.
+    `source` is the hub repository of timm weights, or where the authors publish a file to be converted. `pin` is
+    given where revision and hash are known; for the others the manifest of the features keeps the hash.
     """
 
     timm_name: str
@@ -48,10 +58,11 @@ class EncoderSpec:
     class_token: bool = True
     mean: Rgb = IMAGENET_MEAN
     std: Rgb = IMAGENET_STD
+    pin: Pin | None = None
 
 
-def _timm(name: str, width: int, patch: int) -> EncoderSpec:
-    return EncoderSpec(name, width, patch, f"timm/{name}")
+def _timm(name: str, width: int, patch: int, pin: Pin | None = None) -> EncoderSpec:
+    return EncoderSpec(name, width, patch, f"timm/{name}", pin=pin)
 
 
 def _clip(name: str, width: int, patch: int) -> EncoderSpec:
@@ -69,10 +80,20 @@ def _ijepa(name: str, width: int, patch: int) -> EncoderSpec:
     return EncoderSpec(name, width, patch, "the authors' *.pth.tar, converted", class_token=False)
 
 
+DINOV2_SMALL_PIN = Pin(
+    "4610ca143709d58a633b6397a74412c2c3842454", "04d27f3400d059fc0cfd7d17dd1909a75bf3ea8fb3eeb48b97cb99e57ee20081"
+)
+DINOV2_BASE_PIN = Pin(
+    "4685c99dabffe5affac90bd99dbffd25801ae58d", "55cbb5d887b336d430e649c277b85a1429e724871f9d02ac16203235886d8c7b"
+)
+DINOV2_LARGE_PIN = Pin(
+    "4741e1cafbf45415e77074bb0cb42dba76c8684a", "0424a5d1b515278cba3c6640ccbeaacc41de59d3a93df0dd5e494285eea2b355"
+)
+
 ENCODERS: dict[str, EncoderSpec] = {
-    "dinov2-small": _timm("vit_small_patch14_dinov2.lvd142m", 384, 14),
-    "dinov2-base": _timm("vit_base_patch14_dinov2.lvd142m", 768, 14),
-    "dinov2-large": _timm("vit_large_patch14_dinov2.lvd142m", 1024, 14),
+    "dinov2-small": _timm("vit_small_patch14_dinov2.lvd142m", 384, 14, DINOV2_SMALL_PIN),
+    "dinov2-base": _timm("vit_base_patch14_dinov2.lvd142m", 768, 14, DINOV2_BASE_PIN),
+    "dinov2-large": _timm("vit_large_patch14_dinov2.lvd142m", 1024, 14, DINOV2_LARGE_PIN),
     "dinov2-giant": _timm("vit_giant_patch14_dinov2.lvd142m", 1536, 14),
     "dinov2-reg-small": _timm("vit_small_patch14_reg4_dinov2.lvd142m", 384, 14),
     "dinov2-reg-base": _timm("vit_base_patch14_reg4_dinov2.lvd142m", 768, 14),
@@ -159,7 +180,8 @@ def load_encoder(name: str, path: Path | str, *, grid: int) -> Encoder:
     if not file.is_file():
         source = "" if name == DIGITS_VIT else f"; source: {ENCODERS[name].source}"
         raise UserError(f"encoder {name}: no weights at {file} (safetensors){source}")
-    identity = f"{name}:sha256:{sha256(file)[:16]}"
+    digest = sha256(file)
+    identity = f"{name}:sha256:{digest[:16]}"
     if name == DIGITS_VIT:
         model = load_digits_vit(file.parent)
         if model.patch_embed.grid_size != (grid, grid):
@@ -170,6 +192,8 @@ def load_encoder(name: str, path: Path | str, *, grid: int) -> Encoder:
     spec = ENCODERS[name]
     if file.suffix != ".safetensors":
         raise UserError(f"encoder {name}: {file} is not safetensors; run `stablevelocity convert-encoder` on it once")
+    if spec.pin is not None and digest != spec.pin.sha256:
+        log.warning(f"encoder {name}: {file} is not revision {spec.pin.revision[:12]} of {spec.source} (other SHA-256)")
     model = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, img_size=grid * spec.patch)
     assert isinstance(model, VisionTransformer)
     try:

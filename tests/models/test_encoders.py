@@ -101,11 +101,12 @@ def test_another_grid_resizes_images_and_positions(dino: tuple[Path, torch.nn.Mo
     assert encoder(batch).patches.shape == (2, 16, 384)
 
 
-def test_dinov2_weights_of_518_px_serve_a_224_px_input(tmp_path: Path) -> None:
+def test_dinov2_weights_of_518_px_serve_a_224_px_input(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file, model = save_like_published(tmp_path, "dinov2-small")
     assert model.pos_embed.shape == (1, 1 + 37 * 37, 384)
     encoder = load_encoder("dinov2-small", tmp_path, grid=16)
     assert (encoder.input_size, encoder.width, encoder.grid) == (224, 384, 16)
+    assert "is not revision 4610ca143709" in caplog.text
     assert encoder.model.pos_embed.shape == (1, 257, 384)
     weight = "blocks.11.mlp.fc2.weight"
     assert torch.equal(encoder.model.state_dict()[weight], load_file(file)[weight])
