@@ -112,13 +112,20 @@ def score_folder(root: Path, detector: Detector) -> pd.DataFrame:
 
 def summary(scores: pd.DataFrame) -> dict[str, float]:
     """Share of right images per task, and `overall`, the mean of the tasks."""
-    tasks = scores.groupby("tag")["correct"].mean()
-    return {**{str(tag): float(value) for tag, value in tasks.items()}, "overall": float(tasks.mean())}
+    correct, tags = scores["correct"].to_numpy(float), scores["tag"].to_numpy(str)
+    tasks = {str(tag): float(correct[tags == tag].mean()) for tag in np.unique(tags)}
+    return {**tasks, "overall": float(np.mean(list(tasks.values())))}
 
 
 def standard_error(scores: pd.DataFrame) -> float:
-    """Of `overall`: images of one prompt are not independent, so prompts are what is counted."""
-    per_prompt = scores.groupby(["tag", "prompt"])["correct"].mean()
-    tasks = per_prompt.groupby("tag")
-    variances = tasks.var(ddof=1).fillna(0) / tasks.size()
-    return float(np.sqrt(variances.sum()) / len(variances))
+    """Of `overall`: images of one prompt are not independent, so prompts are what is counted.
+
+    NaN where a task has a single prompt.
+    """
+    correct, tags = scores["correct"].to_numpy(float), scores["tag"].to_numpy(str)
+    prompts = scores["prompt"].to_numpy(int)
+    variances = []
+    for tag in np.unique(tags):
+        of_task = [correct[(tags == tag) & (prompts == p)].mean() for p in np.unique(prompts[tags == tag])]
+        variances.append(np.var(of_task, ddof=1) / len(of_task) if len(of_task) > 1 else np.nan)
+    return float(np.sqrt(np.sum(variances)) / len(variances))

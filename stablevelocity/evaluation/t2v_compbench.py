@@ -60,10 +60,15 @@ def consistency(all_points: list[float]) -> float:
 
 def summary(scores: pd.DataFrame) -> dict[str, float]:
     """Of rows with `points` and `motion`: the consistency score and the share of right motions."""
-    return {"consistency": consistency(scores["points"].tolist()), "motion": float(scores["motion"].mean())}
+    return {
+        "consistency": consistency(scores["points"].tolist()),
+        "motion": float(scores["motion"].to_numpy(float).mean()),
+    }
 
 
 def standard_error(scores: pd.DataFrame) -> float:
     """Of the consistency score, over prompts."""
-    per_prompt = ((scores["points"] - 1) / 4).groupby(scores["prompt"]).mean()
+    normalised = (scores["points"].to_numpy(float) - 1) / 4
+    prompts = scores["prompt"].to_numpy()
+    per_prompt = np.array([normalised[prompts == prompt].mean() for prompt in np.unique(prompts)])
     return float(per_prompt.std(ddof=1) / np.sqrt(len(per_prompt))) if len(per_prompt) > 1 else float("nan")

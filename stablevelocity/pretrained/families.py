@@ -1,0 +1,256 @@
+"""The four large models of the paper's tables, each one entry: where it is, how it is called, its schedule.
+
+PAPER: section 5, table. A family is loaded from the hub's local cache at a pinned revision, or from a folder in
+diffusers' layout; the tiny models trained here are such folders, so both go the same way.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import DiffusionPipeline, FluxPipeline, QwenImagePipeline, StableDiffusion3Pipeline, WanPipeline
+from torch import Tensor
+
+from stablevelocity import schedulers
+from stablevelocity.errors import UserError
+from stablevelocity.files import read_json
+from stablevelocity.pretrained.words import encode_words, pooled
+
+Solver = Literal["euler", "dpm", "unipc"]
+Low = Literal["base", "stablevs", "control"]
+
+#: Extra config that turns a stock flow-matching config into the one of each solver.
+_FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "solver_order": 2}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to sample: a base solver, its number of base steps, and what happens below xi.
+
+    `base` keeps the whole grid; `stablevs` and `control` thin it below `xi` to `low_steps`, the one with the
+    closed-form step, the other with the base solver's own.
+    """
+
+    solver: Solver
+    low: Low
+    steps: int
+    xi: float = 0.85
+    low_steps: int = 9
+    noise_factor: float = 0.0
+
+    def scheduler(self, config: Any) -> Any:
+        """The scheduler of this arm from the stock config of the pipeline.
+
+        Stock classes are had by `enabled=False`, which equals them bit for bit.
+        """
+        kinds = {
+            ("euler", False): schedulers.StableVSFlowMatchEulerScheduler,
+            ("euler", True): schedulers.ThinnedFlowMatchEulerScheduler,
+            ("dpm", False): schedulers.StableVSDPMSolverMultistepScheduler,
+            ("dpm", True): schedulers.ThinnedDPMSolverMultistepScheduler,
+            ("unipc", False): schedulers.StableVSUniPCMultistepScheduler,
+            ("unipc", True): schedulers.ThinnedUniPCMultistepScheduler,
+        }
+        options: dict[str, Any] = {"xi": self.xi, "low_steps": self.low_steps, "enabled": self.low != "base"}
+        if self.low != "control":
+            options["noise_factor"] = self.noise_factor
+        if self.solver != "euler":
+            options |= _FLOW
+            if "shift" in config:
+                options["flow_shift"] = config["shift"]
+        if self.solver == "dpm":
+            options |= {"algorithm_type": "dpmsolver++", "solver_type": "midpoint"}
+        if self.solver == "unipc":
+            options["solver_type"] = "bh2"
+        return kinds[self.solver, self.low == "control"].from_config(config, **options)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model of the paper.
+
+    `guidance` holds the pipeline's own names for its guidance; `size` is (height, width) in pixels; `budgets` are
+    the paper's (long, short) base steps; `fps` is for the video file. `gate` says what the hub asks for first.
+    """
+
+    name: str
+    title: str
+    hub_id: str
+    revision: str
+    pipeline: type[DiffusionPipeline]
+    solver: Solver
+    budgets: tuple[int, int]
+    guidance: dict[str, Any]
+    size: tuple[int, int]
+    embeddings: Callable[[list[str]], dict[str, Tensor]]
+    negative_prompt: str | None = None
+    frames: int | None = None
+    fps: int = 16
+    dtype: torch.dtype = torch.bfloat16
+    gate: str = "no licence gate"
+    extra_solvers: tuple[Solver, ...] = ()
+    tiny_guidance: dict[str, Any] = field(default_factory=dict)
+    max_tokens: int | None = None
+
+    @property
+    def is_video(self) -> bool:
+        return self.frames is not None
+
+    def arms(self, xi: float = 0.85, low_steps: int = 9) -> dict[str, Arm]:
+        """The rows of tables 4 and 5: long, short, StableVS and control, for each base solver."""
+        long, short = self.budgets
+        found = {}
+        for solver in (self.solver, *self.extra_solvers):
+            found[f"{solver}-long"] = Arm(solver, "base", long, xi, low_steps)
+            found[f"{solver}-short"] = Arm(solver, "base", short, xi, low_steps)
+            found[f"{solver}-stablevs"] = Arm(solver, "stablevs", long, xi, low_steps)
+            found[f"{solver}-control"] = Arm(solver, "control", long, xi, low_steps)
+        return found
+
+    def xi_arms(self, values: list[float], low_steps: int = 9) -> dict[str, Arm]:
+        """The xi ablation: StableVS at each value, on the main base solver."""
+        long, _ = self.budgets
+        return {
+            f"{self.solver}-stablevs-xi{xi:.2f}": Arm(self.solver, "stablevs", long, xi, low_steps) for xi in values
+        }
+
+    def text_arguments(self, prompts: list[str], with_encoders: bool) -> dict[str, Any]:
+        """What the pipeline's call needs to know of the prompts: words, or embeddings where it has no encoders."""
+        if not with_encoders:
+            return dict(self.embeddings(prompts))
+        arguments: dict[str, Any] = {"prompt": prompts}
+        if self.negative_prompt is not None:
+            arguments["negative_prompt"] = [self.negative_prompt] * len(prompts)
+        if self.max_tokens is not None:
+            arguments["max_sequence_length"] = self.max_tokens
+        return arguments
+
+    def load(self, folder: Path | None = None, dtype: torch.dtype | None = None) -> Any:
+        """The pipeline, from `folder` or from the hub's cache on this machine; nothing is downloaded.
+
+        Raises UserError, one line that names the id, the revision, the licence gate and the command to download.
+        """
+        source = folder if folder is not None else self._snapshot()
+        try:
+            index = read_json(source / "model_index.json")
+            # Parts that were saved as absent must be passed as absent.
+            absent = {name: None for name, entry in index.items() if isinstance(entry, list) and entry[0] is None}
+            return self.pipeline.from_pretrained(source, dtype=dtype or self.dtype, local_files_only=True, **absent)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"{self.name}: {source} is not a whole pipeline folder: {reason}") from None
+
+    def _snapshot(self) -> Path:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            return Path(snapshot_download(self.hub_id, revision=self.revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            raise UserError(
+                f"{self.name}: {self.hub_id} at revision {self.revision} is not on this machine ({self.gate}); "
+                f"to download it: hf download {self.hub_id} --revision {self.revision}"
+            ) from None
+
+
+def _sd3_embeddings(prompts: list[str]) -> dict[str, Tensor]:
+    words, nothing = encode_words(prompts), encode_words([""] * len(prompts))
+    return {
+        "prompt_embeds": words,
+        "pooled_prompt_embeds": pooled(words),
+        "negative_prompt_embeds": nothing,
+        "negative_pooled_prompt_embeds": pooled(nothing),
+    }
+
+
+def _qwen_embeddings(prompts: list[str]) -> dict[str, Tensor]:
+    words, nothing = encode_words(prompts), encode_words([""] * len(prompts))
+    mask = torch.ones(words.shape[:2], dtype=torch.long)
+    return {
+        "prompt_embeds": words,
+        "prompt_embeds_mask": mask,
+        "negative_prompt_embeds": nothing,
+        "negative_prompt_embeds_mask": mask,
+    }
+
+
+def _wan_embeddings(prompts: list[str]) -> dict[str, Tensor]:
+    return {"prompt_embeds": encode_words(prompts), "negative_prompt_embeds": encode_words([""] * len(prompts))}
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            name="sd35",
+            title="SD3.5-Large",
+            hub_id="stabilityai/stable-diffusion-3.5-large",
+            revision="ceddf0a7fdf2064ea28e2213e3b84e4afa170a0f",
+            pipeline=StableDiffusion3Pipeline,
+            solver="euler",
+            extra_solvers=("dpm",),
+            budgets=(30, 20),
+            guidance={"guidance_scale": 4.5},
+            tiny_guidance={"guidance_scale": 2.0},
+            size=(1024, 1024),
+            negative_prompt="",
+            gate="gated: accept the Stability AI Community Licence on its model page and log in first",
+            embeddings=_sd3_embeddings,
+        ),
+        Family(
+            name="flux",
+            title="Flux-dev",
+            hub_id="black-forest-labs/FLUX.1-dev",
+            revision="3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
+            pipeline=FluxPipeline,
+            solver="euler",
+            budgets=(30, 20),
+            guidance={"guidance_scale": 3.5},
+            tiny_guidance={"true_cfg_scale": 2.0},
+            size=(1024, 1024),
+            gate="gated: accept the FLUX.1 [dev] Non-Commercial Licence on its model page and log in first",
+            embeddings=_sd3_embeddings,
+            max_tokens=512,
+        ),
+        Family(
+            name="qwen-image",
+            title="Qwen-Image",
+            hub_id="Qwen/Qwen-Image-2512",
+            revision="25468b98e3276ca6700de15c6628e51b7de54a26",
+            pipeline=QwenImagePipeline,
+            solver="euler",
+            budgets=(30, 17),
+            guidance={"true_cfg_scale": 4.0},
+            tiny_guidance={"true_cfg_scale": 2.0},
+            size=(1024, 1024),
+            # The pipeline needs some negative prompt to guide at all; a blank is what its authors pass.
+            negative_prompt=" ",
+            embeddings=_qwen_embeddings,
+        ),
+        Family(
+            name="wan22",
+            title="Wan2.2",
+            hub_id="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
+            revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
+            pipeline=WanPipeline,
+            solver="unipc",
+            budgets=(30, 20),
+            # PAPER: section 5: the pipeline's default, so nothing is passed.
+            guidance={},
+            tiny_guidance={"guidance_scale": 2.0},
+            size=(480, 640),
+            frames=81,
+            negative_prompt="",
+            embeddings=_wan_embeddings,
+        ),
+    )
+}
+
+
+def family_named(name: str) -> Family:
+    """Raises UserError for a name that is none of `FAMILIES`."""
+    if name not in FAMILIES:
+        raise UserError(f"family {name!r}; expected one of {', '.join(FAMILIES)}")
+    return FAMILIES[name]

@@ -1,0 +1,202 @@
+"""Prompts x seeds x one arm: images or videos in the benchmarks' own folder layouts, with their timings.
+
+Every picture's noise is seeded by (seed, prompt, image), so it does not depend on the arm, the batch or the
+shard. Batches are the unit of restart: a batch whose record and files are there is not made again.
+"""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from stablevelocity.errors import UserError
+from stablevelocity.files import read_json, write_json
+from stablevelocity.pretrained.families import Arm, Family
+from stablevelocity.pretrained.picture_files import save_picture
+from stablevelocity.pretrained.prompts import Requirement
+from stablevelocity.pretrained.scenes import FRAMES, SIZE
+
+Offload = Literal["none", "model", "sequential"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock seconds of one batch.
+
+    `end_to_end` holds text encoding and decoding too; `denoising` is from the first network call to the last
+    step; `low_regime` the part of it whose steps start below xi: the paper's "2x" is about that part only.
+    """
+
+    end_to_end: float
+    denoising: float
+    low_regime: float
+    steps: int
+    low_steps: int
+    pictures: int
+
+
+def seed_of(seed: int, prompt: int, image: int) -> int:
+    """63 bits that differ wherever one of the three numbers does."""
+    digest = hashlib.sha256(f"{seed}/{prompt}/{image}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generate(
+    family: Family,
+    pipeline: Any,
+    arm: Arm,
+    prompts: list[Requirement],
+    output: Path,
+    *,
+    images: int,
+    seed: int,
+    batch: int,
+    shard: int = 0,
+    shards: int = 1,
+) -> list[Timing]:
+    """Make `images` pictures per prompt, for the prompts whose index is `shard` modulo `shards`.
+
+    Images go to `<output>/00000/samples/0000.png` (GenEval), videos to `<output>/<category>/0001.mp4`
+    (T2V-CompBench, one per prompt; further ones beside as `0001-1.mp4`) with their exact frames in
+    `<output>/frames`. Records of batches lie in `<output>/records`. Returns the timings of all batches.
+    """
+    if not 0 <= shard < shards:
+        raise UserError(f"shard {shard} of {shards}: expected 0 to {shards - 1}")
+    wanted = [(p, i) for p in range(shard, len(prompts), shards) for i in range(images)]
+    stock = pipeline.scheduler
+    timings = []
+    try:
+        for number, chosen in enumerate(_chunks(wanted, batch)):
+            texts = [prompts[p]["prompt"] for p, _ in chosen]
+            # Lists, as they come back from the record.
+            identity = {"pictures": [list(pair) for pair in chosen], "prompts": texts, "seed": seed, "arm": vars(arm)}
+            record = output / "records" / f"{shard:03d}-{number:05d}.json"
+            done = read_json(record) if record.exists() else None
+            if done is None or done["identity"] != identity:
+                pipeline.scheduler = arm.scheduler(stock.config)
+                seeds = [seed_of(seed, p, i) for p, i in chosen]
+                pictures, timing = sample(family, pipeline, texts, seeds, arm.steps, arm.xi)
+                for (p, i), picture in zip(chosen, pictures, strict=True):
+                    save_picture(family, output, p, i, prompts[p], picture)
+                done = {"identity": identity, "timing": vars(timing)}
+                write_json(record, done)
+            timings.append(Timing(**done["timing"]))
+    finally:
+        pipeline.scheduler = stock
+    return timings
+
+
+def sample(
+    family: Family, pipeline: Any, prompts: list[str], seeds: list[int], steps: int, xi: float
+) -> tuple[np.ndarray, Timing]:
+    """One call of the pipeline: uint8 pictures (B, [T,] H, W, 3) and its timing.
+
+    `steps` is what the pipeline is asked for; its scheduler may thin them.
+    """
+    has_encoders = pipeline.text_encoder is not None
+    height, width = family.size if has_encoders else (SIZE, SIZE)
+    shape: dict[str, Any] = {"height": height, "width": width}
+    if family.frames is not None:
+        shape["num_frames"] = family.frames if has_encoders else FRAMES
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    # The pipelines hand their generators to the first noise only; fresh noise inside a scheduler comes from the
+    # global generator, which is therefore seeded too.
+    torch.manual_seed(seeds[0])
+    with _Clock(pipeline) as clock:
+        result = pipeline(
+            **family.text_arguments(prompts, has_encoders),
+            **(family.guidance if has_encoders else family.tiny_guidance),
+            **shape,
+            num_inference_steps=steps,
+            generator=generators,
+            output_type="np",
+            callback_on_step_end=clock.after_step,
+        )
+    pictures = np.asarray(result.frames if family.is_video else result.images)
+    low_steps = np.count_nonzero(pipeline.scheduler.sigmas[:-1].cpu().numpy() < np.float32(xi))
+    timing = clock.timing(int(low_steps), len(seeds))
+    return (pictures * 255).round().clip(0, 255).astype(np.uint8), timing
+
+
+class _Clock:
+    """Times a pipeline's call: its ends, its first network call, and each step's end."""
+
+    def __init__(self, pipeline: Any):
+        self._device = pipeline._execution_device
+        networks = (pipeline.transformer, getattr(pipeline, "transformer_2", None))
+        self._hooks = [n.register_forward_pre_hook(self._before_network) for n in networks if n is not None]
+        self._first: float | None = None
+        self._step_ends: list[float] = []
+
+    def __enter__(self) -> "_Clock":
+        self._started = self._now()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended = self._now()
+        for hook in self._hooks:
+            hook.remove()
+
+    def after_step(self, pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        self._step_ends.append(self._now())
+        return {}
+
+    def timing(self, low_steps: int, pictures: int) -> Timing:
+        assert self._first is not None
+        marks = [self._first, *self._step_ends]
+        return Timing(
+            end_to_end=self._ended - self._started,
+            denoising=marks[-1] - marks[0],
+            low_regime=marks[-1] - marks[len(marks) - 1 - low_steps],
+            steps=len(self._step_ends),
+            low_steps=low_steps,
+            pictures=pictures,
+        )
+
+    def _before_network(self, *arguments: object) -> None:
+        if self._first is None:
+            self._first = self._now()
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+def total(timings: list[Timing]) -> Timing:
+    """The sum over batches; steps are those of one picture."""
+    first = timings[0]
+    return Timing(
+        end_to_end=sum(t.end_to_end for t in timings),
+        denoising=sum(t.denoising for t in timings),
+        low_regime=sum(t.low_regime for t in timings),
+        steps=first.steps,
+        low_steps=first.low_steps,
+        pictures=sum(t.pictures for t in timings),
+    )
+
+
+def prepare(pipeline: Any, device: str, offload: Offload) -> Any:
+    """Put a pipeline on a device, whole or with its parts moved there when they are needed.
+
+    `model`: one part at a time; `sequential`: one layer at a time, slow and small. Raises UserError where
+    offloading has no accelerator to load onto.
+    """
+    pipeline.set_progress_bar_config(disable=True)
+    if offload == "none":
+        return pipeline.to(device)
+    if torch.device(device).type == "cpu":
+        raise UserError(f"offload {offload!r} needs an accelerator, got device {device!r}")
+    if offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.enable_sequential_cpu_offload(device=device)
+    return pipeline
+
+
+def _chunks(values: list[tuple[int, int]], size: int) -> list[list[tuple[int, int]]]:
+    return [values[start : start + size] for start in range(0, len(values), size)]

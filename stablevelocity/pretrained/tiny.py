@@ -1,0 +1,301 @@
+"""Tiny models of the real classes: SD3, Flux, Qwen-Image and Wan transformers with their autoencoders.
+
+All four see 32-pixel scenes through an autoencoder of factor 4 with 16 latent channels (as the originals have),
+so a transformer works on 16 tokens per image or latent frame. Text encoders are absent: `words.encode_words`
+supplies the embeddings. Schedules keep the originals' shape: shift 3, or a dynamic shift whose token range is
+scaled by 64/4096, so that the step counts of the paper (11 + 9, 8 + 9) hold here too.
+"""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLQwenImage,
+    AutoencoderKLWan,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from torch import Tensor
+
+from stablevelocity.pretrained.scenes import FRAMES, SIZE
+from stablevelocity.pretrained.words import TOKENS, WIDTH, pooled
+
+HEADS, HEAD_WIDTH, LAYERS, CHANNELS = 4, 32, 4, 16
+GRID = SIZE // 8  # tokens per side
+ROPE_AXES = (8, 12, 12)
+_NO_TEXT: dict[str, Any] = {"text_encoder": None, "tokenizer": None}
+
+
+class TinyFamily(ABC):
+    """One architecture: how to build, train and call it. Latents are "flow latents": standardised, and packed
+    where the transformer takes packed tokens."""
+
+    name: str
+    frames: int | None = None
+
+    @abstractmethod
+    def transformer(self) -> Any: ...
+
+    @abstractmethod
+    def autoencoder(self) -> Any: ...
+
+    @abstractmethod
+    def velocity(self, transformer: Any, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        """The network's output at flow latents x (B, ...), times t (B,), embeddings (B, tokens, width)."""
+
+    @abstractmethod
+    def pipeline(self, transformer: Any, autoencoder: Any) -> DiffusionPipeline: ...
+
+    def pack(self, latents: Tensor) -> Tensor:
+        """Standardised latents (B, C, [T,] H, W) in the layout that the transformer takes."""
+        return latents
+
+    def set_statistics(self, autoencoder: Any, mean: Tensor, std: Tensor) -> None:
+        """Write the latents' statistics (per channel) where the pipeline reads them."""
+        autoencoder.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
+
+    def encode(self, autoencoder: Any, images: Tensor) -> Tensor:
+        """Mean latents of images (B, 3, [T,] H, W) in [-1, 1]; a single frame's time axis comes and goes."""
+        return autoencoder.encode(images).latent_dist.mode()
+
+    def decode(self, autoencoder: Any, latents: Tensor) -> Tensor:
+        return autoencoder.decode(latents).sample
+
+    def __repr__(self) -> str:
+        return f"TinyFamily({self.name})"
+
+
+def _pack(latents: Tensor) -> Tensor:
+    """(B, C, H, W) to tokens of 2 x 2 pixels (B, HW/4, 4C), as FluxPipeline and QwenImagePipeline pack."""
+    batch, channels, height, width = latents.shape
+    tokens = latents.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
+    return tokens.reshape(batch, height * width // 4, channels * 4)
+
+
+class _ImageAutoencoder(TinyFamily):
+    """SD3 and Flux share the class of their autoencoder, so here they share one autoencoder."""
+
+    def autoencoder(self) -> Any:
+        blocks: dict[str, Any] = {
+            "down_block_types": ("DownEncoderBlock2D",) * 3,
+            "up_block_types": ("UpDecoderBlock2D",) * 3,
+            "block_out_channels": (16, 32, 32),
+        }
+        return AutoencoderKL(
+            **blocks,
+            layers_per_block=1,
+            latent_channels=CHANNELS,
+            norm_num_groups=8,
+            sample_size=SIZE,
+            scaling_factor=1.0,
+            shift_factor=0.0,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+            mid_block_add_attention=False,
+        )
+
+    def set_statistics(self, autoencoder: Any, mean: Tensor, std: Tensor) -> None:
+        # One number each: the pipelines of these two families standardise all channels alike.
+        autoencoder.register_to_config(
+            shift_factor=float(mean.mean()), scaling_factor=float(1 / (std**2).mean().sqrt())
+        )
+
+
+class TinySD3(_ImageAutoencoder):
+    name = "sd35"
+
+    def transformer(self) -> Any:
+        return SD3Transformer2DModel(
+            sample_size=2 * GRID,
+            patch_size=2,
+            in_channels=CHANNELS,
+            out_channels=CHANNELS,
+            num_layers=LAYERS,
+            num_attention_heads=HEADS,
+            attention_head_dim=HEAD_WIDTH,
+            joint_attention_dim=WIDTH,
+            caption_projection_dim=HEADS * HEAD_WIDTH,
+            pooled_projection_dim=WIDTH,
+            pos_embed_max_size=2 * GRID,
+            qk_norm="rms_norm",
+        )
+
+    def velocity(self, transformer: Any, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        return transformer(x, text, pooled(text), 1000 * t, return_dict=False)[0]
+
+    def pipeline(self, transformer: Any, autoencoder: Any) -> DiffusionPipeline:
+        absent: dict[str, Any] = dict.fromkeys(
+            ("text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2", "tokenizer_3")
+        )
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+        return StableDiffusion3Pipeline(transformer=transformer, vae=autoencoder, scheduler=scheduler, **absent)
+
+
+class TinyFlux(_ImageAutoencoder):
+    name = "flux"
+
+    def transformer(self) -> Any:
+        return FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=4 * CHANNELS,
+            num_layers=LAYERS // 2,
+            num_single_layers=LAYERS // 2,
+            num_attention_heads=HEADS,
+            attention_head_dim=HEAD_WIDTH,
+            joint_attention_dim=WIDTH,
+            pooled_projection_dim=WIDTH,
+            guidance_embeds=False,
+            axes_dims_rope=ROPE_AXES,
+        )
+
+    def pack(self, latents: Tensor) -> Tensor:
+        return _pack(latents)
+
+    def velocity(self, transformer: Any, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        places = torch.cartesian_prod(torch.zeros(1), *[torch.arange(float(GRID))] * 2)
+        return transformer(
+            x,
+            encoder_hidden_states=text,
+            pooled_projections=pooled(text),
+            timestep=t,
+            img_ids=places,
+            txt_ids=torch.zeros(TOKENS, 3),
+            return_dict=False,
+        )[0]
+
+    def pipeline(self, transformer: Any, autoencoder: Any) -> DiffusionPipeline:
+        scheduler = FlowMatchEulerDiscreteScheduler(
+            shift=3.0, use_dynamic_shifting=True, base_image_seq_len=1, max_image_seq_len=GRID**2
+        )
+        absent: dict[str, Any] = dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
+        return FluxPipeline(transformer=transformer, vae=autoencoder, scheduler=scheduler, **absent)
+
+
+class TinyQwenImage(TinyFamily):
+    name = "qwen-image"
+
+    def transformer(self) -> Any:
+        return QwenImageTransformer2DModel(
+            patch_size=2,
+            in_channels=4 * CHANNELS,
+            out_channels=CHANNELS,
+            num_layers=LAYERS,
+            num_attention_heads=HEADS,
+            attention_head_dim=HEAD_WIDTH,
+            joint_attention_dim=WIDTH,
+            axes_dims_rope=ROPE_AXES,
+        )
+
+    def autoencoder(self) -> Any:
+        return AutoencoderKLQwenImage(
+            base_dim=16,
+            z_dim=CHANNELS,
+            dim_mult=[1, 2, 2],
+            num_res_blocks=1,
+            temperal_downsample=[False, False],
+            latents_mean=[0.0] * CHANNELS,
+            latents_std=[1.0] * CHANNELS,
+        )
+
+    def encode(self, autoencoder: Any, images: Tensor) -> Tensor:
+        return super().encode(autoencoder, images[:, :, None])[:, :, 0]
+
+    def decode(self, autoencoder: Any, latents: Tensor) -> Tensor:
+        return super().decode(autoencoder, latents[:, :, None])[:, :, 0]
+
+    def pack(self, latents: Tensor) -> Tensor:
+        return _pack(latents)
+
+    def velocity(self, transformer: Any, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        return transformer(
+            x,
+            encoder_hidden_states=text,
+            encoder_hidden_states_mask=torch.ones(text.shape[:2], dtype=torch.long),
+            timestep=t,
+            img_shapes=[[(1, GRID, GRID)]] * len(x),
+            return_dict=False,
+        )[0]
+
+    def pipeline(self, transformer: Any, autoencoder: Any) -> DiffusionPipeline:
+        scheduler = FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True,
+            base_shift=0.5,
+            max_shift=0.9,
+            base_image_seq_len=1,
+            max_image_seq_len=2 * GRID**2,
+            shift_terminal=0.02,
+        )
+        return QwenImagePipeline(
+            transformer=transformer,
+            vae=autoencoder,
+            scheduler=scheduler,
+            **_NO_TEXT,
+        )
+
+
+class TinyWan(TinyFamily):
+    name = "wan22"
+    frames = FRAMES
+
+    def transformer(self) -> Any:
+        return WanTransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=HEADS,
+            attention_head_dim=HEAD_WIDTH,
+            in_channels=CHANNELS,
+            out_channels=CHANNELS,
+            text_dim=WIDTH,
+            freq_dim=64,
+            ffn_dim=4 * HEADS * HEAD_WIDTH,
+            num_layers=LAYERS,
+            rope_max_seq_len=64,
+        )
+
+    def autoencoder(self) -> Any:
+        return AutoencoderKLWan(
+            base_dim=16,
+            z_dim=CHANNELS,
+            dim_mult=[1, 2, 2],
+            num_res_blocks=1,
+            temperal_downsample=[False, True],
+            latents_mean=[0.0] * CHANNELS,
+            latents_std=[1.0] * CHANNELS,
+            scale_factor_temporal=2,
+            scale_factor_spatial=4,
+        )
+
+    def velocity(self, transformer: Any, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        return transformer(x, 1000 * t, text, return_dict=False)[0]
+
+    def pipeline(self, transformer: Any, autoencoder: Any) -> DiffusionPipeline:
+        scheduler: Any = UniPCMultistepScheduler(
+            use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
+        )
+        return WanPipeline(
+            transformer=transformer,
+            vae=autoencoder,
+            scheduler=scheduler,
+            **_NO_TEXT,
+        )
+
+
+TINY_FAMILIES: dict[str, TinyFamily] = {
+    family.name: family for family in (TinySD3(), TinyFlux(), TinyQwenImage(), TinyWan())
+}
+
+
+def save_tiny(family: TinyFamily, transformer: Any, autoencoder: Any, folder: Path) -> None:
+    """Write a pipeline folder in diffusers' own layout (safetensors), for `from_pretrained`."""
+    family.pipeline(transformer, autoencoder).save_pretrained(folder, safe_serialization=True)

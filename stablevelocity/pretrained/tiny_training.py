@@ -1,0 +1,199 @@
+"""Training of the tiny models: an autoencoder on digit scenes, then flow matching on its latents.
+
+Flow matching as for the originals: x_t = (1 - t) z + t eps, target eps - z (PAPER: section 1), t logit-normal,
+a tenth of the prompts dropped for guidance. CPU time is counted and stored, so that a budget can be judged.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stablevelocity.files import write_json
+from stablevelocity.pretrained.scenes import TASKS, draw_scene, draw_video_scene, render, render_video
+from stablevelocity.pretrained.tiny import TinyFamily, save_tiny
+from stablevelocity.pretrained.words import encode_words
+
+#: Noise on the latents while the autoencoder trains: its decoder must forgive a sampler's small errors.
+LATENT_NOISE = 0.1
+#: Weight of the mean square of the latents: keeps their scale near 1, so that the noise above means something.
+LATENT_WEIGHT = 1e-3
+
+
+@dataclass(frozen=True)
+class TinyBudget:
+    """How long a tiny model is trained; one CPU thread per model unless the caller gives torch more."""
+
+    scenes: int = 8192
+    autoencoder_steps: int = 600
+    autoencoder_batch: int = 32
+    steps: int = 2000
+    batch: int = 64
+    learning_rate: float = 2e-3
+    drop_prompt: float = 0.1
+    time_shift: float = 3.0
+    ema: float = 0.999
+    seed: int = 0
+
+
+@dataclass
+class TinyReport:
+    """What a training took and reached; stored beside the weights."""
+
+    family: str
+    autoencoder_psnr: float = math.nan
+    loss: float = math.nan
+    autoencoder_cpu_seconds: float = 0.0
+    transformer_cpu_seconds: float = 0.0
+    parameters: dict[str, int] = field(default_factory=dict)
+
+
+def training_scenes(family: TinyFamily, count: int, seed: int) -> tuple[Float[Tensor, "..."], list[str]]:
+    """Images (N, 3, H, W) or videos (N, 3, T, H, W) in [-1, 1] with their captions."""
+    generator = np.random.default_rng([seed, 1])
+    pictures, captions = [], []
+    for i in range(count):
+        if family.frames:
+            scene = draw_video_scene(generator)
+            pictures.append(np.moveaxis(render_video(scene, generator), -1, 0))
+        else:
+            scene = draw_scene(TASKS[i % len(TASKS)], generator)
+            pictures.append(np.moveaxis(render(scene, generator), -1, 0))
+        captions.append(scene.caption)
+    return torch.from_numpy(np.stack(pictures)).float() / 127.5 - 1, captions
+
+
+def train_tiny(family: TinyFamily, budget: TinyBudget, folder: Path, autoencoder: Any = None) -> TinyReport:
+    """Train one tiny pipeline and write it to `folder`; `training.json` there says what it took.
+
+    `autoencoder`: one already trained, of the family's class (SD3 and Flux share theirs).
+    """
+    torch.manual_seed(budget.seed)
+    report = TinyReport(family.name)
+    pictures, captions = training_scenes(family, budget.scenes, budget.seed)
+    if autoencoder is None:
+        started = time.process_time()
+        autoencoder = train_autoencoder(family, pictures, budget)
+        report.autoencoder_cpu_seconds = time.process_time() - started
+    latents = _encode_all(family, autoencoder, pictures)
+    report.autoencoder_psnr = _psnr(family, autoencoder, pictures[:256])
+    mean, std = _channel_statistics(latents)
+    family.set_statistics(autoencoder, mean, std)
+    latents = _standardise(autoencoder, latents)
+    started = time.process_time()
+    transformer, report.loss = train_flow(family, latents, captions, budget)
+    report.transformer_cpu_seconds = time.process_time() - started
+    report.parameters = {
+        "transformer": sum(p.numel() for p in transformer.parameters()),
+        "autoencoder": sum(p.numel() for p in autoencoder.parameters()),
+    }
+    save_tiny(family, transformer, autoencoder, folder)
+    write_json(folder / "training.json", {**vars(report), "budget": vars(budget)})
+    return report
+
+
+def train_autoencoder(family: TinyFamily, pictures: Tensor, budget: TinyBudget) -> Any:
+    """Squared error through a decoder whose input is slightly noised."""
+    autoencoder = family.autoencoder()
+    optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=budget.learning_rate, fused=True)
+    generator = torch.Generator().manual_seed(budget.seed)
+    batches = _batches(len(pictures), budget.autoencoder_batch, generator)
+    for step in range(budget.autoencoder_steps):
+        _set_rate(optimizer, budget.learning_rate, step, budget.autoencoder_steps)
+        x = pictures[next(batches)]
+        z = family.encode(autoencoder, x)
+        noised = z + LATENT_NOISE * torch.randn(z.shape, generator=generator)
+        error = (family.decode(autoencoder, noised) - x).square().mean()
+        _update(error + LATENT_WEIGHT * z.square().mean(), autoencoder, optimizer, step)
+    return autoencoder.eval()
+
+
+def train_flow(family: TinyFamily, latents: Tensor, captions: list[str], budget: TinyBudget) -> tuple[Any, float]:
+    """The averaged (EMA) network and the mean loss of the last tenth of the steps."""
+    transformer = family.transformer()
+    averaged = copy.deepcopy(transformer).requires_grad_(False)
+    optimizer = torch.optim.AdamW(transformer.parameters(), lr=budget.learning_rate, fused=True, weight_decay=0.0)
+    generator = torch.Generator().manual_seed(budget.seed + 1)
+    batches = _batches(len(latents), budget.batch, generator)
+    words = encode_words(captions)
+    losses = []
+    for step in range(budget.steps):
+        _set_rate(optimizer, budget.learning_rate, step, budget.steps)
+        rows = next(batches)
+        z, text = family.pack(latents[rows]), words[rows]
+        kept = torch.rand(len(rows), generator=generator) >= budget.drop_prompt
+        text = text * kept[:, None, None]
+        t = shifted(torch.randn(len(rows), generator=generator).sigmoid(), budget.time_shift)
+        eps = torch.randn(z.shape, generator=generator)
+        at = t.reshape(-1, *[1] * (z.ndim - 1))
+        velocity = family.velocity(transformer, (1 - at) * z + at * eps, t, text)
+        loss = (velocity - (eps - z)).square().mean()
+        losses.append(_update(loss, transformer, optimizer, step))
+        decay = min(budget.ema, (1 + step) / (10 + step))
+        for kept_weight, weight in zip(averaged.parameters(), transformer.parameters(), strict=True):
+            kept_weight.lerp_(weight.detach(), 1 - decay)
+    return averaged.eval(), float(np.mean(losses[-max(1, budget.steps // 10) :]))
+
+
+def shifted(t: Float[Tensor, " batch"], shift: float) -> Float[Tensor, " batch"]:
+    """Times moved towards noise as the samplers' schedules move them, where the prompt decides most."""
+    return shift * t / (1 + (shift - 1) * t)
+
+
+def _update(loss: Tensor, model: Any, optimizer: torch.optim.Optimizer, step: int) -> float:
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise FloatingPointError(f"loss is {value} at step {step}")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return value
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float, step: int, steps: int) -> None:
+    """Linear over the first twentieth, then half a cosine to zero."""
+    warmup = max(1, steps // 20)
+    factor = min(1.0, (step + 1) / warmup) * (1 + math.cos(math.pi * step / steps)) / 2
+    for group in optimizer.param_groups:
+        group["lr"] = rate * factor
+
+
+def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        yield from torch.randperm(count, generator=generator)[: count // size * size].split(size)
+
+
+@torch.no_grad()
+def _encode_all(family: TinyFamily, autoencoder: Any, pictures: Tensor) -> Tensor:
+    return torch.cat([family.encode(autoencoder, chunk) for chunk in pictures.split(256)])
+
+
+@torch.no_grad()
+def _psnr(family: TinyFamily, autoencoder: Any, pictures: Tensor) -> float:
+    """In dB over images in [-1, 1], of the pictures' reconstructions."""
+    error = family.decode(autoencoder, family.encode(autoencoder, pictures)).clamp(-1, 1) - pictures
+    return float(10 * torch.log10(4 / error.square().mean()))
+
+
+def _channel_statistics(latents: Tensor) -> tuple[Tensor, Tensor]:
+    axes = [axis for axis in range(latents.ndim) if axis != 1]
+    return latents.mean(axes), latents.std(axes)
+
+
+def _standardise(autoencoder: Any, latents: Tensor) -> Tensor:
+    """What the pipeline undoes before decoding."""
+    config = autoencoder.config
+    if "scaling_factor" in config:
+        return (latents - config.shift_factor) * config.scaling_factor
+    shape = (1, -1, *[1] * (latents.ndim - 2))
+    mean, std = torch.tensor(config.latents_mean).reshape(shape), torch.tensor(config.latents_std).reshape(shape)
+    return (latents - mean) / std
