@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from torch import Tensor
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from stablevelocity.data.shards import ShardSet, read_shard, shard_info, write_manifest, write_shard
 from stablevelocity.errors import UserError
@@ -60,14 +59,17 @@ class InceptionExtractor:
 
     name = "inception"
 
-    def __init__(self, network: FeatureExtractorInceptionV3, identity: str):
+    def __init__(self, network: torch.nn.Module, identity: str):
         self.network, self.identity = network, identity
         self._spatial: Tensor | None = None
-        network.Mixed_6d.branch1x1.register_forward_hook(self._keep_spatial)
+        network.get_submodule("Mixed_6d.branch1x1").register_forward_hook(self._keep_spatial)
 
     @classmethod
     def load(cls, weights: Path, device: str = "cpu") -> "InceptionExtractor":
         """Read the weights file. Raises UserError when it is absent or not the published one."""
+        # Imported here: it takes longer than scoring a set of digits.
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
         where = f"put {INCEPTION_FILE} ({INCEPTION_RELEASE}) there"
         if not weights.is_file():
             raise UserError(f"{weights}: no Inception weights; {where}")
@@ -85,7 +87,7 @@ class InceptionExtractor:
 
     @torch.no_grad()
     def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> FeatureBatch:
-        device = self.network.fc.weight.device
+        device = next(self.network.parameters()).device
         pool, logits = self.network(images.permute(0, 3, 1, 2).to(device))
         assert self._spatial is not None
         spatial, self._spatial = self._spatial, None

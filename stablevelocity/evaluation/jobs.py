@@ -14,10 +14,8 @@ from stablevelocity.evaluation.features import Extractor, extract_features, load
 from stablevelocity.evaluation.image_sets import open_images
 from stablevelocity.evaluation.intervals import real_floor
 from stablevelocity.evaluation.score import Reference, adm_reference, reference_from_features, score
-from stablevelocity.evaluation.sweep import remove_parts, sweep_table
 from stablevelocity.files import atomic_write, write_json
 from stablevelocity.progress import log
-from stablevelocity.sampling.jobs import open_sampler
 from stablevelocity.settings import Evaluation
 from stablevelocity.study import Study
 
@@ -121,6 +119,10 @@ def run_sweep(
     processes: int = 1,
 ) -> None:
     """Few-step and same-noise study of one run's last weights; resumes from `<output>.parts/`."""
+    # Imported here: scoring needs no diffusers, whose import takes longer than scoring a set of digits.
+    from stablevelocity.evaluation.sweep import remove_parts, sweep_table
+    from stablevelocity.sampling.jobs import open_sampler
+
     extractor = open_extractor(study.evaluation, judge)
     template = study.sampler(study.sampling.main)
     blocks, identity = open_sampler(weights, autoencoder, template, study.sampling)

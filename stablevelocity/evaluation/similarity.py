@@ -7,8 +7,6 @@ import pandas as pd
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
-from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation.features import Extractor
@@ -69,6 +67,8 @@ def lpips_at_hand() -> bool:
 @torch.no_grad()
 def _lpips(a: Float[Tensor, "n 3 height width"], b: Float[Tensor, "n 3 height width"]) -> Float[Tensor, " n"]:
     """LPIPS 0.1 with AlexNet."""
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
     metric = LearnedPerceptualImagePatchSimilarity("alex", reduction="none")
     for x, y in zip(a.split(64), b.split(64), strict=True):
         metric.update(x.float() / 127.5 - 1, y.float() / 127.5 - 1)
@@ -76,6 +76,8 @@ def _lpips(a: Float[Tensor, "n 3 height width"], b: Float[Tensor, "n 3 height wi
 
 
 def _ssim(a: Float[Tensor, "b 3 height width"], b: Float[Tensor, "b 3 height width"]) -> Float[Tensor, " b"]:
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     values = structural_similarity_index_measure(a, b, data_range=255.0, reduction="none")
     assert isinstance(values, Tensor)
     return values.reshape(len(a))

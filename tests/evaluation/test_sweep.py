@@ -1,0 +1,140 @@
+"""A sweep runs every sampler from the same noise, StableVS beside its control arm, and goes on where it stopped."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from stablevelocity.data.shards import read_shard
+from stablevelocity.evaluation.features import FeatureBatch
+from stablevelocity.evaluation.fidelity import frechet_distance, gaussian_statistics
+from stablevelocity.evaluation.score import Reference
+from stablevelocity.evaluation.sweep import remove_parts, sweep_samplers, sweep_table
+from stablevelocity.models.sit import SiT
+from stablevelocity.sampling.generate import BlockSampler, generate_shard, network_calls
+from stablevelocity.settings import Sampler, Sweep
+
+SWEEP = Sweep(
+    solvers=["euler", "heun", "euler_maruyama"], steps=[4, 8], base_steps=12, xi=[0.5, 0.95], low_steps=[3], images=24
+)
+TEMPLATE = Sampler(guidance=1.5, diffusion="2t", labels="balanced")
+
+
+class Colours:
+    """Mean colours of the four quarters."""
+
+    name = identity = "colours"
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __call__(self, images: torch.Tensor) -> FeatureBatch:
+        self.seen += len(images)
+        pool = torch.nn.functional.avg_pool2d(images.permute(0, 3, 1, 2).float(), 4).flatten(1)[:, :6]
+        return FeatureBatch(pool, pool, pool / 100)
+
+
+@pytest.fixture(scope="module")
+def blocks() -> BlockSampler:
+    torch.manual_seed(0)
+    model = SiT(input_size=4, depth=1, width=16, heads=2, patch_size=2, num_classes=5)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.2)
+    autoencoder = AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+    )
+    return BlockSampler(model.eval(), autoencoder.eval(), 1.0, TEMPLATE, block=8)
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    rows = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)) * 20 + 128
+    statistics = gaussian_statistics([rows])
+    return Reference(statistics, statistics, rows, "colours", "50 rows")
+
+
+@pytest.fixture(scope="module")
+def table(blocks, reference, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parts")
+    table = sweep_table(blocks, Colours(), reference, SWEEP, folder)
+    assert list(folder.glob("*.json"))
+    remove_parts(folder)
+    assert not folder.exists()
+    return table
+
+
+def test_every_sampler_keeps_the_settings_of_the_template():
+    samplers = list(sweep_samplers(SWEEP, TEMPLATE))
+    assert len(samplers) == 3 * (3 + 2 * 2)
+    assert len({sampler.model_dump_json() for sampler in samplers}) == len(samplers)
+    for sampler in samplers:
+        assert (sampler.guidance, sampler.diffusion, sampler.labels) == (1.5, "2t", "balanced")
+    thinned = [sampler for sampler in samplers if sampler.low_regime != "none"]
+    assert all(sampler.steps == 12 for sampler in thinned)
+    assert {(sampler.xi, sampler.low_steps) for sampler in thinned} == {(0.5, 3), (0.95, 3)}
+
+
+def test_grids_that_thinning_leaves_whole_are_left_out():
+    many = SWEEP.model_copy(update={"low_steps": [11, 12], "xi": [0.95]})
+    thinned = [sampler for sampler in sweep_samplers(many, TEMPLATE) if sampler.low_regime != "none"]
+    assert thinned == []  # 11 of the 12 times lie below 0.95 and are positive: nothing to thin
+
+
+def test_stablevs_stands_beside_its_control_arm_at_the_same_calls(table):
+    thinned = table[table["low_regime"] != "none"]
+    for (solver, xi), pair in thinned.groupby(["solver", "xi"]):
+        assert sorted(pair["low_regime"]) == ["control", "stablevs"]
+        if solver == "euler":  # the same step on the linear path, so the same images
+            assert pair["fid"].nunique() == 1
+            assert pair["nfe"].nunique() == 1
+        if solver == "euler_maruyama" and xi == 0.5:  # drift without noise is another sampler
+            assert pair["fid"].nunique() == 2
+    plain = table[table["low_regime"] == "none"]
+    assert plain["xi"].isna().all()
+    assert plain[plain["solver"] == "heun"]["nfe"].tolist() == [7, 15, 23]
+
+
+def test_the_long_run_equals_itself_and_shorter_runs_come_closer_with_steps(table):
+    plain = table[(table["low_regime"] == "none") & (table["solver"] != "euler_maruyama")]
+    for _, rows in plain.groupby("solver"):
+        by_steps = rows.set_index("steps")
+        assert np.isinf(by_steps.loc[12, "psnr"])
+        assert by_steps.loc[12, "ssim"] == pytest.approx(1)
+        assert by_steps.loc[12, "feature_distance"] == 0
+        assert by_steps.loc[4, "psnr"] < by_steps.loc[8, "psnr"]
+        assert by_steps.loc[4, "feature_distance"] > by_steps.loc[8, "feature_distance"] > 0
+    stochastic = table[table["solver"] == "euler_maruyama"]
+    assert stochastic[["psnr", "ssim", "feature_distance"]].isna().all(axis=None)
+    assert table["lpips"].isna().all()  # 8 px
+    assert stochastic["fid"].notna().all()
+
+
+def test_fid_of_a_row_is_that_of_its_images(table, blocks, reference, tmp_path):
+    sampler = TEMPLATE.model_copy(update={"solver": "heun", "steps": 8})
+    one = BlockSampler(blocks.model, blocks.autoencoder, 1.0, sampler, block=8)
+    generate_shard(one, tmp_path / "s.safetensors", images=24)
+    pool = Colours()(torch.from_numpy(np.array(read_shard(tmp_path / "s.safetensors")["images"]))).pool
+    row = table[(table["solver"] == "heun") & (table["steps"] == 8)].iloc[0]
+    assert row["fid"] == pytest.approx(frechet_distance(gaussian_statistics([pool]), reference.pool), rel=1e-9)
+    assert row["fid_low"] < row["fid"] < row["fid_high"]
+    assert row["nfe"] == network_calls(sampler)
+
+
+def test_a_stopped_sweep_goes_on_and_another_network_starts_again(blocks, reference, tmp_path):
+    small = Sweep(solvers=["euler"], steps=[2, 3], base_steps=4, xi=[0.5], low_steps=[1], images=16)
+    first = Colours()
+    whole = sweep_table(blocks, first, reference, small, tmp_path, weights="a")
+    next(tmp_path.glob("*.json")).unlink()
+    again = Colours()
+    resumed = sweep_table(blocks, again, reference, small, tmp_path, weights="a")
+    assert resumed.equals(whole)
+    assert 0 < again.seen < first.seen
+    other = Colours()
+    sweep_table(blocks, other, reference, small, tmp_path, weights="b")
+    assert other.seen == first.seen
