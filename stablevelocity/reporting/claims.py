@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from stablevelocity.files import read_json, write_json
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.describe import scope_text
 from stablevelocity.reporting.products import load
-from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.source import Frame, Source
 from stablevelocity.study import Study
 
 Verdict = Literal["supported", "not supported", "inconclusive at this scale"]
@@ -54,7 +53,7 @@ class Tables:
     study: Study
     results: Path
 
-    def table(self, name: str) -> pd.DataFrame | None:
+    def table(self, name: str) -> Frame | None:
         """None when this study has no such table."""
         return Source(self.study, self.results).table(name)
 

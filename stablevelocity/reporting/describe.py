@@ -98,8 +98,21 @@ def _exponent(value: float) -> int:
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:
-    """ "low to high", or a dash when unknown."""
-    return "–" if low != low or high != high else f"{number(low, digits)} to {number(high, digits)}"
+    """ "low to high" with as many decimals as the larger one needs, or a dash when unknown."""
+    if low != low or high != high:
+        return "–"
+    larger = max(abs(low), abs(high))
+    if not 1e-4 <= larger < 1e6:
+        return f"{number(low, digits)} to {number(high, digits)}"
+    decimals = max(0, digits - 1 - _exponent(larger))
+    return f"{low:.{decimals}f} to {high:.{decimals}f}"
+
+
+def plus_minus(value: float, deviation: float, digits: int = 3) -> str:
+    """ "value ± deviation", both with the value's decimals; the value alone when the deviation is unknown."""
+    if deviation != deviation or not 1e-4 <= abs(value) < 1e6:
+        return number(value, digits)
+    return f"{number(value, digits)} ± {deviation:.{max(0, digits - 1 - _exponent(value))}f}"
 
 
 def signed(value: float, digits: int = 3) -> str:

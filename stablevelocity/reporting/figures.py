@@ -23,7 +23,7 @@ WIDTH = 9.0
 COLOURS = ("#4d4d4d", "#0072b2", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#7b3294")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 PUBLISHED_COLOUR = "#8a6d00"
-STYLE = {
+STYLE: Any = {
     "font.size": 10,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 10.5,

@@ -40,7 +40,7 @@ def durations(results: Path) -> dict[str, Any] | None:
     `groups` are rules (the name of a job up to its first dash): jobs, seconds in total, CPU seconds, largest
     memory in MB.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for file in sorted((results / "benchmarks").rglob("*.tsv")):
         frame = pd.read_csv(file, sep="\t", na_values="-")
         if len(frame):
@@ -55,13 +55,14 @@ def durations(results: Path) -> dict[str, Any] | None:
             )
     if not rows:
         return None
-    jobs = pd.DataFrame(rows)
-    groups = jobs.groupby("group", sort=False).agg(
-        jobs=("seconds", "size"), seconds=("seconds", "sum"), cpu=("cpu", "sum"), memory=("memory", "max")
+    groups: Any = (
+        pd.DataFrame(rows)
+        .groupby("group", sort=False)
+        .agg(jobs=("seconds", "size"), seconds=("seconds", "sum"), cpu=("cpu", "sum"), memory=("memory", "max"))
     )
     return {
-        "jobs": len(jobs),
-        "seconds": float(jobs["seconds"].sum()),
+        "jobs": len(rows),
+        "seconds": sum(row["seconds"] for row in rows),
         "groups": [
             {"name": str(name), **row} for name, row in zip(groups.index, groups.to_dict("records"), strict=True)
         ],

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
@@ -18,7 +17,7 @@ from stablevelocity.reporting import history, registry
 from stablevelocity.reporting.claims import summary_lines
 from stablevelocity.reporting.describe import data_text, interval, model_text, number, paper_scale, scope_text
 from stablevelocity.reporting.products import load
-from stablevelocity.reporting.source import PUBLISHED, Source
+from stablevelocity.reporting.source import PUBLISHED, Frame, Source
 from stablevelocity.study import Study
 
 
@@ -29,11 +28,11 @@ class Context:
     study: Study
     source: Source
 
-    def table(self, name: str) -> pd.DataFrame | None:
+    def table(self, name: str) -> Frame | None:
         """A finished table, None when this study has no such table."""
         return self.source.table(name) if name in registry.tables(self.study) else None
 
-    def published(self, name: str) -> pd.DataFrame:
+    def published(self, name: str) -> Frame:
         return self.source.published_csv(name)
 
     def has_figure(self, name: str) -> bool:
@@ -92,9 +91,15 @@ def _shown(claim: dict[str, Any]) -> dict[str, Any]:
         **claim,
         "shown_value": number(value),
         "shown_interval": interval(*bounds) if bounds else "none",
-        "shown_how": "; ".join(f"{name} {value}" for name, value in claim["how"].items()),
+        "shown_how": "; ".join(f"{name} {value}" for name, value in _shown_how(claim["how"]).items()),
         "mark": {"supported": "yes", "not supported": "no"}.get(claim["verdict"], "open"),
     }
+
+
+def _shown_how(how: dict[str, Any]) -> dict[str, Any]:
+    """Without what the sampler's own words repeat."""
+    repeated = ("solver", "steps", "guidance") if "sampler" in how else ()
+    return {name: value for name, value in how.items() if name not in repeated}
 
 
 def banner(study: Study) -> dict[str, list[str]]:
@@ -122,7 +127,7 @@ def banner(study: Study) -> dict[str, list[str]]:
         f"FID here uses {features} features and {study.sampling.images:,} samples of {data_text(study)}: its values "
         "cannot be compared with the paper's, only signs and relative sizes of effects.",
         f"It cannot say how large an effect is on ImageNet: {model_text(study)} trained for "
-        f"{study.training.steps:,} steps is thousands of times smaller than SiT-XL/2 at 400,000.",
+        f"{study.training.steps:,} steps is far smaller and shorter than SiT-XL/2 at 400,000.",
         f"With {seeds} seed{'s' if seeds > 1 else ''}, small differences between arms stay open: such a claim is "
         "called inconclusive, not refuted.",
         *cannot,

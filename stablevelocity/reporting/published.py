@@ -4,6 +4,7 @@ import pandas as pd
 
 from stablevelocity.reporting.blocks import Table
 from stablevelocity.reporting.describe import METRICS, number
+from stablevelocity.reporting.source import Frame
 
 NAMES = {
     "parameters_millions": "Parameters, M",
@@ -18,9 +19,9 @@ NAMES = {
 }
 
 
-def published_table(frame: pd.DataFrame, title: str, how: str) -> Table:
+def published_table(frame: Frame, title: str, how: str) -> Table:
     """`frame` of config/published set apart as published; a value that is not known stays a dash."""
-    columns = [NAMES.get(column, column.replace("_", " ").capitalize()) for column in frame.columns]
+    columns = [NAMES.get(str(column), str(column).replace("_", " ").capitalize()) for column in frame.columns]
     rows = [
         [value if isinstance(value, str) else number(value, 4) for value in row]
         for row in frame.itertuples(index=False)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy.special import stdtrit
+
+from stablevelocity.reporting.source import Frame
 
 NAN = float("nan")
 
@@ -61,7 +62,7 @@ def over_seeds(values: Sequence[float] | np.ndarray) -> Estimate:
     return Estimate(mean, deviation, mean - half, mean + half, n)
 
 
-def difference(values: pd.DataFrame, arm: str, against: str) -> Difference | None:
+def difference(values: Frame, arm: str, against: str) -> Difference | None:
     """arm - against, from a table of arms (rows) by seeds (columns); NaN where a run is missing.
 
     `paired_low`..`paired_high`: t-interval of the per-seed differences, n - 1 degrees of freedom.

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 from stablevelocity.provenance import write_provenance
 from stablevelocity.reporting import registry
-from stablevelocity.reporting.source import PUBLISHED, Source
+from stablevelocity.reporting.source import PUBLISHED, Frame, Source
 from stablevelocity.study import Study
 
 DIGITS = "%.6g"
@@ -24,7 +22,7 @@ def make_table(study: Study, results: Path, name: str, out: Path, *, published: 
     if name not in tables:
         raise UserError(f"table {name!r}: study {study.name} has {', '.join(tables)}")
     product = tables[name]
-    frame: pd.DataFrame = product.load()(Source(study, results, published))
+    frame: Frame = product.load()(Source(study, results, published))
     missing = [key for key in product.keys if key not in frame]
     assert not missing, f"table {name} lacks its keys {missing}"
     with atomic_write(out) as temporary:

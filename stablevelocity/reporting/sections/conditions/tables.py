@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 
 from stablevelocity.reporting.describe import METRICS
-from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.source import Frame, Source
 
 
-def conditions(source: Source) -> pd.DataFrame:
+def conditions(source: Source) -> Frame:
     """quantity, value, low, high, unit, how; quantities that a file does not hold are left out."""
     study = source.study
     rows = []

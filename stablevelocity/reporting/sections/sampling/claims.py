@@ -4,11 +4,11 @@ import math
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from stablevelocity.reporting.claims import Claim, Tables, Verdict, bounds, judge
 from stablevelocity.reporting.describe import SOLVERS, interval, number, signed
 from stablevelocity.reporting.sections.sampling.tables import PAPER_XI
+from stablevelocity.reporting.source import Frame
 from stablevelocity.reporting.statistics import over_seeds
 
 ROUNDING_DB = 0.01
@@ -48,7 +48,7 @@ def _split(tables: Tables) -> float | None:
     return value if value > 0 else None
 
 
-def _how(tables: Tables, rows: pd.DataFrame) -> dict[str, Any]:
+def _how(tables: Tables, rows: Frame) -> dict[str, Any]:
     first = rows.iloc[0]
     return {
         "runs": ", ".join(dict.fromkeys(rows["run"])),
@@ -62,7 +62,7 @@ def _how(tables: Tables, rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _against_base(tables: Tables, rows: pd.DataFrame, name: str, split: float | None = None) -> list[Claim]:
+def _against_base(tables: Tables, rows: Frame, name: str, split: float | None = None) -> list[Claim]:
     """StableVS against the base solver with as many calls: PSNR to the long run, most low-regime steps."""
     rows = rows[rows["psnr_base"].notna()]
     if rows.empty:
@@ -97,7 +97,7 @@ def _against_base(tables: Tables, rows: pd.DataFrame, name: str, split: float | 
     ]
 
 
-def _step(tables: Tables, rows: pd.DataFrame, solver: str) -> list[Claim]:
+def _step(tables: Tables, rows: Frame, solver: str) -> list[Claim]:
     """StableVS against its control arm: the closed-form step alone, the grid being the same."""
     effect = rows.groupby("run")["psnr_step"].mean()
     if effect.isna().all():
@@ -130,7 +130,7 @@ def _step(tables: Tables, rows: pd.DataFrame, solver: str) -> list[Claim]:
     ]
 
 
-def _fidelity(tables: Tables, table: pd.DataFrame, solver: str, xi: float) -> list[Claim]:
+def _fidelity(tables: Tables, table: Frame, solver: str, xi: float) -> list[Claim]:
     """FID of StableVS at the paper's xi against the long run of the same networks."""
     few = tables.table("few_step")
     rows = table[(table["solver"] == solver) & (table["xi"] == xi)]

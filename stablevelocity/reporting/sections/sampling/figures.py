@@ -1,7 +1,6 @@
 """StableVS beside control and base solver; FID against network calls."""
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -11,7 +10,7 @@ from stablevelocity.reporting.figures import PUBLISHED_COLOUR, log_y, mark_publi
 from stablevelocity.reporting.sections.sampling.tables import PAPER_XI, latent_split
 from stablevelocity.reporting.sections.sampling.tables import few_step as few_step_table
 from stablevelocity.reporting.sections.sampling.tables import stablevs as stablevs_table
-from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.source import Frame, Source
 
 SOLVER_STYLES = {"euler": ("#0072b2", "o"), "heun": ("#009e73", "s"), "euler_maruyama": ("#d55e00", "^")}
 AXES = {
@@ -62,7 +61,7 @@ def stablevs(source: Source) -> Figure:
     return figure
 
 
-def _lines(axis: Axes, table: pd.DataFrame, measure: str) -> None:
+def _lines(axis: Axes, table: Frame, measure: str) -> None:
     for solver, part in table.groupby("solver", sort=False):
         paint, mark = SOLVER_STYLES[str(solver)]
         name = SOLVERS[str(solver)]
@@ -124,7 +123,7 @@ def few_step(source: Source) -> Figure:
     return figure
 
 
-def _legend(table: pd.DataFrame) -> list[Line2D]:
+def _legend(table: Frame) -> list[Line2D]:
     """Solvers by colour and marker; StableVS and control by shape, xi by size."""
     handles = []
     for solver in dict.fromkeys(table["solver"]):
@@ -139,11 +138,11 @@ def _legend(table: pd.DataFrame) -> list[Line2D]:
     return handles
 
 
-def _xis(table: pd.DataFrame) -> list[float]:
+def _xis(table: Frame) -> list[float]:
     return sorted(table["xi"].dropna().unique(), reverse=True)
 
 
-def _fidelity(axis: Axes, part: pd.DataFrame, xis: list[float]) -> None:
+def _fidelity(axis: Axes, part: Frame, xis: list[float]) -> None:
     for solver, ours in part.groupby("solver", sort=False):
         paint, mark = SOLVER_STYLES[str(solver)]
         base = ours[ours["low_regime"] == "none"].sort_values("nfe")

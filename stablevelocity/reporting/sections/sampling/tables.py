@@ -1,24 +1,25 @@
 """StableVS beside its control arm and the base solver, and every sampler by its number of network calls."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stablevelocity.reporting.sections.sampling import sweep_file
-from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.source import Frame, Source
 
 MEASURES = ("psnr", "ssim", "lpips", "feature_distance", "fid")
 PAPER_XI = 0.85
 
 
-def sweep(source: Source) -> pd.DataFrame:
+def sweep(source: Source) -> Frame:
     """All swept runs: run, arm, solver, low_regime, steps, nfe, xi, low_steps, images, reference_steps, measures."""
-    frame = pd.concat([source.csv(sweep_file(run)) for run in source.study.sweep_runs()], ignore_index=True)
+    frame: Any = pd.concat([source.csv(sweep_file(run)) for run in source.study.sweep_runs()], ignore_index=True)
     return frame.drop(columns=[name for name in MEASURES if name in frame and frame[name].isna().all()])
 
 
-def measures_of(frame: pd.DataFrame) -> list[str]:
+def measures_of(frame: Frame) -> list[str]:
     return [name for name in MEASURES if name in frame]
 
 
@@ -32,7 +33,7 @@ def latent_split(source: Source) -> tuple[float, float, float]:
     return float(row["xi"]), float(row["low"]), float(row["high"])
 
 
-def at_calls(base: pd.DataFrame, measure: str, nfe: float) -> float:
+def at_calls(base: Frame, measure: str, nfe: float) -> float:
     """A measure of the base solver at that many network calls, interpolated between those it was run with.
 
     NaN outside their range, and where a neighbour is missing or infinite (PSNR of the long run to itself).
@@ -43,7 +44,7 @@ def at_calls(base: pd.DataFrame, measure: str, nfe: float) -> float:
     return float(np.interp(nfe, known["nfe"], known[measure]))
 
 
-def stablevs(source: Source) -> pd.DataFrame:
+def stablevs(source: Source) -> Frame:
     """One row per run, solver, xi and number of low-regime steps.
 
     For each measure: StableVS, control (the base solver on the same grid), base (the base solver on its own grid with
@@ -85,11 +86,11 @@ def stablevs(source: Source) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _value(arms: pd.DataFrame, name: str, measure: str) -> float:
+def _value(arms: Frame, name: str, measure: str) -> float:
     return float(arms.loc[[name], measure].iloc[0]) if name in arms.index else math.nan
 
 
-def shown_xis(source: Source, frame: pd.DataFrame) -> list[float]:
+def shown_xis(source: Source, frame: Frame) -> list[float]:
     """The swept xi nearest to the paper's 0.85 and the one nearest to the latents' own split point."""
     present = np.sort(frame["xi"].dropna().unique())
     if not len(present):
@@ -99,7 +100,7 @@ def shown_xis(source: Source, frame: pd.DataFrame) -> list[float]:
     return sorted({float(present[np.abs(present - one).argmin()]) for one in wanted}, reverse=True)
 
 
-def few_step(source: Source) -> pd.DataFrame:
+def few_step(source: Source) -> Frame:
     """Every sampler by its network calls; of the thinned grids those at the paper's xi and at the latents' own."""
     frame = sweep(source)
     kept = frame[(frame["low_regime"] == "none") | frame["xi"].isin(shown_xis(source, frame))]

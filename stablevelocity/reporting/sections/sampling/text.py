@@ -2,12 +2,11 @@
 
 import math
 
-import pandas as pd
-
 from stablevelocity.reporting.blocks import Block, Figure, Prose, Table
 from stablevelocity.reporting.describe import SOLVERS, number, signed
 from stablevelocity.reporting.page import Context
 from stablevelocity.reporting.published import published_table
+from stablevelocity.reporting.source import Frame
 
 NAMES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "feature_distance": "Feature distance", "fid": "FID"}
 PUBLISHED_TABLES = {
@@ -79,7 +78,7 @@ def _why(context: Context) -> str:
     return f"{start}, as the paper's choice of xi supposes."
 
 
-def _measures(table: pd.DataFrame, suffix: str = "") -> list[str]:
+def _measures(table: Frame, suffix: str = "") -> list[str]:
     return [name for name in NAMES if f"{name}{suffix}" in table]
 
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from stablevelocity.reporting.claims import Claim, Tables, Verdict, bounds
 from stablevelocity.reporting.describe import number
+from stablevelocity.reporting.source import Frame
 
 
 def claims(tables: Tables) -> list[Claim]:
@@ -39,7 +39,7 @@ def _scope(tables: Tables) -> str:
     return f"10-dimensional mixture, 14,634 parameters, {toy.updates:,} updates, {len(toy.seeds)} seeds"
 
 
-def _all_times(low: pd.Series, high: pd.Series) -> Verdict:
+def _all_times(low: Frame, high: Frame) -> Verdict:
     """Supported when every time's interval lies below 0, not supported when every one lies above."""
     if low.isna().any() or high.isna().any():
         return "inconclusive at this scale"
@@ -48,7 +48,7 @@ def _all_times(low: pd.Series, high: pd.Series) -> Verdict:
     return "not supported" if (low > 0).all() else "inconclusive at this scale"
 
 
-def _error(tables: Tables, table: pd.DataFrame, against: str) -> list[Claim]:
+def _error(tables: Tables, table: Frame, against: str) -> list[Claim]:
     column = f"change_from_{against}"
     rows = table[(table["objective"] == "stablevm") & table[column].notna()].sort_values("t")
     if rows.empty:
@@ -84,7 +84,7 @@ def _error(tables: Tables, table: pd.DataFrame, against: str) -> list[Claim]:
     ]
 
 
-def _ratio(tables: Tables, table: pd.DataFrame, what: str) -> list[Claim]:
+def _ratio(tables: Tables, table: Frame, what: str) -> list[Claim]:
     column = f"{what}_variance_ratio"
     rows = table[(table["objective"] == "stablevm") & table[column].notna()].sort_values("t")
     # Where CFM has no variance there is no ratio.

@@ -4,11 +4,11 @@ import math
 
 import pandas as pd
 
-from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.source import Frame, Source
 from stablevelocity.reporting.statistics import difference, over_seeds
 
 
-def error(source: Source) -> pd.DataFrame:
+def error(source: Source) -> Frame:
     """Squared error to the exact velocity at the last update, by objective and time, and its change from CFM."""
     frame = source.csv("toy/error.csv")
     last = frame[frame["update"] == frame["update"].max()]
@@ -39,7 +39,7 @@ def error(source: Source) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def variance(source: Source) -> pd.DataFrame:
+def variance(source: Source) -> Frame:
     """Variance of target and gradient by objective and time, and its ratio to CFM's."""
     target = _mean(source.csv("toy/target_variance.csv"), "target_variance")
     gradient = _mean(source.csv("toy/gradient_variance.csv"), "gradient_variance")
@@ -50,7 +50,7 @@ def variance(source: Source) -> pd.DataFrame:
     return both
 
 
-def _mean(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+def _mean(frame: Frame, name: str) -> Frame:
     """Mean over seeds where there are several, with its t-interval."""
     rows = []
     for (objective, t), part in frame.groupby(["objective", "t"], sort=False):
@@ -68,6 +68,6 @@ def _mean(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def cost(source: Source) -> pd.DataFrame:
+def cost(source: Source) -> Frame:
     """Seconds per step by the number of references, as measured."""
     return source.csv("toy/cost.csv")

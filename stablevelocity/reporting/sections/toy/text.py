@@ -79,9 +79,9 @@ def _error_table(context: Context, how: str) -> Table:
         "Error",
         "± sd",
         "95 % over seeds",
-        "– CFM",
+        "minus CFM",
         "95 % paired",
-        "– STF",
+        "minus STF",
         "95 % paired",
         "Seeds",
     ]

@@ -3,11 +3,11 @@
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from stablevelocity.reporting.arms import find
 from stablevelocity.reporting.claims import Claim, Tables, bounds, judge
 from stablevelocity.reporting.describe import interval, number, sampler_text, signed
+from stablevelocity.reporting.source import Frame
 from stablevelocity.reporting.statistics import over_seeds
 
 Side = Literal["below 0", "above 0"]
@@ -53,7 +53,7 @@ def _comparisons(tables: Tables) -> list[Claim]:
     return found
 
 
-def _comparison(tables: Tables, row: pd.Series, short: str, claim: str, side: Side) -> Claim:
+def _comparison(tables: Tables, row: Frame, short: str, claim: str, side: Side) -> Claim:
     study = tables.study
     arm, against = study.arms[row["arm"]].label, study.arms[row["against"]].label
     verdict = judge(row["low"], row["high"], claimed=side)
@@ -81,7 +81,7 @@ def _comparison(tables: Tables, row: pd.Series, short: str, claim: str, side: Si
     )
 
 
-def how(tables: Tables, row: pd.Series) -> dict[str, Any]:
+def how(tables: Tables, row: Frame) -> dict[str, Any]:
     """Run, seed, solver, steps, guidance and samples of a row of `differences`."""
     study = tables.study
     sampler = study.sampling.samplers[row["sampler"]]

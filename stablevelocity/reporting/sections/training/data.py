@@ -3,30 +3,30 @@
 import pandas as pd
 
 from stablevelocity.reporting.sections.training import FLOOR, fidelity_file
-from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.source import Frame, Source
 
 SHOWN = ("fid", "sfid", "is", "precision", "recall", "accuracy", "fid_infinity")
 """Metrics in the order of the tables; those that were not computed are left out."""
 
 
-def fidelity(source: Source, samplers: list[str] | None = None) -> pd.DataFrame:
+def fidelity(source: Source, samplers: list[str] | None = None) -> Frame:
     """run, arm, seed, step, sampler, extractor, images, reference, metric, value, low, high."""
     chosen = [one for one in source.study.sample_sets() if samplers is None or one[2] in samplers]
     return pd.concat([source.csv(fidelity_file(*one)) for one in chosen], ignore_index=True)
 
 
-def floor(source: Source) -> pd.DataFrame:
+def floor(source: Source) -> Frame:
     """Metrics of real held-out images against the reference, by metric."""
     return source.csv(FLOOR).set_index("metric")
 
 
-def by_seed(frame: pd.DataFrame, metric: str, step: int, sampler: str) -> pd.DataFrame:
+def by_seed(frame: Frame, metric: str, step: int, sampler: str) -> Frame:
     """Arms (rows) by seeds (columns); NaN where there is no such run."""
     part = frame[(frame["metric"] == metric) & (frame["step"] == step) & (frame["sampler"] == sampler)]
     return part.pivot_table(index="arm", columns="seed", values="value")
 
 
-def metrics_of(frame: pd.DataFrame) -> list[str]:
+def metrics_of(frame: Frame) -> list[str]:
     present = set(frame["metric"])
     return [metric for metric in SHOWN if metric in present]
 

@@ -1,5 +1,7 @@
 """Figures of the training runs: FID by arm, alignment over t, FID by regime, curves."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,7 +18,7 @@ from stablevelocity.reporting.figures import (
     new_figure,
 )
 from stablevelocity.reporting.sections.training.data import by_seed, fidelity, floor
-from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.source import Frame, Source
 from stablevelocity.reporting.statistics import over_seeds
 from stablevelocity.study import Study
 
@@ -24,7 +26,7 @@ SMOOTHING = 5
 """Rows of metrics.csv averaged in the training curves."""
 
 
-def rows_for(study: Study, values: pd.DataFrame, arms: list[str]) -> list[dict]:
+def rows_for(study: Study, values: Frame, arms: list[str]) -> list[dict]:
     """What `figures.dots` draws: one row for each of `arms`, from a table of arms by seeds."""
     colours, markers = arm_colours(study), arm_markers(study)
     rows = []
@@ -83,7 +85,7 @@ def _floor(axis: Axes, source: Source) -> None:
     )
 
 
-def _against_steps(axis: Axes, study: Study, frame: pd.DataFrame, arms: list[str]) -> None:
+def _against_steps(axis: Axes, study: Study, frame: Frame, arms: list[str]) -> None:
     colours, markers = arm_colours(study), arm_markers(study)
     for arm in arms:
         part = frame[(frame["arm"] == arm) & (frame["metric"] == "fid")].groupby("step")["value"]
@@ -102,13 +104,13 @@ def alignment(source: Source) -> Figure:
     colours, markers = arm_colours(study), arm_markers(study)
     figure, axes = new_figure(1, 1, 3.6)
     axis = axes[0, 0]
-    per_arm: dict[str, list[pd.DataFrame]] = {}
+    per_arm: dict[str, list[Frame]] = {}
     for run in study.runs().values():
         if run.alignment:
             frame = source.csv(f"runs/{run.name}/alignment.csv")
             per_arm.setdefault(run.arm, []).append(frame[frame["step"] == frame["step"].max()])
     for arm, frames in per_arm.items():
-        by_time = pd.concat(frames).groupby("t")
+        by_time: Any = pd.concat(frames).groupby("t")
         mean = by_time["mean"].mean()
         axis.plot(mean.index, mean, marker=markers[arm], markersize=4, color=colours[arm], label=study.arms[arm].label)
         low, high = by_time["q15"].mean(), by_time["q85"].mean()

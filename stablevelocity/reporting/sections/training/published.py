@@ -8,10 +8,8 @@ same one at another scale.
 import math
 from typing import NamedTuple
 
-import pandas as pd
-
 from stablevelocity.reporting.arms import kind
-from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.source import Frame, Source
 
 ITERATIONS_PER_EPOCH = 5004
 METRICS = ("fid", "sfid", "is", "precision", "recall")
@@ -60,7 +58,7 @@ def with_guidance(source: Source, arm: str, step: int, sampler: str) -> dict[str
     return _row(frame, same, kind(study.arms[arm]).method)
 
 
-def _row(frame: pd.DataFrame, same: pd.Series, method: str) -> dict[str, float]:
+def _row(frame: Frame, same: Frame, method: str) -> dict[str, float]:
     found = frame[same & (frame["method"] == method)]
     if found.empty:
         return {}
@@ -104,6 +102,6 @@ def pair(source: Source, comparison: str) -> Pair | None:
     return _known(variants, f"{base} + StableVM + VA", base, f"{at}, table 3") if base else None
 
 
-def _known(values: pd.Series, arm: str, against: str, where: str) -> Pair | None:
+def _known(values: Frame, arm: str, against: str, where: str) -> Pair | None:
     found = Pair(float(values[arm]), float(values[against]), where)
     return None if math.isnan(found.relative) else found

@@ -9,13 +9,13 @@ from stablevelocity.reporting.arms import baseline, comparisons, kind
 from stablevelocity.reporting.describe import seeds_text
 from stablevelocity.reporting.sections.training import published
 from stablevelocity.reporting.sections.training.data import by_seed, fidelity, metric_columns, metrics_of
-from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.source import Frame, Source
 from stablevelocity.reporting.statistics import difference, over_seeds
 
 Published = Callable[[Source, str, int, str], dict[str, float]]
 
 
-def table1(source: Source) -> pd.DataFrame:
+def table1(source: Source) -> Frame:
     """Samplers with guidance: every arm, every kept step."""
     samplers = source.study.sampling.samplers
     guided = [name for name, sampler in samplers.items() if sampler.guidance > 1]
@@ -23,13 +23,13 @@ def table1(source: Source) -> pd.DataFrame:
     return pd.DataFrame(_rows(source, frame, published.with_guidance))
 
 
-def table2(source: Source) -> pd.DataFrame:
+def table2(source: Source) -> Frame:
     """The main sampler: every arm, every kept step."""
     frame = fidelity(source, [source.study.sampling.main])
     return pd.DataFrame(_rows(source, frame, published.without_guidance))
 
 
-def table3(source: Source) -> pd.DataFrame:
+def table3(source: Source) -> Frame:
     """By base method (SiT, REPA, iREPA, REG): the base, its regimes, and it with StableVM; last step, main sampler.
 
     `fid_from_base` is the difference to the first row of the same base, with the interval of `difference`.
@@ -50,7 +50,7 @@ def table3(source: Source) -> pd.DataFrame:
     return pd.DataFrame(grouped)
 
 
-def _rows(source: Source, frame: pd.DataFrame, same: Published) -> list[dict]:
+def _rows(source: Source, frame: Frame, same: Published) -> list[dict]:
     """One row per arm, step and sampler: each metric's mean, standard deviation and t-interval over seeds."""
     study = source.study
     plain = baseline(study)
@@ -82,7 +82,7 @@ def _rows(source: Source, frame: pd.DataFrame, same: Published) -> list[dict]:
     return rows
 
 
-def _change(frame: pd.DataFrame, arm: str, against: str, step: int, sampler: str, name: str) -> dict[str, float]:
+def _change(frame: Frame, arm: str, against: str, step: int, sampler: str, name: str) -> dict[str, float]:
     values = by_seed(frame, "fid", step, sampler)
     if arm not in values.index or against not in values.index:
         return {}
@@ -90,7 +90,7 @@ def _change(frame: pd.DataFrame, arm: str, against: str, step: int, sampler: str
     return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high} if found else {}
 
 
-def differences(source: Source) -> pd.DataFrame:
+def differences(source: Source) -> Frame:
     """Each comparison of the paper that the study has arms for, by metric, step and sampler.
 
     `low`, `high` pool the spread of all arms, `paired_low`, `paired_high` use the pair alone (see `statistics`).
@@ -134,12 +134,12 @@ def differences(source: Source) -> pd.DataFrame:
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
-def runs(source: Source) -> pd.DataFrame:
+def runs(source: Source) -> Frame:
     """Every number as it was measured: one row per run, step, sampler and metric, with its bootstrap interval."""
     return fidelity(source)
 
 
-def alignment(source: Source) -> pd.DataFrame:
+def alignment(source: Source) -> Frame:
     """Alignment loss over t at the last step of each aligned run, with the samples' quantiles."""
     frames = []
     for run in source.study.runs().values():

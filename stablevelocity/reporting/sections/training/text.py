@@ -1,12 +1,20 @@
 """What the report says about the training runs."""
 
-import pandas as pd
-
 from stablevelocity.reporting.blocks import Block, Figure, Prose, Table
-from stablevelocity.reporting.describe import METRICS, data_text, interval, model_text, number, sampler_text, signed
+from stablevelocity.reporting.describe import (
+    METRICS,
+    data_text,
+    interval,
+    model_text,
+    number,
+    plus_minus,
+    sampler_text,
+    signed,
+)
 from stablevelocity.reporting.page import Context
 from stablevelocity.reporting.published import published_table
 from stablevelocity.reporting.sections.training.data import SHOWN
+from stablevelocity.reporting.source import Frame
 from stablevelocity.reporting.statistics import t_factor
 
 INTERVALS = (
@@ -89,13 +97,17 @@ def _how(context: Context, *samplers: str) -> str:
 
 
 def _cell(row: dict, metric: str) -> str:
-    value = number(row[metric])
-    spread = row.get(f"{metric}_sd", float("nan"))
-    return value if spread != spread else f"{value} ± {number(spread, 2)}"
+    return plus_minus(row[metric], row.get(f"{metric}_sd", float("nan")))
 
 
-def _present(table: pd.DataFrame) -> list[str]:
-    return [metric for metric in SHOWN if metric in table]
+def _made_by(row: dict) -> str:
+    """ "cfm-s0, s1": the runs of a row."""
+    seeds = str(row["seed_list"]).split(" ", 1)[1].split(", ")
+    return f"{row['arm']}-" + ", ".join(f"s{seed}" for seed in seeds)
+
+
+def _present(table: Frame) -> list[str]:
+    return [metric for metric in SHOWN if metric in table and metric not in ("fid", "fid_infinity")]
 
 
 def _measured(context: Context, name: str, title: str, *samplers: str) -> list[Block]:
@@ -103,24 +115,25 @@ def _measured(context: Context, name: str, title: str, *samplers: str) -> list[B
     if table is None:
         return []
     metrics = _present(table)
-    papers = [metric for metric in metrics if f"published_{metric}" in table]
+    papers = [metric for metric in SHOWN if f"published_{metric}" in table]
     changed = "fid_from_baseline" in table
-    columns = ["Arm", "Method", "Made by", "Steps"]
-    columns += [METRICS[metric] for metric in metrics] + ["FID 95 %"]
+    columns = ["Arm", "Runs, sampler", "Steps", "FID", "95 %"]
     columns += ["FID – baseline", "95 %"] if changed else []
+    columns += [METRICS[metric] for metric in metrics]
     first = len(columns)
     columns += [f"{METRICS[metric]} (published)" for metric in papers]
     rows = []
     for row in table.to_dict("records"):
-        cells = [row["label"], row["method"], f"{row['arm']}, {row['seed_list']}, {row['sampler']}", f"{row['step']:,}"]
-        cells += [_cell(row, metric) for metric in metrics] + [interval(row["fid_low"], row["fid_high"])]
+        cells = [row["label"], f"{_made_by(row)}; {row['sampler']}", f"{row['step']:,}"]
+        cells += [_cell(row, "fid"), interval(row["fid_low"], row["fid_high"])]
         if changed:
             cells += [signed(row["fid_from_baseline"])]
             cells += [interval(row["fid_from_baseline_low"], row["fid_from_baseline_high"])]
+        cells += [_cell(row, metric) for metric in metrics]
         rows.append(cells + [number(row[f"published_{metric}"]) for metric in papers])
     cells = tuple(range(first, len(columns)))
     how = f"{_how(context, *samplers)} {INTERVALS}"
-    return [Table(title, columns, rows, how=how, text_columns=3, published_columns=cells)]
+    return [Table(title, columns, rows, how=how, text_columns=2, published_columns=cells)]
 
 
 def _table3(context: Context) -> list[Block]:
@@ -130,11 +143,11 @@ def _table3(context: Context) -> list[Block]:
     metrics = _present(table)
     rows = []
     for row in table.to_dict("records"):
-        cells = [row["base"], row["method"], f"{row['arm']}, {row['seed_list']}"]
-        cells += [_cell(row, metric) for metric in metrics]
+        cells = [row["base"], row["method"], _made_by(row), _cell(row, "fid")]
         cells += [signed(row["fid_from_base"]), interval(row["fid_from_base_low"], row["fid_from_base_high"])]
+        cells += [_cell(row, metric) for metric in metrics]
         rows.append(cells)
-    columns = ["Base", "Method", "Made by", *(METRICS[metric] for metric in metrics), "FID – base", "95 %"]
+    columns = ["Base", "Method", "Runs", "FID", "FID – base", "95 %", *(METRICS[metric] for metric in metrics)]
     how = f"{_how(context, context.study.sampling.main)} Last step only. {INTERVALS}"
     return [Table("Table 3. By base method, measured", columns, rows, how=how, text_columns=3)]
 

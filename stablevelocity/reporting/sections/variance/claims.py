@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import pandas as pd
-
 from stablevelocity.reporting.claims import Claim, Tables
 from stablevelocity.reporting.describe import interval, number
 from stablevelocity.reporting.sections.variance.tables import SHOWN_TIMES, variance_column
+from stablevelocity.reporting.source import Frame
 
 READ_OFF_TOLERANCE = 0.05
 
@@ -24,7 +23,7 @@ def claims(tables: Tables) -> list[Claim]:
     ]
 
 
-def _how(tables: Tables, rows: pd.DataFrame) -> dict[str, Any]:
+def _how(tables: Tables, rows: Frame) -> dict[str, Any]:
     variance = tables.study.variance
     return {
         "sources": ", ".join(rows["source"]),
@@ -34,7 +33,7 @@ def _how(tables: Tables, rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _two_regimes(tables: Tables, rows: pd.DataFrame) -> list[Claim]:
+def _two_regimes(tables: Tables, rows: Frame) -> list[Claim]:
     data = rows[~rows["source"].str.startswith("gmm")]
     if data.empty:
         return []
@@ -64,7 +63,7 @@ def _two_regimes(tables: Tables, rows: pd.DataFrame) -> list[Claim]:
     ]
 
 
-def _moves_with_dimension(tables: Tables, rows: pd.DataFrame) -> list[Claim]:
+def _moves_with_dimension(tables: Tables, rows: Frame) -> list[Claim]:
     if len(rows) < 2:
         return []
     steps = [
@@ -92,7 +91,7 @@ def _moves_with_dimension(tables: Tables, rows: pd.DataFrame) -> list[Claim]:
     ]
 
 
-def _published(tables: Tables, rows: pd.DataFrame) -> list[Claim]:
+def _published(tables: Tables, rows: Frame) -> list[Claim]:
     if rows.empty:
         return []
     gaps = (rows["rise"] - rows["published_rise"]).abs()
@@ -115,7 +114,7 @@ def _published(tables: Tables, rows: pd.DataFrame) -> list[Claim]:
     ]
 
 
-def _finite_set(tables: Tables, table: pd.DataFrame) -> list[Claim]:
+def _finite_set(tables: Tables, table: Frame) -> list[Claim]:
     empirical = table[table["law"] == "empirical"].set_index("source")
     exact = table[table["law"] == "exact"].set_index("source")
     both = [name for name in empirical.index if name in exact.index]

@@ -3,14 +3,13 @@
 import math
 
 import numpy as np
-import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stablevelocity.reporting.figures import PUBLISHED_COLOUR, colour, marker, new_figure
 from stablevelocity.reporting.sections.variance.tables import variance
-from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.source import Frame, Source
 
 READING_ERROR = 0.03
 """Of the published read-offs, in t."""
@@ -38,7 +37,7 @@ def figure1(source: Source) -> Figure:
     return figure
 
 
-def _curves(axes: Axes, curves: pd.DataFrame, chosen: list[str], names: list[str]) -> None:
+def _curves(axes: Axes, curves: Frame, chosen: list[str], names: list[str]) -> None:
     for name in chosen:
         for law, part in curves[curves["source"] == name].groupby("law"):
             part = part.sort_values("t")
@@ -61,7 +60,7 @@ def _curves(axes: Axes, curves: pd.DataFrame, chosen: list[str], names: list[str
     axes.set_ylim(top=axes.get_ylim()[1] * 12)
 
 
-def _split_points(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
+def _split_points(axes: Axes, table: Frame, names: list[str]) -> None:
     table = table[table["law"] == "empirical"].reset_index(drop=True)
     for place, row in enumerate(table.itertuples()):
         index = names.index(row.source) + 1

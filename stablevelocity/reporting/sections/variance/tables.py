@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.source import Frame, Source
 
 RISE = 0.1
 """V/sqrt(d) at which the paper's curves were read off as leaving 0 (config/published/figure1...)."""
@@ -17,7 +17,7 @@ def variance_column(t: float) -> str:
     return f"variance_at_{t:g}".replace(".", "_")
 
 
-def rise(curve: pd.DataFrame) -> float:
+def rise(curve: Frame) -> float:
     """First t at which V/sqrt(d) passes 0.1, interpolated; NaN when it starts above or never does."""
     t = curve["t"].to_numpy()
     scaled = (curve["mean"] / np.sqrt(curve["dimension"])).to_numpy()
@@ -41,11 +41,11 @@ def published_rise(source: Source) -> dict[str, float]:
     return found
 
 
-def _of(frame: pd.DataFrame, dataset: str) -> float:
+def _of(frame: Frame, dataset: str) -> float:
     return float(frame.loc[frame["dataset"] == dataset, "t_rise_read_off"].iloc[0])
 
 
-def variance(source: Source) -> pd.DataFrame:
+def variance(source: Source) -> Frame:
     """One row per source and law: split point with its interval, peak, V at three times, published read-off."""
     curves = source.csv("variance/curves.csv")
     splits = source.csv("variance/split_points.csv")
@@ -74,7 +74,7 @@ def variance(source: Source) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def references(source: Source) -> pd.DataFrame:
+def references(source: Source) -> Frame:
     """V(t) by the size M of the empirical law, one column per M and one for the exact law."""
     frame = source.csv("variance/references.csv")
     frame["column"] = [
