@@ -21,7 +21,18 @@ from stablevelocity.settings import Toy
 from stablevelocity.targets import stablevm_target
 from stablevelocity.variance import exact_variance_curve
 
-SMALL = Toy(seeds=[0, 1], updates=20, batch=32, references=128, evaluate_every=10, points=200, times=[0.2, 0.5])
+# A large step and a short average, so that 20 updates show what each draw did.
+SMALL = Toy(
+    seeds=[0, 1],
+    updates=20,
+    batch=32,
+    references=128,
+    lr=1e-2,
+    ema=0.5,
+    evaluate_every=10,
+    points=200,
+    times=[0.2, 0.5],
+)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -127,19 +138,19 @@ def test_cost_counts_every_part_once(tables):
 
 
 def test_a_seed_gives_the_same_result_whatever_runs_beside_it(tables):
-    alone = toy.run_toy(SMALL.model_copy(update={"seeds": [1], "objectives": ["stablevm"]}))
+    alone = toy.run_toy(SMALL.model_copy(update={"seeds": [0], "objectives": ["stablevm"]}))
     for name in ("error", "target_variance"):
-        together = getattr(tables, name).query("seed == 1 and objective == 'stablevm'")
+        together = getattr(tables, name).query("seed == 0 and objective == 'stablevm'")
         column = together.columns[-1]
         # Batched products of another size may round differently; draws may not differ at all.
         assert together[column].tolist() == pytest.approx(getattr(alone, name)[column].tolist(), rel=1e-4)
-    other = tables.error.query("seed == 0 and objective == 'stablevm'")["error"].tolist()
+    other = tables.error.query("seed == 1 and objective == 'stablevm'")["error"].tolist()
     assert other != pytest.approx(alone.error["error"].tolist(), rel=1e-4)
 
 
 def test_the_first_update_moves_the_average_by_its_share_of_one_adam_step():
     # Adam's first step is lr times the gradient's sign, whatever the gradient; the average takes 1 - ema of it.
-    settings = SMALL.model_copy(update={"updates": 1, "seeds": [3], "objectives": ["cfm"], "ema": 0.75})
+    settings = SMALL.model_copy(update={"updates": 1, "seeds": [3], "objectives": ["cfm"], "ema": 0.75, "lr": 1e-4})
     _, averages = toy._train(settings, paper_mixture(10))
     start = initial_parameters(10, toy.generator(3, 0, "toy start"))
     moved = torch.cat([(averages[name][0] - start[name]).flatten() for name in start]).abs()

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stablevelocity.errors import UserError
 from stablevelocity.gmm import GaussianMixture, paper_mixture
@@ -99,11 +100,35 @@ def test_with_more_references_the_curve_nears_the_exact_one():
     assert (shares[-1] < 1.05).all()
 
 
-def test_the_memory_budget_changes_no_draw():
+@pytest.mark.parametrize("rows", [1, 100, 200], ids=lambda rows: f"{rows} rows")
+def test_the_memory_budget_changes_no_draw(rows):
     samples = paper_mixture(5).sample(500, generator()).float()
-    small = variance_curve(samples, times=[0.2, 0.6], generator=generator(1), memory_limit=1)
+    limit = rows * 4 * (2 * 500 + 4 * 5)
+    small = variance_curve(samples, times=[0.2, 0.6], generator=generator(1), memory_limit=limit)
     large = variance_curve(samples, times=[0.2, 0.6], generator=generator(1))
     assert torch.allclose(small.deviations, large.deviations, rtol=1e-4, atol=1e-6)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Bytes of the largest tensor that any operation gives."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(value, torch.Tensor):
+                self.bytes = max(self.bytes, value.numel() * value.element_size())
+        return result
+
+
+def test_no_tensor_is_larger_than_the_samples_and_the_budget():
+    # All differences would be 2,000 x 2,000 x 300 floats: 4.8 GB; all weights 16 MB.
+    samples = torch.randn(2000, 300, generator=generator())
+    with LargestTensor() as seen:
+        variance_curve(samples, times=[0.5], generator=generator(1), memory_limit=2**21)
+    # The samples' float64 mean is taken without a float64 copy of them.
+    assert seen.bytes <= max(2**21, samples.numel() * 4)
 
 
 def test_float32_is_as_good_as_float64_far_from_the_origin():
