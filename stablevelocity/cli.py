@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stablevelocity.errors import UserError
+from stablevelocity.pretrained import verbs as pretrained_verbs
 from stablevelocity.study import Study, load_study
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -477,6 +478,9 @@ def compare(
     comparison = compare_results(results, reference)
     typer.echo(str(comparison))
     sys.exit(0 if comparison.agrees else 1)
+
+
+pretrained_verbs.register(app)
 
 
 def _run_of(study: Study, name: str):

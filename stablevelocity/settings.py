@@ -241,8 +241,8 @@ class Sampling(Section):
     block: Positive = Field(64, description="images generated together; part of the randomness")
     seed: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    samplers: dict[str, Sampler] = Field(min_length=1)
-    main: str = Field(description="the sampler of the training tables")
+    samplers: dict[str, Sampler] = Field({}, description="by name; one at least where there are arms")
+    main: str = Field("", description="the sampler of the training tables")
     arms: dict[str, list[str]] = Field({}, description="sampler: the arms it is limited to")
     sweep: Sweep = Sweep()
 

@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from stablevelocity.errors import UserError
+from stablevelocity.pretrained.settings import Pretrained
 from stablevelocity.settings import (
     Alignment,
     Arm,
@@ -54,12 +55,17 @@ class Study(Section):
     variance: Variance = Variance()
     toy: Toy | None = Field(Toy(), description="null: no toy experiment")
     training: Training = Training()
-    arms: dict[str, Arm] = Field(min_length=1)
-    sampling: Sampling
+    arms: dict[str, Arm] = Field({}, description="none: a study of pretrained models only")
+    sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
+    pretrained: Pretrained | None = Field(None, description="large models, or tiny ones of the same classes")
 
     @model_validator(mode="after")
     def _names_fit(self) -> "Study":
+        if not self.arms:
+            if self.pretrained is None:
+                raise ValueError("arms: a study needs arms, or a section pretrained")
+            return self
         _known(self.sampling.main, self.sampling.samplers, "sampling.main", "sampler")
         for sampler in self.sampling.arms:
             _known(sampler, self.sampling.samplers, "sampling.arms", "sampler")

@@ -7,7 +7,7 @@ diffusers' layout; the tiny models trained here are such folders, so both go the
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from diffusers import DiffusionPipeline, FluxPipeline, QwenImagePipeline, StableDiffusion3Pipeline, WanPipeline
@@ -16,6 +16,7 @@ from torch import Tensor
 from stablevelocity import schedulers
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
+from stablevelocity.pretrained.settings import BASE_STEPS, SOLVERS
 from stablevelocity.pretrained.words import encode_words, pooled
 
 Solver = Literal["euler", "dpm", "unipc"]
@@ -71,8 +72,8 @@ class Arm:
 class Family:
     """A model of the paper.
 
-    `guidance` holds the pipeline's own names for its guidance; `size` is (height, width) in pixels; `budgets` are
-    the paper's (long, short) base steps; `fps` is for the video file. `gate` says what the hub asks for first.
+    `guidance` holds the pipeline's own names for its guidance; `size` is (height, width) in pixels; `fps` is
+    for the video file. `gate` says what the hub asks for first. Solvers and steps stand in `settings`.
     """
 
     name: str
@@ -80,8 +81,6 @@ class Family:
     hub_id: str
     revision: str
     pipeline: type[DiffusionPipeline]
-    solver: Solver
-    budgets: tuple[int, int]
     guidance: dict[str, Any]
     size: tuple[int, int]
     embeddings: Callable[[list[str]], dict[str, Tensor]]
@@ -90,7 +89,6 @@ class Family:
     fps: int = 16
     dtype: torch.dtype = torch.bfloat16
     gate: str = "no licence gate"
-    extra_solvers: tuple[Solver, ...] = ()
     tiny_guidance: dict[str, Any] = field(default_factory=dict)
     max_tokens: int | None = None
 
@@ -98,23 +96,26 @@ class Family:
     def is_video(self) -> bool:
         return self.frames is not None
 
-    def arms(self, xi: float = 0.85, low_steps: int = 9) -> dict[str, Arm]:
-        """The rows of tables 4 and 5: long, short, StableVS and control, for each base solver."""
-        long, short = self.budgets
-        found = {}
-        for solver in (self.solver, *self.extra_solvers):
-            found[f"{solver}-long"] = Arm(solver, "base", long, xi, low_steps)
-            found[f"{solver}-short"] = Arm(solver, "base", short, xi, low_steps)
-            found[f"{solver}-stablevs"] = Arm(solver, "stablevs", long, xi, low_steps)
-            found[f"{solver}-control"] = Arm(solver, "control", long, xi, low_steps)
-        return found
+    def arm(self, name: str, *, xi: float = 0.85, low_steps: int = 9, noise_factor: float = 0.0) -> Arm:
+        """An arm by its name, such as `euler-long`, `dpm-control` or, at another xi, `euler-stablevs-xi0.70`.
 
-    def xi_arms(self, values: list[float], low_steps: int = 9) -> dict[str, Arm]:
-        """The xi ablation: StableVS at each value, on the main base solver."""
-        long, _ = self.budgets
-        return {
-            f"{self.solver}-stablevs-xi{xi:.2f}": Arm(self.solver, "stablevs", long, xi, low_steps) for xi in values
-        }
+        Raises UserError for a name that is none.
+        """
+        solver, _, rest = name.partition("-")
+        kind, _, at = rest.partition("-xi")
+        if solver not in SOLVERS[self.name] or kind not in ("long", "short", "stablevs", "control"):
+            known = ", ".join(f"{solver}-(long|short|stablevs|control)" for solver in SOLVERS[self.name])
+            raise UserError(f"{self.name}: arm {name!r}; expected one of {known}")
+        long, short = BASE_STEPS[self.name]
+        low = kind if kind in ("stablevs", "control") else "base"
+        return Arm(
+            cast(Solver, solver),
+            cast(Low, low),
+            short if kind == "short" else long,
+            float(at) if at else xi,
+            low_steps,
+            noise_factor if kind == "stablevs" else 0.0,
+        )
 
     def text_arguments(self, prompts: list[str], with_encoders: bool) -> dict[str, Any]:
         """What the pipeline's call needs to know of the prompts: words, or embeddings where it has no encoders."""
@@ -189,9 +190,6 @@ FAMILIES: dict[str, Family] = {
             hub_id="stabilityai/stable-diffusion-3.5-large",
             revision="ceddf0a7fdf2064ea28e2213e3b84e4afa170a0f",
             pipeline=StableDiffusion3Pipeline,
-            solver="euler",
-            extra_solvers=("dpm",),
-            budgets=(30, 20),
             guidance={"guidance_scale": 4.5},
             tiny_guidance={"guidance_scale": 2.0},
             size=(1024, 1024),
@@ -205,8 +203,6 @@ FAMILIES: dict[str, Family] = {
             hub_id="black-forest-labs/FLUX.1-dev",
             revision="3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
             pipeline=FluxPipeline,
-            solver="euler",
-            budgets=(30, 20),
             guidance={"guidance_scale": 3.5},
             tiny_guidance={"true_cfg_scale": 2.0},
             size=(1024, 1024),
@@ -220,8 +216,6 @@ FAMILIES: dict[str, Family] = {
             hub_id="Qwen/Qwen-Image-2512",
             revision="25468b98e3276ca6700de15c6628e51b7de54a26",
             pipeline=QwenImagePipeline,
-            solver="euler",
-            budgets=(30, 17),
             guidance={"true_cfg_scale": 4.0},
             tiny_guidance={"true_cfg_scale": 2.0},
             size=(1024, 1024),
@@ -235,8 +229,6 @@ FAMILIES: dict[str, Family] = {
             hub_id="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
             revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
             pipeline=WanPipeline,
-            solver="unipc",
-            budgets=(30, 20),
             # PAPER: section 5: the pipeline's default, so nothing is passed.
             guidance={},
             tiny_guidance={"guidance_scale": 2.0},

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from stablevelocity.files import write_json
 from stablevelocity.pretrained.scenes import TASKS, draw_scene, draw_video_scene, render, render_video
+from stablevelocity.pretrained.settings import TinyTraining
 from stablevelocity.pretrained.tiny import TinyFamily, save_tiny
 from stablevelocity.pretrained.words import encode_words
 
@@ -26,22 +27,6 @@ from stablevelocity.pretrained.words import encode_words
 LATENT_NOISE = 0.1
 #: Weight of the mean square of the latents: keeps their scale near 1, so that the noise above means something.
 LATENT_WEIGHT = 1e-3
-
-
-@dataclass(frozen=True)
-class TinyBudget:
-    """How long a tiny model is trained; one CPU thread per model unless the caller gives torch more."""
-
-    scenes: int = 8192
-    autoencoder_steps: int = 600
-    autoencoder_batch: int = 32
-    steps: int = 2000
-    batch: int = 64
-    learning_rate: float = 2e-3
-    drop_prompt: float = 0.1
-    time_shift: float = 3.0
-    ema: float = 0.999
-    seed: int = 0
 
 
 @dataclass
@@ -71,7 +56,7 @@ def training_scenes(family: TinyFamily, count: int, seed: int) -> tuple[Float[Te
     return torch.from_numpy(np.stack(pictures)).float() / 127.5 - 1, captions
 
 
-def train_tiny(family: TinyFamily, budget: TinyBudget, folder: Path, autoencoder: Any = None) -> TinyReport:
+def train_tiny(family: TinyFamily, budget: TinyTraining, folder: Path, autoencoder: Any = None) -> TinyReport:
     """Train one tiny pipeline and write it to `folder`; `training.json` there says what it took.
 
     `autoencoder`: one already trained, of the family's class (SD3 and Flux share theirs).
@@ -96,18 +81,18 @@ def train_tiny(family: TinyFamily, budget: TinyBudget, folder: Path, autoencoder
         "autoencoder": sum(p.numel() for p in autoencoder.parameters()),
     }
     save_tiny(family, transformer, autoencoder, folder)
-    write_json(folder / "training.json", {**vars(report), "budget": vars(budget)})
+    write_json(folder / "training.json", {**vars(report), "budget": budget.model_dump()})
     return report
 
 
-def train_autoencoder(family: TinyFamily, pictures: Tensor, budget: TinyBudget) -> Any:
+def train_autoencoder(family: TinyFamily, pictures: Tensor, budget: TinyTraining) -> Any:
     """Squared error through a decoder whose input is slightly noised."""
     autoencoder = family.autoencoder()
-    optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=budget.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=budget.lr, fused=True)
     generator = torch.Generator().manual_seed(budget.seed)
     batches = _batches(len(pictures), budget.autoencoder_batch, generator)
     for step in range(budget.autoencoder_steps):
-        _set_rate(optimizer, budget.learning_rate, step, budget.autoencoder_steps)
+        _set_rate(optimizer, budget.lr, step, budget.autoencoder_steps)
         x = pictures[next(batches)]
         z = family.encode(autoencoder, x)
         noised = z + LATENT_NOISE * torch.randn(z.shape, generator=generator)
@@ -116,17 +101,17 @@ def train_autoencoder(family: TinyFamily, pictures: Tensor, budget: TinyBudget) 
     return autoencoder.eval()
 
 
-def train_flow(family: TinyFamily, latents: Tensor, captions: list[str], budget: TinyBudget) -> tuple[Any, float]:
+def train_flow(family: TinyFamily, latents: Tensor, captions: list[str], budget: TinyTraining) -> tuple[Any, float]:
     """The averaged (EMA) network and the mean loss of the last tenth of the steps."""
     transformer = family.transformer()
     averaged = copy.deepcopy(transformer).requires_grad_(False)
-    optimizer = torch.optim.AdamW(transformer.parameters(), lr=budget.learning_rate, fused=True, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(transformer.parameters(), lr=budget.lr, fused=True, weight_decay=0.0)
     generator = torch.Generator().manual_seed(budget.seed + 1)
     batches = _batches(len(latents), budget.batch, generator)
     words = encode_words(captions)
     losses = []
     for step in range(budget.steps):
-        _set_rate(optimizer, budget.learning_rate, step, budget.steps)
+        _set_rate(optimizer, budget.lr, step, budget.steps)
         rows = next(batches)
         z, text = family.pack(latents[rows]), words[rows]
         kept = torch.rand(len(rows), generator=generator) >= budget.drop_prompt

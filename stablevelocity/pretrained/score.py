@@ -1,0 +1,72 @@
+"""What an arm's pictures are worth: benchmark score, likeness to the long run, seconds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stablevelocity.evaluation import geneval, t2v_compbench
+from stablevelocity.evaluation.similarity import compare_images
+from stablevelocity.pretrained.families import Family
+from stablevelocity.pretrained.generate import Timing
+from stablevelocity.pretrained.judge import DigitJudge, score_video
+from stablevelocity.pretrained.picture_files import read_pictures
+from stablevelocity.pretrained.prompts import Requirement
+
+
+def score_digits(
+    family: Family, folder: Path, prompts: list[Requirement], images: int, judge: DigitJudge
+) -> tuple[pd.DataFrame, dict[str, float], float]:
+    """Rows per picture, the benchmark's summary, and the standard error of its main number, by the digit judge."""
+    if not family.is_video:
+        rows = geneval.score_folder(folder, judge)
+        return rows, geneval.summary(rows), geneval.standard_error(rows)
+    found = []
+    videos = read_pictures(family, folder, prompts, images)
+    for number, video in enumerate(videos):
+        prompt, image = divmod(number, images)
+        letter, moved = score_video(prompts[prompt], [judge.read_frame(frame) for frame in video])
+        found.append((prompt, image, letter, t2v_compbench.points(letter), moved))
+    rows = pd.DataFrame(found, columns=["prompt", "image", "answer", "points", "motion"])
+    return rows, t2v_compbench.summary(rows), t2v_compbench.standard_error(rows)
+
+
+def likeness(family: Family, folder: Path, reference: Path, prompts: list[Requirement], images: int) -> pd.DataFrame:
+    """PSNR and SSIM (LPIPS where its weights are) to the same pictures of the long run; a video counts by frame.
+
+    A picture that equals the long run's has infinite PSNR; see `mean_psnr`.
+    """
+    ours, theirs = (read_pictures(family, where, prompts, images) for where in (folder, reference))
+    if family.is_video:
+        ours, theirs = (videos.reshape(-1, *videos.shape[2:]) for videos in (ours, theirs))
+    return compare_images(ours, theirs)
+
+
+def mean_psnr(rows: pd.DataFrame) -> float:
+    """Mean over pictures, in dB, each taken at no more than 60 dB: beyond that no 8-bit value differs by one.
+
+    Without a ceiling one picture that comes out equal to the last bit would make the mean infinite.
+    """
+    return float(np.minimum(rows["psnr"].to_numpy(float), 60.0).mean())
+
+
+def arm_row(
+    name: str, timing: Timing, summary: dict[str, float], error: float, pairs: pd.DataFrame | None
+) -> dict[str, Any]:
+    """One row of tables 4 and 5. Seconds are per picture."""
+    row: dict[str, Any] = {
+        "arm": name,
+        "steps": timing.steps,
+        "low_steps": timing.low_steps,
+        "pictures": timing.pictures,
+    }
+    main = "consistency" if "consistency" in summary else "overall"
+    row |= {"score": summary[main], "score_error": error}
+    row |= {f"score_{key}": value for key, value in summary.items() if key != main}
+    if pairs is not None:
+        row |= {"psnr": mean_psnr(pairs), "ssim": float(pairs["ssim"].to_numpy(float).mean())}
+        if "lpips" in pairs:
+            row["lpips"] = float(pairs["lpips"].to_numpy(float).mean())
+    seconds = {key: getattr(timing, key) / timing.pictures for key in ("end_to_end", "denoising", "low_regime")}
+    return row | {f"seconds_{key}": value for key, value in seconds.items()}

@@ -1,0 +1,158 @@
+"""Verbs of the command line for pretrained models. Heavy imports happen in the verb."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stablevelocity.errors import UserError
+from stablevelocity.pretrained.settings import Pretrained
+
+StudyFile = Annotated[Path, typer.Option("--study", help="study file, YAML or JSON")]
+FamilyName = Annotated[str, typer.Option("--family", help="sd35, flux, qwen-image or wan22")]
+Output = Annotated[Path, typer.Option("--output")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module to the command line."""
+    for verb in (generate, prompts, tiny_model, generate_arms, score_family, judge_accuracy, scheduler_errors):
+        app.command()(verb)
+
+
+def generate(
+    family: FamilyName,
+    prompt_file: Annotated[Path, typer.Option("--prompts", help="GenEval metadata or T2V-CompBench prompt file")],
+    output: Output,
+    arm: Annotated[list[str], typer.Option(help="such as euler-long or euler-stablevs; repeat for several")],
+    folder: Annotated[Path | None, typer.Option(help="pipeline folder; none: the hub's cache")] = None,
+    category: Annotated[str, typer.Option(help="category of a T2V-CompBench file")] = "consistent_attr",
+    images: Annotated[int, typer.Option(help="pictures per prompt")] = 4,
+    seed: int = 0,
+    batch: Annotated[int, typer.Option(help="pictures per call of the pipeline")] = 1,
+    shard: Annotated[int, typer.Option(help="counted from 0: this job's share of the prompts")] = 0,
+    shards: int = 1,
+    xi: float = 0.85,
+    low_steps: int = 9,
+    noise_factor: float = 0.0,
+    device: Annotated[str | None, typer.Option(help="such as cuda:1; none: cuda where there is one")] = None,
+    offload: Annotated[str, typer.Option(help="none, model or sequential")] = "none",
+) -> None:
+    """Prompts x seeds x arms of a large model, in the benchmarks' folder layouts; again to go on where it stopped."""
+    import torch
+
+    from stablevelocity.files import write_json
+    from stablevelocity.pretrained import generate as library
+    from stablevelocity.pretrained.families import family_named
+    from stablevelocity.pretrained.prompts import read_geneval, read_t2v_compbench
+
+    chosen = family_named(family)
+    if offload not in ("none", "model", "sequential"):
+        raise UserError(f"--offload {offload}: expected none, model or sequential")
+    arms = {name: chosen.arm(name, xi=xi, low_steps=low_steps, noise_factor=noise_factor) for name in arm}
+    wanted = read_t2v_compbench(prompt_file, category) if chosen.is_video else read_geneval(prompt_file)
+    pipeline = library.prepare(chosen.load(folder), device or ("cuda" if torch.cuda.is_available() else "cpu"), offload)
+    for name, sampler in arms.items():
+        timings = library.generate(
+            chosen,
+            pipeline,
+            sampler,
+            wanted,
+            output / name,
+            images=images,
+            seed=seed,
+            batch=batch,
+            shard=shard,
+            shards=shards,
+        )
+        took = library.total(timings)
+        write_json(output / name / f"timing-{shard:05d}.json", vars(took))
+        each = [value / took.pictures for value in (took.end_to_end, took.denoising, took.low_regime)]
+        typer.echo(
+            f"{name}: {took.pictures} pictures of {took.steps} steps ({took.low_steps} below xi); seconds each: "
+            f"{each[0]:.2f} end to end, {each[1]:.2f} denoising, {each[2]:.2f} low regime"
+        )
+
+
+def prompts(study: StudyFile, family: FamilyName, output: Output) -> None:
+    """Write the prompts of a family's benchmark."""
+    from stablevelocity.pretrained.jobs import write_prompt_file
+
+    write_prompt_file(_settings(study), family, output)
+
+
+def tiny_model(
+    study: StudyFile,
+    family: FamilyName,
+    output: Annotated[Path, typer.Option(help="training.json of the pipeline folder")],
+    autoencoder: Annotated[str, typer.Option(help="pipeline folder to take it from; empty: train one")] = "",
+) -> None:
+    """Train a tiny model of a family's real classes on captioned digits."""
+    import os
+
+    import torch
+
+    from stablevelocity.pretrained.jobs import train_tiny_model
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    train_tiny_model(_settings(study), family, Path(autoencoder) if autoencoder else None, output)
+
+
+def generate_arms(
+    study: StudyFile,
+    family: FamilyName,
+    prompt_file: Annotated[Path, typer.Option("--prompts")],
+    shard: Annotated[int, typer.Option(help="counted from 0")],
+    output: Output,
+    model: Annotated[str, typer.Option(help="folder of a tiny pipeline; empty: the study's own")] = "",
+    device: str | None = None,
+) -> None:
+    """Every arm of a family on one share of the prompts."""
+    from stablevelocity.pretrained import jobs
+
+    settings = _settings(study)
+    jobs.generate_arms(
+        settings,
+        family,
+        Path(model) if model else None,
+        prompt_file,
+        shard,
+        settings.arm_names(family),
+        device,
+        output,
+    )
+
+
+def score_family(
+    study: StudyFile,
+    family: FamilyName,
+    prompt_file: Annotated[Path, typer.Option("--prompts")],
+    output: Output,
+    shards: Annotated[list[Path], typer.Argument()],
+) -> None:
+    """Benchmark scores, likeness to the long run and seconds of a family's arms."""
+    from stablevelocity.pretrained import jobs
+
+    jobs.score_family(_settings(study), family, prompt_file, shards, output)
+
+
+def judge_accuracy(output: Output) -> None:
+    """The digit judge on real scenes: the ceiling of the tiny models' scores."""
+    from stablevelocity.pretrained.jobs import write_judge_accuracy
+
+    write_judge_accuracy(output)
+
+
+def scheduler_errors(study: StudyFile, output: Output) -> None:
+    """Error of each scheduler against a 1,000-step solution on mixtures of known velocity."""
+    from stablevelocity.pretrained.jobs import write_scheduler_errors
+
+    write_scheduler_errors(_settings(study), output)
+
+
+def _settings(study: Path) -> Pretrained:
+    from stablevelocity.study import load_study
+
+    found = load_study(study).pretrained
+    if found is None:
+        raise UserError(f"{study}: has no section pretrained")
+    return found
