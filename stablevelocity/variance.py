@@ -23,6 +23,7 @@ from torch import Tensor
 from stablevelocity.errors import UserError
 from stablevelocity.gmm import GaussianMixture
 from stablevelocity.interpolants import Interpolant, LinearPath
+from stablevelocity.targets import exact_arithmetic
 
 VectorField: TypeAlias = Literal["velocity", "score", "noise", "data"]
 Progress: TypeAlias = Callable[[int, int], None]
@@ -94,8 +95,8 @@ def variance_curve(
     error. `memory_limit` bounds, in bytes, the temporaries beside one centred copy of the samples (with a
     floor of 64 rows of M weights). Draws do not depend on it. `progress(done, total)` hears of each chunk.
 
-    The samples are centred first: V does not see a shift, and the logits lose fewer digits. Half precision
-    is widened to float32; float64 stays. Raises UserError on fewer than two samples or times outside (0, 1].
+    The samples are centred first, so that the logits lose fewer digits. Half precision is widened to float32,
+    without TF32 shortcuts; float64 stays. Raises UserError on fewer than two samples or times outside (0, 1].
     """
     grid = _times(times)
     count = len(samples)
@@ -105,21 +106,23 @@ def variance_curve(
     slopes = _slopes(path := path or LinearPath(), grid, vector_field)
     flat = samples.reshape(count, -1)
     data = flat.to(torch.promote_types(flat.dtype, torch.float32), copy=True)
-    data -= flat.mean(0, dtype=torch.float64)
+    # Any point near the middle will do: V does not see a shift.
+    data -= data.mean(0)
     chosen = torch.arange(count) if queries == count else torch.randperm(count, generator=generator)[:queries]
     rows = memory_limit // (data.element_size() * (2 * count + 4 * data.shape[1]))
     rows = min(rows, _CPU_ROWS) if data.device.type == "cpu" else rows
     rows = max(_NOISE_ROWS, rows // _NOISE_ROWS * _NOISE_ROWS)
-    half_squares = data.square().sum(1) / 2
+    half_squares = torch.einsum("nd,nd->n", data, data) / 2
     deviations = torch.empty(len(grid), queries, dtype=data.dtype)
     for index, t in enumerate(grid.tolist()):
         alpha, sigma = float(path.alpha(t)), float(path.sigma(t))
         for start in range(0, queries, rows):
-            own = data[chosen[start : start + rows].to(data.device)]
-            x_t = own.mul(alpha).add_(_noise(own, generator), alpha=sigma)
-            logits = torch.addmm(half_squares, x_t, data.T, beta=-((alpha / sigma) ** 2), alpha=alpha / sigma**2)
-            own.addmm_(logits.softmax(1), data, alpha=-1)
-            deviations[index, start : start + len(own)] = own.square_().sum(1).cpu()
+            with exact_arithmetic(data.device):
+                own = data[chosen[start : start + rows].to(data.device)]
+                x_t = own.mul(alpha).add_(_noise(own, generator), alpha=sigma)
+                logits = torch.addmm(half_squares, x_t, data.T, beta=-((alpha / sigma) ** 2), alpha=alpha / sigma**2)
+                own.addmm_(logits.softmax(1), data, alpha=-1)
+                deviations[index, start : start + len(own)] = own.square_().sum(1).cpu()
             if progress:
                 progress(index * queries + start + len(own), len(grid) * queries)
     return VarianceCurve(grid, deviations * (slopes**2)[:, None], data.shape[1], count)
@@ -162,7 +165,7 @@ def split_point(curve: VarianceCurve, *, fraction: float = 0.01, resamples: int 
     One number, relative to the curve's own peak, so the scale of the data and the vector V is divided by do
     not matter. Why 1 %: below xi one reference (of an empirical law) or one mode (of a mixture) holds nearly
     all of the posterior; V grows with the share of x_t for which two compete, so a small fraction of the peak
-    marks where the effective number of them leaves 1 (1.01 to 1.03 on the mixtures of the paper's figure 1).
+    marks where the effective number of them leaves 1 (1.01 to 1.04 on the mixtures of the paper's figure 1).
     Between grid times V is interpolated in its logarithm, floored at a millionth of the peak. 0 means that
     there is no low-variance regime on the grid: V never falls that low, as for the exact law of a
     broad mixture.

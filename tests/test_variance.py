@@ -127,8 +127,14 @@ def test_no_tensor_is_larger_than_the_samples_and_the_budget():
     samples = torch.randn(2000, 300, generator=generator())
     with LargestTensor() as seen:
         variance_curve(samples, times=[0.5], generator=generator(1), memory_limit=2**21)
-    # The samples' float64 mean is taken without a float64 copy of them.
     assert seen.bytes <= max(2**21, samples.numel() * 4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_curve_of_the_cpu_from_the_same_draws():
+    samples = paper_mixture(100).sample(2000, generator()).float()
+    curves = [variance_curve(x, times=[0.3, 0.7], generator=generator(1)) for x in (samples, samples.cuda())]
+    assert torch.allclose(curves[0].deviations, curves[1].deviations, rtol=1e-3, atol=1e-4)
 
 
 def test_float32_is_as_good_as_float64_far_from_the_origin():
