@@ -21,6 +21,7 @@ from stablevelocity.files import atomic_write, read_json, write_json
 from stablevelocity.progress import Progress
 
 DIGITS_VIT = "digits-vit"
+PATCH, WIDTH, DEPTH, HEADS = 4, 64, 4, 4
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 WARM_UP = 0.1  # share of the steps
@@ -51,10 +52,6 @@ def train_classifier_vit(
     *,
     steps: int,
     seed: int,
-    patch: int = 4,
-    width: int = 64,
-    depth: int = 4,
-    heads: int = 4,
     batch: int = 64,
 ) -> VisionTransformer:
     """Train the classifier on images shifted by up to 1 pixel (dark border), cross-entropy, AdamW.
@@ -64,7 +61,7 @@ def train_classifier_vit(
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     side, classes = images.shape[1], int(labels.max()) + 1
-    model = build_digits_vit(side=side, patch=patch, width=width, depth=depth, heads=heads, classes=classes)
+    model = build_digits_vit(side=side, patch=PATCH, width=WIDTH, depth=DEPTH, heads=HEADS, classes=classes)
     data, target = normalise(torch.from_numpy(images)), torch.from_numpy(labels).long()
     padded = F.pad(data, (SHIFT,) * 4, value=-1.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)

@@ -23,8 +23,8 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor
 
 from stablevelocity.errors import UserError
-from stablevelocity.files import read_json, sha256
-from stablevelocity.models.digits_vit import DIGITS_VIT, load_digits_vit
+from stablevelocity.files import sha256
+from stablevelocity.models.digits_vit import DIGITS_VIT, PATCH, WIDTH, load_digits_vit
 from stablevelocity.progress import log
 
 Rgb = tuple[float, float, float]
@@ -211,11 +211,10 @@ def feature_bytes(encoder_width: int, grid: int, images: int) -> int:
     return images * (grid * grid + 1) * encoder_width * 2
 
 
-def encoder_shape(name: str, path: Path | str | None = None) -> tuple[int, int]:
-    """(width, patch) of an encoder without loading it; digits-vit reads its config.json in `path`."""
+def encoder_shape(name: str) -> tuple[int, int]:
+    """(width, patch) of an encoder, without loading it."""
+    if name == DIGITS_VIT:
+        return WIDTH, PATCH
     if name in ENCODERS:
         return ENCODERS[name].width, ENCODERS[name].patch
-    if name == DIGITS_VIT and path is not None:
-        config = read_json(Path(path) / "config.json")
-        return config["width"], config["patch"]
     raise UserError(f"encoder {name!r} given, expected one of {', '.join(ENCODER_NAMES)}")

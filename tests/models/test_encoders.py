@@ -149,9 +149,16 @@ def test_a_saved_digits_encoder_comes_back_and_gives_4x4_tokens(tmp_path: Path) 
         expected = model.forward_features(x).numpy()
     np.testing.assert_allclose(patches, expected[:, 1:], atol=1e-5)
     np.testing.assert_allclose(class_token, expected[:, 0], atol=1e-5)
-    assert encoder_shape("digits-vit", tmp_path) == (32, 4)
     with pytest.raises(UserError, match="5x5"):
         load_encoder("digits-vit", tmp_path, grid=5)
+
+
+def test_the_shape_of_an_encoder_is_known_before_its_weights_are_here() -> None:
+    model = train_classifier_vit(images(8, 16), np.arange(8) % 2, steps=1, seed=0)
+    assert encoder_shape("digits-vit") == (model.embed_dim, model.patch_embed.patch_size[0])
+    assert encoder_shape("dinov2-base") == (768, 14)
+    with pytest.raises(UserError, match="dinov2-base"):
+        encoder_shape("dino")
 
 
 def test_feature_disk_of_imagenet_is_what_the_arrays_take() -> None:
