@@ -6,7 +6,6 @@ checkpoint of itself continues from it, bit for bit.
 """
 
 import contextlib
-import hashlib
 import json
 import math
 import resource
@@ -32,8 +31,10 @@ from stablevelocity.study import Run
 from stablevelocity.training import checkpoints
 from stablevelocity.training.batches import Batch, BatchMaker
 from stablevelocity.training.features import Features
+from stablevelocity.training.identity import run_hash
 from stablevelocity.training.metrics import MetricsStream, Record
-from stablevelocity.training.weights import build_network, weights_path
+from stablevelocity.training.results import publish, result_files
+from stablevelocity.training.weights import build_network
 
 CLASS_TOKEN_COEFFICIENT = 0.03  # REG: weight of the class token's velocity (PAPER: section 4)
 STATE_FIELDS = ("exp_avg", "exp_avg_sq", "step")  # of AdamW, per parameter
@@ -71,7 +72,7 @@ class Trainer:
                 raise UserError(f"{run.name}: alignment needs the encoder's features (--features)")
             grid = self.latents.shape[1] // self._patch(settings.model)
             self.features = Features(features, len(self.latents), grid)
-        self.hash = self._hash(latents, features, code)
+        self.hash = run_hash(run, latents, features, code)
         self.checkpoints = folder / "checkpoints" / self.hash
 
         width = self.features.width if self.features else None
@@ -97,13 +98,6 @@ class Trainer:
     @staticmethod
     def _patch(model: Model) -> int:
         return int(model.name.rsplit("/", 1)[1]) if model.name else model.patch
-
-    def _hash(self, latents: Path, features: Path | None, code: str) -> str:
-        """Hash of all that the weights depend on. How often to log or save is not part of it."""
-        settings = self.run.model_dump(mode="json", exclude={"training": {"checkpoint_every", "log_every"}})
-        data = [path.read_text() for path in (latents, features) if path is not None]
-        text = json.dumps([settings, data, code], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _bank(self) -> ReferenceBank:
         assert self.run.stablevm is not None
@@ -306,7 +300,7 @@ class Trainer:
 
     def export(self) -> None:
         """Write the run's results from its checkpoints: EMA weights of each kept step, and metrics.csv."""
-        for step in self.run.steps:
+        for step, path in result_files(self.checkpoints, self.run.steps):
             state, _ = checkpoints.load_tensors(checkpoints.checkpoint_path(self.checkpoints, step))
             weights = {name[4:]: value for name, value in state.items() if name.startswith("ema.")}
             info = {
@@ -319,6 +313,7 @@ class Trainer:
                 "num_classes": self.latents.num_classes,
                 "feature_width": self.features.width if self.features else None,
             }
-            checkpoints.save_tensors(weights_path(self.folder, step), weights, info)
-        with atomic_write(self.folder / "metrics.csv") as temporary:
+            checkpoints.save_tensors(path, weights, info)
+        with atomic_write(self.checkpoints / "result" / "metrics.csv") as temporary:
             shutil.copyfile(self.checkpoints / "metrics.csv", temporary)
+        publish(self.checkpoints, self.folder, self.run.steps)

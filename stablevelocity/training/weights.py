@@ -9,11 +9,6 @@ from stablevelocity.study import Run
 from stablevelocity.training.checkpoints import load_tensors
 
 
-def weights_path(folder: Path, step: int) -> Path:
-    """Where a run keeps its EMA weights of `step`."""
-    return folder / "weights" / f"step-{step:08d}.safetensors"
-
-
 def build_network(run: Run, shape: tuple[int, ...], num_classes: int, feature_width: int | None) -> SiT:
     """The SiT of a run for latents of `shape` (c, h, w); projector and class token only where the run uses them.
 
