@@ -80,8 +80,8 @@ def compare(new: Path, reference: Path) -> Comparison:
     """Every number of tables/*.csv in two results folders (a full run's or a reference copy's).
 
     A mean over seeds may move by `SPREADS` of its standard deviation over seeds, a value with an interval by the
-    interval's width, any other by `TOLERANCE` of itself, and each by `ABSOLUTE`. Wall-clock times are shown and not judged. Raises UserError
-    when a folder has no tables.
+    interval's width, any other by `TOLERANCE` of itself, and each by `ABSOLUTE`. Wall-clock times are shown and not
+    judged. Raises UserError when a folder has no tables.
     """
     ours, theirs = _tables(new), _tables(reference)
     missing = [f"table {name}" for name in sorted(set(ours) ^ set(theirs))]

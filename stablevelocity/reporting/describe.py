@@ -12,7 +12,7 @@ METRICS = {
     "is": "IS",
     "precision": "Precision",
     "recall": "Recall",
-    "accuracy": "Class accuracy",
+    "accuracy": "Accuracy",
     "fid_infinity": "FID at infinite N",
 }
 BETTER_HIGH = ("is", "precision", "recall", "accuracy")

@@ -60,6 +60,9 @@ def make_figure(study: Study, results: Path, name: str, out: Path, *, published:
         raise UserError(f"figure {name!r}: study {study.name} has {', '.join(figures)}")
     with matplotlib.rc_context(STYLE):
         figure: Figure = figures[name].load()(Source(study, results, published))
+        # Laid out once, for both files.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
         # No dates and versions in the files: the same data gives the same bytes.
         with atomic_write(out.with_suffix(".pdf")) as temporary:
             figure.savefig(temporary, metadata={"CreationDate": None, "Producer": None, "Creator": None})

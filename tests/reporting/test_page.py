@@ -1,0 +1,174 @@
+"""The report: complete, self-contained, and drawn by a real browser."""
+
+import base64
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stablevelocity.errors import UserError
+from stablevelocity.reporting import registry
+from stablevelocity.reporting.claims import summary_lines
+from stablevelocity.reporting.figures import make_figure
+from stablevelocity.reporting.page import make_page
+
+from . import synthetic
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+
+
+class Parsed(html.parser.HTMLParser):
+    """Tags, addresses and text of a page."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self._in_style = False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._in_style = tag == "style"
+
+    def handle_data(self, data):
+        if not self._in_style:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(params=["digits", "minimal"])
+def parsed(request) -> Parsed:
+    return Parsed((request.getfixturevalue(request.param) / "report.html").read_text())
+
+
+def test_nothing_in_the_page_can_make_a_request(parsed):
+    for tag in ("script", "iframe", "object", "embed", "link", "video", "audio", "form"):
+        assert parsed.all(tag) == []
+    for _, attrs in parsed.tags:
+        for name in ("src", "href", "srcset", "action", "data", "poster", "background"):
+            if name in attrs:
+                assert attrs[name].startswith(("data:image/png;base64,", "#"))
+        assert not any(name.startswith("on") for name in attrs)
+    policies = [meta["content"] for meta in parsed.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policies
+    assert policies[0].startswith("default-src 'none'")
+
+
+def test_styles_load_nothing(digits):
+    page = (digits / "report.html").read_text()
+    style = re.search(r"<style>(.*?)</style>", page, re.S)
+    assert style
+    assert "url(" not in style.group(1)
+    assert "@import" not in style.group(1)
+
+
+def test_every_figure_stands_in_the_page_with_words_for_the_blind(digits):
+    parsed = Parsed((digits / "report.html").read_text())
+    images = parsed.all("img")
+    assert len(images) == len(registry.figures(synthetic.digits()))
+    for image in images:
+        assert len(image["alt"]) > 20
+        assert base64.b64decode(image["src"].split(",", 1)[1]).startswith(b"\x89PNG")
+
+
+def test_links_of_the_contents_lead_somewhere(parsed):
+    ids = [attrs["id"] for _, attrs in parsed.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for link in parsed.all("a"):
+        assert link["href"].removeprefix("#") in ids
+
+
+def test_the_page_says_the_summary_that_the_terminal_says(digits):
+    text = " ".join(Parsed((digits / "report.html").read_text()).text.split())
+    for line in summary_lines(digits)[1:]:
+        assert " ".join(line.split("]", 1)[1].split()) in text
+
+
+def test_numbers_come_with_how_they_were_made(digits):
+    page = (digits / "report.html").read_text()
+    assert page.count("<table") > 10
+    # One line of how under each table and figure.
+    assert page.count('class="tag">How') >= page.count("<caption") + page.count("<figure") - 1
+    text = Parsed(page).text
+    assert "Euler, 30 steps, no guidance, random labels" in text
+    assert "guidance 1.8 for t in [0, 0.7]" in text
+    value = pd.read_csv(digits / "tables/table2.csv").set_index(["arm", "step"]).loc[("cfm", 1500), "fid"]
+    assert f"{value:.2f} ±" in text
+
+
+def test_published_tables_are_marked(digits):
+    page = (digits / "report.html").read_text()
+    for title in ("Table 1 of the paper", "Table 2 of the paper", "Table 4 of the paper", "Figure 1 of the paper"):
+        assert re.search(rf'<span class="badge paper">Published</span> {title}', page)
+    assert "7.58" not in re.sub(r'<table class="published">.*?</table>', "", page, flags=re.S)
+
+
+def test_a_study_without_the_toy_has_no_word_of_it(minimal):
+    text = Parsed((minimal / "report.html").read_text()).text
+    assert "toy experiment" not in text.lower()
+    assert "With one seed there is no interval" in text
+
+
+def test_labels_of_a_study_cannot_become_markup(tmp_path, minimal):
+    shutil.copytree(minimal, tmp_path / "x")
+    study = synthetic.minimal()
+    arms = {"cfm": study.arms["cfm"].model_copy(update={"label": "<b onclick=alert(1)>CFM</b>"})}
+    claims = json.loads((tmp_path / "x/claims.json").read_text())
+    claims[0]["measured"] = "<script>1</script>"
+    (tmp_path / "x/claims.json").write_text(json.dumps(claims))
+    make_page(
+        study.model_copy(update={"arms": arms}), tmp_path / "x", tmp_path / "x.html", published=synthetic.PUBLISHED
+    )
+    assert "<script>" not in (tmp_path / "x.html").read_text()
+
+
+def test_an_unfinished_study_ends_in_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"the report needs tables/variance\.csv"):
+        make_page(synthetic.digits(), tmp_path, tmp_path / "report.html")
+
+
+def test_figures_come_as_pdf_and_png_at_page_width(digits):
+    for name in registry.figures(synthetic.digits()):
+        assert (digits / f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
+        with Image.open(digits / f"figures/{name}.png") as image:
+            assert image.width == 1350
+            assert image.height < 2500
+
+
+def test_the_same_data_draws_the_same_bytes(tmp_path, digits):
+    make_figure(synthetic.digits(), digits, "figure3b", tmp_path / "figure3b.png", published=synthetic.PUBLISHED)
+    for suffix in (".png", ".pdf"):
+        assert (tmp_path / f"figure3b{suffix}").read_bytes() == (digits / f"figures/figure3b{suffix}").read_bytes()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: the page is not drawn")
+def test_a_browser_draws_the_page_and_asks_nothing_of_any_server(tmp_path, digits):
+    """Everything but the loopback is refused by name; a net log shows that nothing was even tried."""
+    log, shot = tmp_path / "net.json", tmp_path / "page.png"
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--no-first-run", "--hide-scrollbars",
+        "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={log}",
+        f"--screenshot={shot}", "--window-size=1360,6000", (digits / "report.html").as_uri(),
+    ]  # fmt: skip
+    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    requested = set(re.findall(r'"url":"([a-z]+)://([^"/]*)', log.read_text()))
+    # The browser's own start-up may look for its maker's services; the page's requests would name it as their origin.
+    initiated = re.findall(r'"initiator":"([^"]*)"', log.read_text())
+    assert not [origin for origin in initiated if origin.startswith("file")]
+    assert {scheme for scheme, _ in requested} <= {"file", "data", "https", "http", "chrome", "chrome-extension"}
+    with Image.open(shot) as image:
+        colours = image.convert("RGB").resize((136, 600)).getcolors(100_000)
+    # A blank or broken page has a handful of colours.
+    assert colours
+    assert len(colours) > 500

@@ -1,0 +1,97 @@
+"""What Snakemake needs to know without loading anything heavy."""
+
+import subprocess
+import sys
+
+import pytest
+
+from stablevelocity.provenance import code_hash
+from stablevelocity.reporting import registry
+from stablevelocity.reporting.arms import comparisons, kind
+from stablevelocity.reporting.products import load
+from stablevelocity.study import parse_study
+
+from . import synthetic
+
+
+def test_importing_the_registry_loads_nothing_heavy():
+    heavy = "('torch', 'pandas', 'matplotlib', 'numpy', 'jinja2', 'scipy')"
+    code = f"import stablevelocity.reporting.registry, sys; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_names_are_unique_and_every_maker_exists():
+    tables = [table for section in registry.SECTIONS for table in section.tables]
+    figures = [figure for section in registry.SECTIONS for figure in section.figures]
+    for products in (tables, figures):
+        names = [product.name for product in products]
+        assert len(names) == len(set(names))
+        for product in products:
+            assert callable(product.load())
+            for name in product.published:
+                assert (synthetic.PUBLISHED / name).exists()
+    for section in registry.SECTIONS:
+        assert callable(load(section.text))
+        assert section.claims is None or callable(load(section.claims))
+
+
+def test_every_module_of_a_product_can_be_hashed():
+    modules = {p.module for section in registry.SECTIONS for p in (*section.tables, *section.figures)}
+    for module in [*modules, *registry.claims_modules(), *registry.page_modules()]:
+        assert len(code_hash(f"stablevelocity.{module}")) == 12
+
+
+def test_a_figure_reads_exactly_the_files_it_declares(tmp_path):
+    """Each product is made from a folder that holds its declared inputs and nothing else."""
+    import shutil
+
+    from stablevelocity.reporting.source import Source
+
+    study = synthetic.digits()
+    full = synthetic.make(study, tmp_path / "full")
+    for number, product in enumerate([*registry.tables(study).values(), *registry.figures(study).values()]):
+        folder = tmp_path / str(number)
+        for name in product.inputs(study):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(full / name, folder / name)
+        published = folder / "published"
+        published.mkdir()
+        for name in product.published:
+            shutil.copyfile(synthetic.PUBLISHED / name, published / name)
+        assert product.load()(Source(study, folder, published)) is not None
+
+
+def test_a_study_without_a_part_has_no_section_for_it():
+    full, least = synthetic.digits(), synthetic.minimal()
+    assert [section.name for section in registry.sections(full)] == [section.name for section in registry.SECTIONS]
+    assert "toy" not in [section.name for section in registry.sections(least)]
+    assert {"table1", "references", "alignment"} & set(registry.tables(least)) == set()
+    assert {"figure3a", "figure3b", "figure1_references", "toy_error"} & set(registry.figures(least)) == set()
+
+
+@pytest.mark.parametrize(
+    "arm, method",
+    [
+        ({}, "SiT (CFM)"),
+        ({"objective": "stablevm"}, "StableVM"),
+        ({"alignment": {"schedule": "uniform"}}, "REPA"),
+        ({"alignment": {"schedule": "hard_high"}}, "REPA, high regime only"),
+        ({"alignment": {"schedule": "snr"}}, "VA-REPA"),
+        ({"objective": "stablevm", "alignment": {}}, "StableVM + VA-REPA"),
+        ({"alignment": {"schedule": "uniform", "projector": "conv", "spatial_norm": 0.6}}, "iREPA"),
+        ({"class_token": True, "alignment": {"schedule": "uniform"}}, "REG"),
+    ],
+)
+def test_an_arm_is_named_by_its_settings_as_the_paper_names_it(arm, method):
+    content = {"name": "x", "arms": {"a": {"label": "A", **arm}}, "sampling": {"samplers": {"s": {}}, "main": "s"}}
+    assert kind(parse_study(content).arms["a"]).method == method
+
+
+def test_comparisons_follow_the_arms_that_the_study_has():
+    found = {name: (arm, against) for name, arm, against in comparisons(synthetic.digits())}
+    assert found["stablevm"] == ("stablevm", "cfm")
+    assert found["repa"] == ("repa", "cfm")
+    assert found["repa-high"] == ("repa-high", "repa")
+    assert found["repa-stable"] == ("stablevm-va", "repa")
+    assert comparisons(synthetic.minimal()) == []

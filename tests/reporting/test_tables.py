@@ -1,0 +1,161 @@
+"""Tables against direct computations from the raw files."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stablevelocity.errors import UserError
+from stablevelocity.reporting.sections.training import fidelity_file, published
+from stablevelocity.reporting.sections.variance.tables import rise
+from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.tables import make_table
+from stablevelocity.study import parse_study
+
+from . import synthetic
+
+
+def raw(results, arm: str, step: int, sampler: str, metric: str = "fid") -> list[float]:
+    values = []
+    for seed in (0, 1):
+        frame = pd.read_csv(results / fidelity_file(f"{arm}-s{seed}", step, sampler)).set_index("metric")
+        values.append(float(frame.loc[metric, "value"]))
+    return values
+
+
+def row_of(table: pd.DataFrame, **where) -> pd.Series:
+    for column, value in where.items():
+        table = table[table[column] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def test_table2_holds_mean_and_spread_over_seeds(digits):
+    table = pd.read_csv(digits / "tables/table2.csv")
+    assert set(table["sampler"]) == {"ode"}
+    assert len(table) == 6 * 2
+    values = raw(digits, "stablevm", 1500, "ode")
+    row = row_of(table, arm="stablevm", step=1500)
+    # Files are written with six significant digits.
+    assert row["fid"] == pytest.approx(np.mean(values), rel=1e-5)
+    assert row["fid_sd"] == pytest.approx(np.std(values, ddof=1), rel=1e-4)
+    base = raw(digits, "cfm", 1500, "ode")
+    assert row["fid_from_baseline"] == pytest.approx(np.mean(values) - np.mean(base), rel=1e-4)
+
+
+def test_differences_find_the_effects_that_were_put_in(digits):
+    table = pd.read_csv(digits / "tables/differences.csv")
+    for comparison, arm, against in (("stablevm", "stablevm", "cfm"), ("repa-high", "repa-high", "repa")):
+        row = row_of(table, comparison=comparison, step=1500, sampler="ode", metric="fid")
+        true = synthetic.EFFECTS[arm] / synthetic.EFFECTS[against] - 1
+        # Four standard errors of a ratio of two means over two seeds, spread 2 % each.
+        assert row["relative"] == pytest.approx(true, abs=4 * synthetic.SPREAD)
+        assert row["low"] < row["difference"] < row["high"]
+        assert row["paired_low"] < row["difference"] < row["paired_high"]
+
+
+def test_published_values_never_stand_in_measured_columns(digits):
+    values = {
+        float(value)
+        for name in ("table2_model_scale_nocfg", "table3_alignment_variants", "table1_imagenet256_cfg")
+        for value in pd.read_csv(synthetic.PUBLISHED / f"{name}.csv")["fid"].dropna()
+    }
+    for name in ("table1", "table2", "table3", "runs"):
+        table = pd.read_csv(digits / f"tables/{name}.csv")
+        measured = table.select_dtypes("number")
+        measured = measured[[column for column in measured if "published" not in column]]
+        assert not np.isin(measured.to_numpy(), list(values)).any()
+
+
+def imagenet(**change):
+    """The paper's protocol for table 2 at 400,000 iterations."""
+    sampler = {"solver": "euler_maruyama", "steps": 250, **change.pop("sampler", {})}
+    content = {
+        "name": "imagenet256",
+        "images": {"dataset": "folder", "path": str(synthetic.PUBLISHED), "size": 256},
+        "training": {"model": {"name": "SiT-XL/2"}, "seeds": [0], "steps": 400_000, "milestones": [100_000]},
+        "arms": {
+            "repa": {"label": "REPA", "alignment": {"schedule": "uniform"}},
+            "both": {"label": "StableVM + VA-REPA", "objective": "stablevm", "alignment": {}},
+        },
+        "sampling": {"samplers": {"sde": sampler}, "main": "sde", "images": 50_000},
+        "evaluation": {"extractor": "inception"},
+    }
+    return parse_study({**content, **change})
+
+
+def test_a_published_value_stands_beside_the_row_that_repeats_its_protocol(tmp_path):
+    def beside(study, arm="both", step=400_000):
+        return published.without_guidance(Source(study, tmp_path, synthetic.PUBLISHED), arm, step, "sde")
+
+    assert beside(imagenet())["published_fid"] == 7.58
+    assert beside(imagenet(), "repa", 100_000)["published_fid"] == 18.59
+    # Another length, number of samples, solver or guidance is another quantity.
+    assert beside(imagenet(), step=300_000) == {}
+    assert (
+        beside(
+            imagenet(
+                sampling={
+                    "samplers": {"sde": {"solver": "euler_maruyama", "steps": 250}},
+                    "main": "sde",
+                    "images": 10_000,
+                }
+            )
+        )
+        == {}
+    )
+    assert beside(imagenet(sampler={"steps": 100})) == {}
+    assert beside(imagenet(sampler={"guidance": 1.8})) == {}
+
+
+def test_published_changes_are_those_of_the_paper(tmp_path):
+    source = Source(synthetic.digits(), tmp_path, synthetic.PUBLISHED)
+    found = published.pair(source, "repa-stable")
+    assert found is not None
+    assert (found.arm, found.against) == (17.12, 18.59)
+    assert found.relative == pytest.approx(17.12 / 18.59 - 1)
+    assert published.pair(source, "stablevm") is None
+
+
+def test_rise_interpolates_where_the_scaled_curve_passes_a_tenth():
+    curve = pd.DataFrame({"t": [0.1, 0.2, 0.3], "mean": [0.0, 0.0, 4.0], "dimension": 100})
+    # V/sqrt(d) goes from 0 to 0.4 between 0.2 and 0.3: a quarter of the way.
+    assert rise(curve) == pytest.approx(0.225)
+    assert math.isnan(rise(curve.assign(mean=9.0)))
+
+
+def test_stablevs_splits_its_effect_into_step_and_grid(digits):
+    table = pd.read_csv(digits / "tables/stablevs.csv")
+    sweep = pd.read_csv(digits / "metrics/sweep/cfm-s0.csv")
+    row = row_of(table, run="cfm-s0", solver="heun", xi=0.7, low_steps=6)
+    thinned = sweep[(sweep["solver"] == "heun") & (sweep["xi"] == 0.7) & (sweep["low_steps"] == 6)].set_index(
+        "low_regime"
+    )
+    assert row["psnr_step"] == pytest.approx(thinned.loc["stablevs", "psnr"] - thinned.loc["control", "psnr"], abs=1e-3)
+    base = sweep[(sweep["solver"] == "heun") & (sweep["low_regime"] == "none") & np.isfinite(sweep["psnr"])]
+    expected = np.interp(row["nfe"], base["nfe"], base["psnr"])
+    assert row["psnr_base"] == pytest.approx(expected, rel=1e-5)
+    assert row["psnr_stablevs"] == pytest.approx(row["psnr_base"] + row["psnr_grid"] + row["psnr_step"], rel=1e-4)
+
+
+def test_the_base_solver_is_never_extrapolated(digits):
+    table = pd.read_csv(digits / "tables/stablevs.csv")
+    sweep = pd.read_csv(digits / "metrics/sweep/cfm-s0.csv")
+    known = sweep[(sweep["solver"] == "euler") & (sweep["low_regime"] == "none") & np.isfinite(sweep["psnr"])]["nfe"]
+    euler = table[(table["run"] == "cfm-s0") & (table["solver"] == "euler")]
+    outside = (euler["nfe"] < known.min()) | (euler["nfe"] > known.max())
+    assert outside.any()
+    assert euler["psnr_base"].isna().equals(outside)
+
+
+def test_a_table_has_its_provenance_beside_it(digits):
+    assert (digits / "tables/table2.csv.provenance.json").exists()
+
+
+def test_unknown_and_missing_things_end_in_one_line(tmp_path, digits):
+    study = synthetic.digits()
+    with pytest.raises(UserError, match="table 'table9': study digits has"):
+        make_table(study, digits, "table9", tmp_path / "x.csv")
+    with pytest.raises(UserError, match=r"curves.csv: no such file"):
+        make_table(study, tmp_path, "variance", tmp_path / "x.csv", published=synthetic.PUBLISHED)
