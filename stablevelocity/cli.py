@@ -51,6 +51,38 @@ def check(study: Annotated[Path, typer.Argument(help="study file, YAML or JSON")
     typer.echo(f"{study}: study {found.name!r} is valid: {len(runs)} training runs, {len(found.sample_sets())} sets")
 
 
+@app.command()
+def plan(
+    study: Annotated[Path, typer.Argument(help="study file, YAML or JSON")],
+    gpus: Annotated[int, typer.Option(help="devices in all")] = 8,
+    gpus_per_run: Annotated[int, typer.Option(help="devices that train one run")] = 8,
+    peak: Annotated[float, typer.Option(help="TFLOP/s of one device; 989: H100 in bfloat16")] = 989.0,
+    utilisation: Annotated[float, typer.Option(help="share of the peak that training reaches")] = 0.4,
+    measured: Annotated[
+        list[str], typer.Option(help="MODEL=images/s per device, or MODEL=metrics.csv of a run on one device")
+    ] = [],  # noqa: B006 (typer reads it)
+) -> None:
+    """Print GPU-hours, disk and wall time per table, before they are spent."""
+    from stablevelocity.plan import Throughput, plan_text, read_measured
+    from stablevelocity.plan import plan as plan_of
+
+    throughput = Throughput(peak, utilisation, read_measured(measured))
+    typer.echo(plan_text(plan_of(load_study(study), throughput, devices=gpus, per_run=gpus_per_run)))
+
+
+@app.command()
+def schema(output: Annotated[Path | None, typer.Option("--output", help="file; none: standard output")] = None) -> None:
+    """The JSON schema of study files, for editors; committed as config/study.schema.json."""
+    from stablevelocity.files import atomic_write
+    from stablevelocity.study import study_schema
+
+    if output is None:
+        typer.echo(study_schema(), nl=False)
+    else:
+        with atomic_write(output) as temporary:
+            temporary.write_text(study_schema())
+
+
 # --- images, autoencoder, latents, encoder ---------------------------------------------------------------
 
 
@@ -165,6 +197,37 @@ def feature_manifest(
     write_feature_manifest(encoder, shards, output)
 
 
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="SiT or REPA checkpoint, a file of torch.save")],
+    output: Output,
+    kind: Annotated[str, typer.Option(help="ema or raw; needed where the file does not say")] = "",
+    reversed_time: Annotated[bool, typer.Option(help="for files of SiT itself, where t = 0 is noise")] = False,
+    step: Annotated[int | None, typer.Option(help="training steps, where the file does not say")] = None,
+) -> None:
+    """Turn a published checkpoint into safetensors, once; no code in it is run."""
+    from stablevelocity.models.convert import convert_checkpoint
+
+    if kind not in ("", "ema", "raw"):
+        raise UserError(f"--kind {kind}: expected ema or raw")
+    run = convert_checkpoint(checkpoint, output, kind=kind or None, reversed_time=reversed_time, step=step)
+    typer.echo(f"{output}: {run.training.model.name}")
+
+
+@app.command()
+def convert_encoder(
+    checkpoint: Annotated[Path, typer.Argument(help="encoder weights, a file of torch.save")],
+    output: Output,
+    part: Annotated[str, typer.Option(help="entry that holds them: target_encoder, state_dict, teacher ...")] = "",
+    prefix: Annotated[str, typer.Option(help="what their names start with: module., backbone. ...")] = "",
+) -> None:
+    """Turn published encoder weights into safetensors, once; no code in the file is run."""
+    from stablevelocity.models import convert as converting
+
+    count = converting.convert_encoder(checkpoint, output, part=part or None, prefix=prefix)
+    typer.echo(f"{output}: {count} tensors")
+
+
 # --- variance --------------------------------------------------------------------------------------------
 
 
@@ -229,17 +292,35 @@ def join_tables(output: Output, tables: Annotated[list[Path], typer.Argument()])
 @app.command()
 def train(
     study: StudyFile,
-    run: Annotated[str, typer.Option(help="<arm>-s<seed>")],
+    run: Annotated[list[str], typer.Option(help="<arm>-s<seed>; repeated: one after the other, in one job")],
     latents: Annotated[Path, typer.Option(help="manifest of the latents")],
-    folder: Annotated[Path, typer.Option(help="the run's folder")],
+    folder: Annotated[Path, typer.Option(help="folder of the runs; each gets its own in it")],
     features: Annotated[str, typer.Option(help="manifest of the encoder's features; empty: none")] = "",
     code: Annotated[str, typer.Option(help="hash of the code, part of the run's identity")] = "",
+    launcher: Annotated[str, typer.Option(help="local, submitit-local or slurm")] = "local",
+    site: Annotated[Path, typer.Option(help="what differs between clusters")] = Path("config/site.yaml"),
 ) -> None:
-    """Train one run to its end, resuming from its last checkpoint."""
-    from stablevelocity.training.trainer import Trainer
+    """Train runs to their end, here or in a job, resuming from their last checkpoints."""
+    from stablevelocity.cluster.launch import launch
+    from stablevelocity.cluster.site import load_site
+    from stablevelocity.cluster.tasks import Task
 
-    found = _run_of(load_study(study), run)
-    Trainer(found, latents, Path(features) if features else None, folder, code).train()
+    found = load_study(study)
+    wanted = [_run_of(found, name) for name in run]
+    given = Path(features) if features else None
+    tasks = [
+        Task(one, latents, given if one.alignment or one.class_token else None, folder / one.name, code)
+        for one in wanted
+    ]
+    launch(tasks, launcher, load_site(site))
+
+
+@app.command()
+def jobs(results: Annotated[Path, typer.Argument(help="results/<study>")]) -> None:
+    """How the training runs of a study stand: state, job, step, last checkpoint, restarts, time to go."""
+    from stablevelocity.cluster.overview import overview
+
+    typer.echo(overview(results))
 
 
 @app.command()

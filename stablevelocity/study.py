@@ -219,3 +219,8 @@ def _merge(base: dict, change: dict) -> dict:
 def study_json(study: Study) -> str:
     """The resolved study, defaults included, as it is kept in results/<study>/study.json."""
     return json.dumps(study.model_dump(mode="json"), indent=2) + "\n"
+
+
+def study_schema() -> str:
+    """JSON schema of study files, as committed in config/study.schema.json."""
+    return json.dumps(Study.model_json_schema(), indent=2) + "\n"

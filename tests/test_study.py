@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from stablevelocity.errors import UserError
-from stablevelocity.study import load_study, parse_study, study_json
+from stablevelocity.study import load_study, parse_study, study_json, study_schema
 
 CONFIG = Path(__file__).parents[1] / "config"
 SMOKE = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
@@ -107,3 +107,8 @@ def test_milestones_and_samplers_make_the_sets_of_images():
     assert len(sets) == 3 * 2 + 3  # three steps: ode for both arms, sde for one
     assert ("cfm-s0", 20, "sde") in sets
     assert ("stablevm-va-s0", 20, "sde") not in sets
+
+
+def test_the_committed_schema_is_that_of_the_code():
+    # Mend with: stablevelocity schema --output config/study.schema.json
+    assert (CONFIG / "study.schema.json").read_text() == study_schema()

@@ -1,0 +1,166 @@
+"""The workflow for real: the smoke study once, then what each change makes run again."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# One process runs all tests of this file: they share one finished study.
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+
+
+class Workflow:
+    """A copy of the project in which the smoke study was run."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.results = folder / "results" / "smoke"
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(self.folder),
+            "OMP_NUM_THREADS": "1",
+        }
+        return subprocess.run(
+            ["snakemake", *arguments], cwd=self.folder, env=environment, capture_output=True, text=True
+        )
+
+    def planned(self, *arguments: str) -> set[str]:
+        """Names of the rules that a dry run would run, without `all`."""
+        done = self.snakemake("-n", "all", *arguments, "--configfile", "config/smoke.yaml")
+        assert done.returncode == 0, done.stdout + done.stderr
+        text = done.stdout + done.stderr
+        if "Nothing to be done" in text:
+            return set()
+        table = text.split("Job stats:")[-1].split("total")[0]
+        return {line.split()[0] for line in table.splitlines()[3:] if line.strip()} - {"all"}
+
+
+def copy_project(folder: Path) -> None:
+    for name in ("stablevelocity", "workflow", "config"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
+    for name in ("all", "slurm"):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+
+
+@pytest.fixture(scope="module")
+def workflow(tmp_path_factory) -> Workflow:
+    folder = tmp_path_factory.mktemp("project")
+    copy_project(folder)
+    workflow = Workflow(folder)
+    # The words of the README, target last: Snakemake takes every word after --configfile as a file, and the
+    # file named `all` is there for that.
+    done = workflow.snakemake("--configfile", "config/smoke.yaml", "all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return workflow
+
+
+def test_the_study_ends_with_a_report_and_nothing_is_left_to_do(workflow):
+    assert (workflow.results / "report.html").stat().st_size > 10_000
+    assert json.loads((workflow.results / "claims.json").read_text())
+    assert workflow.planned() == set()
+
+
+REPORT = {"table", "tables", "figure", "figures", "claims", "report"}
+MEASURED = {"sample_shard", "sample_manifest", "fidelity", "sweep"}
+TRAINED = {"train_cfm-s0", "train_stablevm-va-s0", "alignment_curve"} | MEASURED
+
+# What stands between a file and the report; every rule of these sets must run again when the file is gone.
+AFTER = {
+    "data/latents/train-00001.safetensors": {"latent_shard", "latent_manifest", "data_variance", "variance_curves"}
+    | TRAINED,
+    "data/encoder/model.safetensors": {
+        "encoder",
+        "feature_shard",
+        "feature_manifest",
+        "train_stablevm-va-s0",
+        "alignment_curve",
+    }
+    | (MEASURED - {"sweep"}),
+    "runs/cfm-s0/weights/step-00000020.safetensors": {"train_cfm-s0"} | MEASURED,
+    "metrics/judge.json": {"judge", "reference", "floor", "fidelity", "sweep"},
+    "variance/gmm-10.csv": {"gmm_variance", "variance_curves"},
+    "metrics/floor.csv": {"floor"},
+    "toy/error.csv": {"toy"},
+}
+
+
+@pytest.mark.parametrize("file", AFTER)
+def test_deleting_a_file_makes_exactly_the_stages_after_it_run_again(workflow, file):
+    path = workflow.results / file
+    aside = path.with_name(path.name + ".aside")
+    path.rename(aside)
+    try:
+        planned = workflow.planned()
+    finally:
+        aside.rename(path)
+    assert planned - REPORT == AFTER[file]
+    assert planned & REPORT  # and the report after them
+
+
+def test_a_change_of_one_arms_learning_rate_retrains_that_arm_only(workflow):
+    planned = workflow.planned("--config", "arms={cfm: {training: {lr: 1e-3}}}")
+    assert {name for name in planned if name.startswith("train_")} == {"train_cfm-s0"}
+    assert not planned & {"autoencoder", "latent_shard", "encoder", "judge", "gmm_variance", "toy"}
+
+
+def test_an_edit_of_the_figures_remakes_figures_and_report_only(workflow):
+    source = workflow.folder / "stablevelocity" / "reporting" / "figures.py"
+    original = source.read_text()
+    source.write_text(original + "\nEXTRA = 1\n")
+    try:
+        planned = workflow.planned()
+    finally:
+        source.write_text(original)
+    assert "figure" in planned
+    assert planned <= {"figure", "figures", "report"}
+
+
+def test_one_figure_can_be_asked_for_by_its_file(workflow):
+    figure = workflow.results / "figures" / "figure1.pdf"
+    figure.unlink()
+    done = workflow.snakemake("results/smoke/figures/figure1.pdf", "--configfile", "config/smoke.yaml")
+    assert done.returncode == 0, done.stderr
+    assert figure.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["training={lrr: 1}"], "training.lrr: no such key; did you mean 'lr'?"),
+        (["images={dataset: folder, path: /no/such}"], "images.path: there is no '/no/such'"),
+    ],
+)
+def test_a_wrong_study_ends_in_one_line_before_any_job(workflow, arguments, expected):
+    if "folder" in arguments[0]:
+        arguments = ["images={dataset: folder, path: /no/such, size: 16}"]
+    done = workflow.snakemake("all", "--configfile", "config/smoke.yaml", "--config", *arguments)
+    assert done.returncode != 0
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "error:" in line]
+    assert len(said) == 1
+    assert expected in said[0]
+    assert "Traceback" not in done.stderr
+    assert not re.search(r"^Finished jobid", done.stdout + done.stderr, re.MULTILINE)
+
+
+def test_a_half_written_shard_is_never_taken_for_a_result(workflow):
+    shard = workflow.results / "data" / "latents" / "train-00000.safetensors"
+    original, stat = shard.read_bytes(), shard.stat()
+    shard.write_bytes(original[: len(original) // 2])
+    os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # nothing to see by its age
+    (workflow.results / "variance" / "latents.csv").unlink()
+    first = workflow.snakemake("all", "--configfile", "config/smoke.yaml")
+    assert first.returncode != 0
+    assert "differs from its checksum" in first.stdout + first.stderr
+    second = workflow.snakemake("results/smoke/variance/latents.csv", "--configfile", "config/smoke.yaml")
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert shard.read_bytes() == original
