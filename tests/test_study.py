@@ -67,7 +67,7 @@ def test_a_file_that_is_no_yaml_or_not_there_is_named(tmp_path):
 
 def test_a_missing_path_is_named_by_its_key():
     study = parse_study(changed("images", {"dataset": "folder", "path": "/no/such/folder"}))
-    with pytest.raises(UserError, match="^images.path: there is no '/no/such/folder'$"):
+    with pytest.raises(UserError, match=r"^images\.path: there is no '/no/such/folder'$"):
         study.check_paths()
 
 
