@@ -27,6 +27,7 @@ RUNS = STUDY.runs()
 
 
 onstart:
+    check_site()
     # Paths are checked here and not on reading, so that a dry run can plan a study without its data.
     try:
         STUDY.check_paths()

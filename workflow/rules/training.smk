@@ -1,5 +1,6 @@
 # One rule per training run: its outputs differ by the steps whose weights are kept. Checkpoints and the growing
 # metrics lie in <run>/checkpoints/, undeclared, so that a job that starts again resumes.
+from stablevelocity.cluster.tasks import batches
 from stablevelocity.study import Run
 
 
@@ -11,29 +12,38 @@ def weights(run: Run, step: int) -> str:
     return f"{OUT}/runs/{run.name}/weights/step-{step:08d}.safetensors"
 
 
-for run in RUNS.values():
+# Runs that one job trains: one each, unless the site file says otherwise.
+BATCHES = batches(list(RUNS.values()), SITE.training.runs_per_job)
+
+
+for batch in BATCHES:
 
     rule:
         name:
-            f"train_{run.name}"
+            f"train_{batch[0].name}"
         input:
             latents=f"{OUT}/data/latents/train.json",
-            features=f"{OUT}/data/features/train.json" if needs_features(run) else [],
+            features=f"{OUT}/data/features/train.json" if any(map(needs_features, batch)) else [],
         output:
-            [weights(run, step) for step in run.steps],
-            metrics=f"{OUT}/runs/{run.name}/metrics.csv",
+            [weights(run, step) for run in batch for step in run.steps],
+            [f"{OUT}/runs/{run.name}/metrics.csv" for run in batch],
         log:
-            f"{OUT}/logs/train-{run.name}.log",
+            f"{OUT}/logs/train-{batch[0].name}.log",
         benchmark:
-            f"{OUT}/benchmarks/train-{run.name}.tsv"
+            f"{OUT}/benchmarks/train-{batch[0].name}.tsv"
+        # With a cluster, this submits a job that may take many turns, and waits for it.
+        localrule: True
+        resources:
+            launcher=launcher,
         params:
-            run=run.name,
-            folder=f"{OUT}/runs/{run.name}",
-            settings=settings(run),
+            runs=" ".join(f"--run {run.name}" for run in batch),
+            folder=f"{OUT}/runs",
+            settings=settings(*batch),
             code=code("training.trainer"),
         shell:
-            "stablevelocity --log {log} train --study {STUDY_FILE} --run {params.run} --latents {input.latents}"
+            "stablevelocity --log {log} train --study {STUDY_FILE} {params.runs} --latents {input.latents}"
             " --features '{input.features}' --code {params.code} --folder {params.folder}"
+            " --launcher {resources.launcher} --site {SITE_FILE}"
 
 
 rule alignment_curve:

@@ -1,0 +1,153 @@
+"""What runs inside a training job, on every process of it.
+
+A signal only raises a flag; the state is saved by all processes at the next step boundary, and then the first one asks
+the scheduler to queue the job again. USR2 means that time runs out: requeue. TERM means that the scheduler takes the
+job away: save and go, it knows itself whether the job comes back.
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+import uuid
+from typing import Any
+
+import submitit
+from submitit.core.utils import UncompletedJobError
+from submitit.helpers import TorchDistributedEnvironment
+
+from stablevelocity.cluster.tasks import Task, read_if_there
+from stablevelocity.errors import UserError
+from stablevelocity.files import write_json
+from stablevelocity.progress import log
+
+LOOK_EVERY = 5.0  # seconds between looks whether another attempt has taken over
+
+
+class TrainingJob:
+    """The submitted callable: trains its tasks one after the other, from wherever their checkpoints are.
+
+    Args:
+        name: unique name of this submission; a run belongs to the job whose name is in its record.
+        tasks: the runs.
+    """
+
+    def __init__(self, name: str, tasks: list[Task]):
+        self.name, self.tasks = name, tasks
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again: the same, for all state is in the runs' checkpoints."""
+        return submitit.helpers.DelayedSubmission(self)
+
+    def __call__(self) -> None:
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", force=True)
+        log.setLevel(logging.INFO)
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        environment = submitit.JobEnvironment()
+        flags = Flags()
+        join_processes(environment)
+        main = environment.global_rank == 0
+        for task in self.tasks:
+            record = read_if_there(task.record_file)
+            if record is None or record["name"] != self.name:
+                log.info(f"{task.run.name}: not this job's any more")
+                continue
+            attempt = Attempt(task, self.name, environment.job_id) if main else None
+            try:
+                finished = task.train(lambda: flags.raised or (attempt is not None and attempt.superseded()))  # noqa: B023
+            except (UserError, OSError) as error:  # a full disk is the user's to mend as well
+                if attempt:
+                    attempt.write("failed", final=True, message=str(error))
+                raise
+            except Exception as error:
+                if attempt:
+                    attempt.write("failed", final=False, message=f"{type(error).__name__}: {error}".splitlines()[0])
+                raise
+            if attempt:
+                attempt.write("finished" if finished else "stopped")
+            if not finished:
+                self._leave(flags, attempt)
+                return
+
+    def _leave(self, flags: "Flags", attempt: "Attempt | None") -> None:
+        if attempt is None:
+            return
+        if flags.terminated or attempt.superseded():
+            sys.exit(128 + signal.SIGTERM)
+        try:
+            flags.requeue()
+        except UncompletedJobError:
+            message = "the job reached its time limit more often than training.max_requeues of the site file allows"
+            attempt.write("failed", final=True, message=message)
+            raise
+
+
+class Flags:
+    """Handlers of the two signals, which do nothing but note them."""
+
+    def __init__(self) -> None:
+        self.raised = self.terminated = False
+        # submitit's own handler saves and requeues within the signal; here it is called later, between steps.
+        self._requeue: Any = signal.getsignal(signal.SIGUSR2)
+        signal.signal(signal.SIGUSR2, self._note)
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.raised = True
+        self.terminated = self.terminated or number == signal.SIGTERM
+
+    def requeue(self) -> None:
+        """Queue the job again and end this process. Raises UncompletedJobError when it was queued often enough."""
+        self._requeue(signal.SIGUSR2, None)
+
+
+class Attempt:
+    """One start of a job on a run, as its first process tells it in state.json.
+
+    A node that lost its network may keep a process alive after the scheduler has started the job elsewhere: the one
+    that started last has the run, the other stops without a word.
+    """
+
+    def __init__(self, task: Task, name: str, job_id: str):
+        self.task, self.id = task, uuid.uuid4().hex
+        before = read_if_there(task.state_file) or {}
+        starts = before.get("starts", 0) + 1 if before.get("hash") == task.hash else 1
+        self.facts = {"hash": task.hash, "name": name, "job": job_id, "attempt": self.id, "starts": starts}
+        self.looked = time.monotonic()
+        self._put("running")
+
+    def _put(self, state: str, **more: Any) -> None:
+        write_json(self.task.state_file, {**self.facts, "state": state, **more})
+
+    def write(self, state: str, **more: Any) -> None:
+        if self._is_last():
+            self._put(state, **more)
+
+    def superseded(self) -> bool:
+        """Whether another attempt has the run now; looked up every few seconds."""
+        now = time.monotonic()
+        if now - self.looked < LOOK_EVERY:
+            return False
+        self.looked = now
+        if self._is_last():
+            return False
+        log.info(f"{self.task.run.name}: another attempt has taken over")
+        os._exit(128 + signal.SIGTERM)
+
+    def _is_last(self) -> bool:
+        state = read_if_there(self.task.state_file)
+        return state is None or state["attempt"] == self.id
+
+
+def join_processes(environment: submitit.JobEnvironment) -> None:
+    """Tell torch.distributed who is who. A job of one process needs no group and gets none."""
+    if environment.num_tasks == 1:
+        return
+    # Another port at every start: what is left of the last one may still hold its own.
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    digits = int("".join(character for character in environment.job_id if character.isdigit()))
+    os.environ["MASTER_PORT"] = str(20_000 + (digits * 37 + restarts) % 40_000)
+    TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    if not os.environ.get("CUDA_VISIBLE_DEVICES", os.environ.get("SLURM_GPUS_ON_NODE")):
+        os.environ["ACCELERATE_USE_CPU"] = "true"

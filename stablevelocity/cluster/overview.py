@@ -1,0 +1,77 @@
+"""The table of `stablevelocity jobs`: how every run of a study stands, read from its files and the queue."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stablevelocity.cluster.schedulers import Unreachable, is_over, scheduler
+from stablevelocity.cluster.site import Site
+from stablevelocity.cluster.tasks import eta, last_row, newest_checkpoint, read_if_there
+from stablevelocity.errors import UserError
+from stablevelocity.study import Run, load_study
+
+COLUMNS = ("run", "state", "job", "step", "of", "checkpoint", "restarts", "ETA")
+
+
+def overview(results: Path) -> str:
+    """One line per run of the study in `results`.
+
+    Raises UserError when there is no study.
+    """
+    if not (results / "study.json").exists():
+        raise UserError(f"{results}: no study.json in it; expected results/<study> of a study that was started")
+    rows = [_row(run, results / "runs" / run.name) for run in load_study(results / "study.json").runs().values()]
+    table = [COLUMNS, *(tuple(str(row[name]) for name in COLUMNS) for row in rows)]
+    widths = [max(len(line[k]) for line in table) for k in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table
+    )
+
+
+def _row(run: Run, folder: Path) -> dict[str, Any]:
+    record = read_if_there(folder / "job" / "job.json")
+    said = read_if_there(folder / "job" / "state.json") or {}
+    checkpoints = _checkpoints(folder, record)
+    row = last_row(checkpoints / "metrics.csv") if checkpoints else {}
+    newest = newest_checkpoint(checkpoints) if checkpoints else None
+    state = _state(run, folder, record)
+    return {
+        "run": run.name,
+        "state": state,
+        "job": record["job"] if record else "-",
+        "step": f"{row['step']:.0f}" if row else newest[0] if newest else 0,
+        "of": run.training.steps,
+        "checkpoint": f"{_age(newest[1])} ago" if newest else "none",
+        "restarts": max(said.get("starts", 1) - 1, 0),
+        "ETA": eta(row, run) if row and state == "RUNNING" else "-",
+    }
+
+
+def _checkpoints(folder: Path, record: dict[str, Any] | None) -> Path | None:
+    """The folder of the run's present settings, or the one written last."""
+    if record:
+        return folder / "checkpoints" / record["hash"]
+    found = sorted((folder / "checkpoints").glob("*/"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else None
+
+
+def _state(run: Run, folder: Path, record: dict[str, Any] | None) -> str:
+    if (folder / "weights" / f"step-{run.training.steps:08d}.safetensors").exists():
+        return "finished"
+    if record is None:
+        return "started" if (folder / "checkpoints").exists() else "not started"
+    if record["job"] is None:
+        return "submitting"
+    try:
+        state = scheduler(record["launcher"], Site()).state(record["job"])
+    except (UserError, Unreachable):
+        return "unknown"
+    said = read_if_there(folder / "job" / "state.json") or {}
+    if is_over(state) and said.get("state") == "failed" and said.get("name") == record["name"]:
+        return f"failed: {json.dumps(said['message'])}"
+    return state
+
+
+def _age(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    return f"{minutes // 60} h {minutes % 60:02d}" if minutes >= 60 else f"{minutes} min"

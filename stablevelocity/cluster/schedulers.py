@@ -1,0 +1,197 @@
+"""Who runs the jobs: SLURM, or processes of this machine. Both through submitit; looked up without sacct.
+
+squeue is asked, never sacct: accounting is absent on many clusters and late on others. What it answers says whether
+to wait; whether a run succeeded is judged by its files alone.
+"""
+
+import contextlib
+import getpass
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.local.local import LocalExecutor
+
+from stablevelocity.cluster.site import Site
+from stablevelocity.errors import UserError
+
+ENDED = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+}
+GONE = "GONE"  # the scheduler has forgotten the job: it ended a while ago
+PASSING = ("unable to contact", "timed out", "connection refused", "authentication", "munge", "try again", "resource t")
+NO_SLURM = "{} is not on PATH; expected a login node of a SLURM cluster"
+TORCH_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+
+class Unreachable(Exception):
+    """The scheduler does not answer now (restarted, busy): nothing is known, wait."""
+
+
+class Scheduler(Protocol):
+    def submit(self, job: Callable[[], None], name: str, folder: Path) -> str:
+        """Submit a callable; its id. Raises UserError when it is refused, Unreachable when nobody answers."""
+        ...
+
+    def find(self, name: str) -> str | None:
+        """The id of a job by its name, when there is one that has not ended."""
+        ...
+
+    def state(self, job_id: str) -> str:
+        """A word such as PENDING, RUNNING, FAILED; GONE when it is not known any more."""
+        ...
+
+    def cancel_command(self, job_id: str) -> str:
+        """What to type to stop a job."""
+        ...
+
+
+def is_over(state: str) -> bool:
+    return state in ENDED or state == GONE
+
+
+@contextlib.contextmanager
+def clean_environment() -> Iterator[None]:
+    """Hide what an outer job has set, so that a nested submission takes nothing from it. SLURM_CONF stays."""
+    hidden = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if (name.startswith(("SLURM_", "SUBMITIT_")) and name != "SLURM_CONF") or name in TORCH_VARIABLES
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+class Slurm:
+    def __init__(self, site: Site):
+        self.site = site
+
+    def parameters(self) -> dict[str, Any]:
+        """What submitit's executor for SLURM is given for a training job."""
+        site, jobs = self.site, self.site.training
+        parameters: dict[str, Any] = {
+            "time": jobs.minutes,
+            "nodes": jobs.nodes,
+            "ntasks_per_node": jobs.gpus or jobs.processes,
+            "cpus_per_task": jobs.cpus,
+            "mem": f"{round(jobs.mem_gb * 1024)}MB",
+            "signal_delay_s": jobs.stop_seconds,
+            "account": site.account,
+            "qos": site.qos,
+            "partition": site.partitions.gpu if jobs.gpus else site.partitions.cpu,
+            "setup": site.setup or None,
+            # A process that dies takes the others with it: they would wait for it in a reduction.
+            "srun_args": ["--kill-on-bad-exit=1"],
+            "additional_parameters": {"requeue": True},
+        }
+        if jobs.gpus and site.gres:
+            parameters["gres"] = site.gres.format(gpus=jobs.gpus)
+        elif jobs.gpus:
+            parameters["gpus_per_node"] = jobs.gpus
+        if jobs.gpus:
+            parameters["constraint"] = site.constraint
+        return {name: value for name, value in parameters.items() if value is not None}
+
+    def submit(self, job: Callable[[], None], name: str, folder: Path) -> str:
+        with clean_environment():
+            try:
+                executor = submitit.SlurmExecutor(folder, max_num_timeout=self.site.training.max_requeues)
+                executor.update_parameters(job_name=name, **self.parameters())
+                return executor.submit(job).job_id
+            except (FailedJobError, FailedSubmissionError) as error:
+                said = one_line(str(error))
+            except (FileNotFoundError, RuntimeError):  # submitit looks for srun
+                raise UserError(NO_SLURM.format("sbatch")) from None
+        if any(part in said.lower() for part in PASSING):
+            raise Unreachable(said)
+        raise UserError(f"SLURM refuses the training job: {said}")
+
+    def find(self, name: str) -> str | None:
+        for line in self._squeue("--user", getpass.getuser(), "--name", name, "--format", "%A %T").splitlines():
+            job_id, state = line.split()
+            if not is_over(state):
+                return job_id
+        return None
+
+    def state(self, job_id: str) -> str:
+        return self._squeue("--jobs", job_id, "--format", "%T").strip() or GONE
+
+    def _squeue(self, *options: str) -> str:
+        command = ["squeue", "--noheader", "--states", "all", *options]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        except FileNotFoundError:
+            raise UserError(NO_SLURM.format("squeue")) from None
+        except subprocess.TimeoutExpired:
+            raise Unreachable("squeue did not answer in 60 s") from None
+        if done.returncode == 0:
+            return done.stdout
+        if "Invalid job id" in done.stderr:
+            return ""
+        raise Unreachable(one_line(done.stderr))
+
+    def cancel_command(self, job_id: str) -> str:
+        return f"scancel {job_id}"
+
+
+class Processes:
+    """Several processes on this machine. They outlive the one that started them, as a job of a cluster would."""
+
+    def __init__(self, site: Site):
+        self.site = site
+
+    def submit(self, job: Callable[[], None], name: str, folder: Path) -> str:
+        jobs = self.site.training
+        if jobs.nodes > 1:
+            raise UserError(f"training.nodes: {jobs.nodes} given, the launcher submitit-local has 1")
+        with clean_environment():
+            executor = LocalExecutor(folder)
+            executor.update_parameters(
+                tasks_per_node=jobs.gpus or jobs.processes, gpus_per_node=jobs.gpus, timeout_min=366 * 24 * 60
+            )
+            pid = executor.submit(job).job_id
+        return f"{pid}.{_started(pid)}"
+
+    def find(self, name: str) -> str | None:
+        return None
+
+    def state(self, job_id: str) -> str:
+        pid, started = job_id.split(".")
+        return "RUNNING" if _started(pid) == started else GONE
+
+    def cancel_command(self, job_id: str) -> str:
+        return f"kill {job_id.split('.')[0]}"
+
+
+def _started(pid: str) -> str | None:
+    """When a living process started, in clock ticks since boot: a pid alone may be another process by now."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def scheduler(launcher: str, site: Site) -> Scheduler:
+    return Slurm(site) if launcher == "slurm" else Processes(site)
+
+
+def one_line(text: str) -> str:
+    """What a tool of SLURM said, as one line, without the tool's name."""
+    lines = [line.partition("error: ")[2] or line for line in text.splitlines() if line.strip()]
+    return "; ".join(line.strip() for line in lines)

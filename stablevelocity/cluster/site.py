@@ -1,0 +1,78 @@
+"""What differs between clusters, read from config/site.yaml. Without that file the cluster's own defaults hold."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from stablevelocity.errors import UserError
+from stablevelocity.settings import Positive, PositiveFloat, Section
+
+SITE_FILE = Path("config/site.yaml")
+
+
+class Partitions(Section):
+    """Partitions by role; null: the cluster's default partition."""
+
+    cpu: str | None = None
+    gpu: str | None = None
+
+
+class TrainingJobs(Section):
+    """The job of a training run."""
+
+    nodes: Positive = 1
+    gpus: int = Field(default=0, ge=0, description="per node; one process each. 0: processes on CPUs")
+    processes: Positive = Field(default=1, description="per node, where gpus is 0")
+    cpus: Positive = Field(default=1, description="per process")
+    mem_gb: PositiveFloat = Field(default=4, description="per node")
+    minutes: Positive = Field(default=24 * 60, description="time limit of one job; a run takes as many as it needs")
+    stop_seconds: Positive = Field(
+        default=90, description="before the limit: save and queue again"
+    )
+    max_requeues: Positive = Field(default=100, description="time limits that one job may reach")
+    runs_per_job: Positive = Field(default=1, description="runs that one job trains, one after the other")
+
+
+class Limits(Section):
+    """Overrides for an ordinary rule, see stablevelocity/cluster/resources.py."""
+
+    minutes: Positive | None = None
+    mem_gb: PositiveFloat | None = None
+    cpus: Positive | None = None
+    gpus: int | None = Field(default=None, ge=0)
+
+
+class Site(Section):
+    launcher: Literal["local", "submitit-local", "slurm"] | None = Field(
+        default=None, description="how training starts; null: slurm with the profile slurm, else local"
+    )
+    account: str | None = None
+    qos: str | None = None
+    partitions: Partitions = Partitions()
+    gres: str | None = Field(default=None, description="such as gpu:a100:{gpus}; null: --gpus-per-node")
+    constraint: str | None = Field(default=None, description="of jobs with GPUs")
+    setup: list[str] = Field(default=[], description="lines of shell before every job, such as module load cuda/12.4")
+    training: TrainingJobs = TrainingJobs()
+    rules: dict[str, Limits] = Field(default={}, description="by rule: what differs from the built-in table")
+    poll_seconds: PositiveFloat = Field(default=15, description="between looks at the queue and the files")
+
+
+def load_site(path: Path | str = SITE_FILE) -> Site:
+    """Read the site file; a missing one means all defaults. Raises UserError, one line that names the key."""
+    path = Path(path)
+    if not path.exists():
+        return Site()
+    try:
+        content: Any = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    try:
+        return Site.model_validate(content or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        given = "" if first["type"] == "extra_forbidden" else f", given {first['input']!r}"
+        message = "no such key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise UserError(f"{path}: {where}: {message}{given}") from None

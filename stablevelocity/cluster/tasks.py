@@ -1,0 +1,159 @@
+"""One run to train, and the files by which its head, its job and its user know how it stands.
+
+<run>/checkpoints/<hash>/          state, metrics.csv as it grows, result/ with the finished weights
+<run>/job/lock                     held while a head decides whether to submit
+<run>/job/job.json                 which job has the run: written by the head before and after it submits
+<run>/job/state.json               what the job says of itself: written by the job, and only by its last attempt
+<run>/job/logs/                    what the job printed
+"""
+
+import contextlib
+import csv
+import fcntl
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from stablevelocity.files import read_json, write_json
+from stablevelocity.study import Run
+from stablevelocity.training.identity import run_hash
+from stablevelocity.training.results import publish, result_files
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run and its inputs: all that `Trainer` takes."""
+
+    run: Run
+    latents: Path
+    features: Path | None
+    folder: Path
+    code: str = ""
+
+    @cached_property
+    def hash(self) -> str:
+        return run_hash(self.run, self.latents, self.features, self.code)
+
+    def train(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train here and now; True when finished. Every launcher comes to this line."""
+        from stablevelocity.training.trainer import Trainer
+
+        return Trainer(self.run, self.latents, self.features, self.folder, self.code).train(should_stop)
+
+    # --- files ---------------------------------------------------------------------------------------------
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints" / self.hash
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "job" / "logs"
+
+    @property
+    def record_file(self) -> Path:
+        return self.folder / "job" / "job.json"
+
+    @property
+    def state_file(self) -> Path:
+        return self.folder / "job" / "state.json"
+
+    def record(self) -> dict[str, Any] | None:
+        """The job that has this very run; None when there is none, or only one for other settings or data."""
+        record = read_if_there(self.record_file)
+        return record if record and record["hash"] == self.hash else None
+
+    def write_record(self, **facts: Any) -> None:
+        write_json(self.record_file, {"hash": self.hash, **facts})
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold while deciding whether to submit; freed by the kernel when the holder dies."""
+        path = self.folder / "job" / "lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    # --- how far it is -------------------------------------------------------------------------------------
+
+    def complete(self) -> bool:
+        """Whether the finished weights are there and whole: the only thing that counts as success."""
+        return (
+            all(_weights_of(path, self.hash, step) for step, path in self._results())
+            and (self.checkpoints / "result" / "metrics.csv").exists()
+        )
+
+    def _results(self) -> list[tuple[int, Path]]:
+        return result_files(self.checkpoints, self.run.steps)
+
+    def publish(self) -> None:
+        """Put the finished files where the workflow expects them."""
+        publish(self.checkpoints, self.folder, self.run.steps)
+
+    def last_checkpoint(self) -> tuple[int, float] | None:
+        """(step, age in seconds) of the newest whole checkpoint."""
+        return newest_checkpoint(self.checkpoints)
+
+    def progress(self) -> dict[str, float]:
+        """The last row of metrics.csv: step, loss, images_per_s and so on."""
+        return last_row(self.checkpoints / "metrics.csv")
+
+
+def batches(runs: list[Run], size: int) -> list[list[Run]]:
+    """Runs in groups of at most `size`, in their order: each group is one job."""
+    return [runs[start : start + size] for start in range(0, len(runs), size)]
+
+
+def read_if_there(path: Path) -> Any:
+    """The JSON in `path`, or None when it is missing or being replaced on a slow file system."""
+    try:
+        return read_json(path)
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def newest_checkpoint(folder: Path) -> tuple[int, float] | None:
+    files = sorted(folder.glob("step-????????.safetensors"))
+    with contextlib.suppress(OSError):  # a job may prune it in between
+        if files:
+            return int(files[-1].stem[-8:]), time.time() - files[-1].stat().st_mtime
+    return None
+
+
+def last_row(path: Path) -> dict[str, float]:
+    """The last whole row of a CSV file of numbers; empty when there is none."""
+    try:
+        with open(path, newline="") as file:
+            rows = [line for line in file if line.endswith("\n")]
+    except OSError:
+        return {}
+    if len(rows) < 2:
+        return {}
+    row = next(csv.DictReader([rows[0], rows[-1]]))
+    return {name: float(value) for name, value in row.items() if name and value}
+
+
+def eta(row: dict[str, float], run: Run) -> str:
+    """Time to the end of the run at its present rate, h:mm; "?" when it is not known."""
+    rate = row.get("images_per_s", 0.0)
+    if not rate:
+        return "?"
+    minutes = int((run.training.steps - row["step"]) * run.training.batch / rate / 60)
+    return f"{minutes // 60}:{minutes % 60:02d}"
+
+
+def _weights_of(path: Path, identity: str, step: int) -> bool:
+    """Whether `path` is a whole file of weights (safetensors refuses a truncated one) of this run and step."""
+    try:
+        with safe_open(path, "np") as file:
+            info = json.loads((file.metadata() or {}).get("info", "{}"))
+    except (OSError, SafetensorError):
+        return False
+    return info.get("hash") == identity and info.get("step") == step
