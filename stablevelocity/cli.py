@@ -198,6 +198,18 @@ def feature_manifest(
 
 
 @app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="hub id (owner/name), encoder (dinov2-base ...), or cifar10")],
+    revision: Annotated[str | None, typer.Option(help="commit; known for the paper's models")] = None,
+    output: Annotated[Path | None, typer.Option(help="file of an encoder, folder of cifar10")] = None,
+) -> None:
+    """Fetch a pinned model or CIFAR-10: the one verb that uses the network."""
+    from stablevelocity.download import download as fetch
+
+    typer.echo(fetch(name, revision=revision, output=output))
+
+
+@app.command()
 def convert(
     checkpoint: Annotated[Path, typer.Argument(help="SiT or REPA checkpoint, a file of torch.save")],
     output: Output,
