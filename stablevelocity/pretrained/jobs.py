@@ -1,7 +1,9 @@
 """The stages of the workflow for pretrained models: files in, files out."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -18,7 +20,7 @@ from stablevelocity.pretrained.prompts import (
     read_t2v_compbench,
     write_prompts,
 )
-from stablevelocity.pretrained.score import arm_row, likeness, score_digits
+from stablevelocity.pretrained.score import arm_row, capped_psnr, likeness, paired_difference, score_digits
 from stablevelocity.pretrained.settings import VIDEO, Pretrained, PretrainedFamily
 from stablevelocity.schedulers.accuracy import scheduler_errors
 
@@ -98,7 +100,8 @@ def score_family(settings: Pretrained, family: str, prompts: Path, shards: list[
     folder = shards[0].parent
     arms = list(parts[0])
     judge = DigitJudge() if chosen.tiny is not None else None
-    rows = []
+    rows: dict[str, dict[str, Any]] = {}
+    psnr: dict[str, np.ndarray] = {}
     for name in arms:
         timing = total([Timing(**part[name]) for part in parts])
         reference = f"{name.split('-')[0]}-long"
@@ -107,8 +110,15 @@ def score_family(settings: Pretrained, family: str, prompts: Path, shards: list[
         if judge is not None:
             per_picture, summary, error = score_digits(entry, folder / name, wanted, chosen.images, judge)
             per_picture.to_csv(folder / name / "scores.csv", index=False)
-        rows.append(arm_row(name, timing, summary, error, pairs))
-    _write_table(pd.DataFrame(rows), output)
+        rows[name] = arm_row(name, timing, summary, error, pairs)
+        if pairs is not None:
+            psnr[name] = capped_psnr(pairs)
+    for name in rows:
+        for other in ("short", "control"):
+            against = f"{name.split('-')[0]}-{other}"
+            if name.endswith("-stablevs") and against in psnr:
+                rows[name] |= paired_difference(f"psnr_over_{other}", psnr[name], psnr[against])
+    _write_table(pd.DataFrame(rows.values()), output)
 
 
 def write_judge_accuracy(output: Path) -> None:

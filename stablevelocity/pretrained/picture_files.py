@@ -27,10 +27,13 @@ def save_picture(
     write_video(path, picture, family.fps)
 
 
-def read_pictures(family: Family, output: Path, prompts: list[Requirement], images: int) -> np.ndarray:
-    """All pictures of an arm in order of (prompt, image): (N, [T,] H, W, 3) uint8."""
+def read_pictures(
+    family: Family, output: Path, prompts: list[Requirement], images: int, chosen: list[int] | None = None
+) -> np.ndarray:
+    """Pictures of an arm in order of (prompt, image): (N, [T,] H, W, 3) uint8; all prompts, or the `chosen`."""
     found = []
-    for p, requirement in enumerate(prompts):
+    for p in range(len(prompts)) if chosen is None else chosen:
+        requirement = prompts[p]
         for i in range(images):
             if family.is_video:
                 found.append(np.array(read_shard(_frames_path(output, requirement["tag"], p, i))["frames"]))

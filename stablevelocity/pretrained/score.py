@@ -35,7 +35,7 @@ def score_digits(
 def likeness(family: Family, folder: Path, reference: Path, prompts: list[Requirement], images: int) -> pd.DataFrame:
     """PSNR and SSIM (LPIPS where its weights are) to the same pictures of the long run; a video counts by frame.
 
-    A picture that equals the long run's has infinite PSNR; see `mean_psnr`.
+    A picture that equals the long run's has infinite PSNR; see `capped_psnr`.
     """
     ours, theirs = (read_pictures(family, where, prompts, images) for where in (folder, reference))
     if family.is_video:
@@ -43,12 +43,20 @@ def likeness(family: Family, folder: Path, reference: Path, prompts: list[Requir
     return compare_images(ours, theirs)
 
 
-def mean_psnr(rows: pd.DataFrame) -> float:
-    """Mean over pictures, in dB, each taken at no more than 60 dB: beyond that no 8-bit value differs by one.
+def capped_psnr(rows: pd.DataFrame) -> np.ndarray:
+    """PSNR of each picture in dB, at most 60: beyond that no 8-bit value differs by one.
 
-    Without a ceiling one picture that comes out equal to the last bit would make the mean infinite.
+    Without a ceiling one picture that comes out equal to the last bit would make a mean infinite.
     """
-    return float(np.minimum(rows["psnr"].to_numpy(float), 60.0).mean())
+    return np.minimum(rows["psnr"].to_numpy(float), 60.0)
+
+
+def paired_difference(name: str, ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """Mean difference over pictures with its 95 % interval (normal), as columns `name`, `name_low`, `name_high`."""
+    difference = ours - theirs
+    mean = float(difference.mean())
+    half = 1.96 * float(difference.std(ddof=1)) / len(difference) ** 0.5 if len(difference) > 1 else float("nan")
+    return {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
 
 
 def arm_row(
@@ -65,7 +73,7 @@ def arm_row(
     row |= {"score": summary[main], "score_error": error}
     row |= {f"score_{key}": value for key, value in summary.items() if key != main}
     if pairs is not None:
-        row |= {"psnr": mean_psnr(pairs), "ssim": float(pairs["ssim"].to_numpy(float).mean())}
+        row |= {"psnr": float(capped_psnr(pairs).mean()), "ssim": float(pairs["ssim"].to_numpy(float).mean())}
         if "lpips" in pairs:
             row["lpips"] = float(pairs["lpips"].to_numpy(float).mean())
     seconds = {key: getattr(timing, key) / timing.pictures for key in ("end_to_end", "denoising", "low_regime")}

@@ -84,7 +84,9 @@ def tiny_model(
     study: StudyFile,
     family: FamilyName,
     output: Annotated[Path, typer.Option(help="training.json of the pipeline folder")],
-    autoencoder: Annotated[str, typer.Option(help="pipeline folder to take it from; empty: train one")] = "",
+    autoencoder: Annotated[
+        str, typer.Option(help="training.json of the pipeline to take it from; empty: train one")
+    ] = "",
 ) -> None:
     """Train a tiny model of a family's real classes on captioned digits."""
     import os
@@ -94,7 +96,7 @@ def tiny_model(
     from stablevelocity.pretrained.jobs import train_tiny_model
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    train_tiny_model(_settings(study), family, Path(autoencoder) if autoencoder else None, output)
+    train_tiny_model(_settings(study), family, Path(autoencoder).parent if autoencoder else None, output)
 
 
 def generate_arms(
@@ -103,7 +105,7 @@ def generate_arms(
     prompt_file: Annotated[Path, typer.Option("--prompts")],
     shard: Annotated[int, typer.Option(help="counted from 0")],
     output: Output,
-    model: Annotated[str, typer.Option(help="folder of a tiny pipeline; empty: the study's own")] = "",
+    model: Annotated[str, typer.Option(help="training.json of a tiny pipeline; empty: the study's own")] = "",
     device: str | None = None,
 ) -> None:
     """Every arm of a family on one share of the prompts."""
@@ -113,7 +115,7 @@ def generate_arms(
     jobs.generate_arms(
         settings,
         family,
-        Path(model) if model else None,
+        Path(model).parent if model else None,
         prompt_file,
         shard,
         settings.arm_names(family),

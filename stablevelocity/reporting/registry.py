@@ -5,7 +5,7 @@ pandas, matplotlib and torch.
 """
 
 from stablevelocity.reporting.products import Product, Section
-from stablevelocity.reporting.sections import conditions, sampling, toy, training, variance
+from stablevelocity.reporting.sections import conditions, pretrained, sampling, toy, training, variance
 from stablevelocity.study import Study
 
 SECTIONS: tuple[Section, ...] = (
@@ -13,24 +13,30 @@ SECTIONS: tuple[Section, ...] = (
     toy.SECTION,
     training.SECTION,
     sampling.SECTION,
+    pretrained.SECTION,
     conditions.SECTION,
 )
 
 
+def _of(study: Study) -> tuple[Section, ...]:
+    """A study without training arms is one of pretrained models only."""
+    return SECTIONS if study.arms else (pretrained.SECTION,)
+
+
 def sections(study: Study) -> list[Section]:
     """The sections that this study has."""
-    return [section for section in SECTIONS if section.present(study)]
+    return [section for section in _of(study) if section.present(study)]
 
 
 def tables(study: Study) -> dict[str, Product]:
     """Tables of the study by name: results/<study>/tables/<name>.csv."""
-    found = [table for section in SECTIONS for table in section.tables]
+    found = [table for section in _of(study) for table in section.tables]
     return {table.name: table for table in found if table.inputs(study)}
 
 
 def figures(study: Study) -> dict[str, Product]:
     """Figures of the study by name: results/<study>/figures/<name>.pdf and .png."""
-    found = [figure for section in SECTIONS for figure in section.figures]
+    found = [figure for section in _of(study) for figure in section.figures]
     return {figure.name: figure for figure in found if figure.inputs(study)}
 
 

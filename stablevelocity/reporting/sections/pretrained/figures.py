@@ -1,0 +1,92 @@
+"""Pictures side by side, and PSNR and score over xi."""
+
+from typing import Any
+
+import numpy as np
+
+from stablevelocity.pretrained.families import FAMILIES
+from stablevelocity.pretrained.picture_files import read_pictures
+from stablevelocity.pretrained.prompts import read_prompts
+from stablevelocity.pretrained.settings import SOLVERS
+from stablevelocity.reporting import figures
+from stablevelocity.reporting.sections.pretrained import families
+from stablevelocity.reporting.sections.pretrained.tables import sweep as sweep_table
+from stablevelocity.reporting.source import Source
+
+KINDS = {"long": "long", "short": "short", "stablevs": "StableVS", "control": "control"}
+PROMPTS = 6
+
+
+def sweep(source: Source) -> Any:
+    """PSNR to the long run and score over xi, per family; the paper's own sweep beside."""
+    table = sweep_table(source)
+    figure, axes = figures.new_figure(1, 3, height=3.4)
+    for index, (family, rows) in enumerate(table.groupby("family", sort=False)):
+        for kind, style in (("stablevs", "-"), ("control", ":")):
+            line = rows[rows["kind"] == kind].sort_values("xi")
+            if len(line) < 2:
+                continue
+            label = FAMILIES[str(family)].title + (", control" if kind == "control" else "")
+            look: dict[str, Any] = {"color": figures.colour(index), "marker": figures.marker(index), "linestyle": style}
+            axes[0, 0].plot(line["xi"], line["psnr"], label=label, **look)
+            axes[0, 1].plot(line["xi"], line["score"], label=label, **look)
+    axes[0, 0].set(title="Likeness to the long run", xlabel="xi", ylabel="PSNR, dB")
+    axes[0, 1].set(title="Prompt score", xlabel="xi", ylabel="share right")
+    axes[0, 0].legend()
+    published = source.published_csv("ablation_xi_sampling.csv")
+    panel = axes[0, 2]
+    panel.plot(published["xi"], published["psnr"], color=figures.PUBLISHED_COLOUR, marker="o")
+    panel.set(xlabel="xi", ylabel="PSNR, dB")
+    figures.mark_published(panel, "SD3.5-Large, Euler + StableVS")
+    return figure
+
+
+def images(source: Source) -> Any:
+    """For each image family some prompts (rows) by arm (columns), from the same noise."""
+    names = families(source.study, video=False)
+    figure, axes = figures.new_figure(1, len(names), height=1.1 * PROMPTS)
+    for panel, family in zip(axes[0], names, strict=True):
+        panels, prompts, kinds = _pictures(source, family)
+        height, width = panels.shape[2:4]
+        panel.imshow(panels.transpose(0, 2, 1, 3, 4).reshape(len(prompts) * height, len(kinds) * width, 3))
+        panel.set_title(FAMILIES[family].title)
+        panel.set_xticks([width * (i + 0.5) for i in range(len(kinds))], [KINDS[kind] for kind in kinds], fontsize=8)
+        panel.set_yticks([height * (i + 0.5) for i in range(len(prompts))], [_short(p) for p in prompts], fontsize=7)
+        panel.grid(visible=False)
+    return figure
+
+
+def videos(source: Source) -> Any:
+    """Frames of some videos: a row per prompt and arm."""
+    names = families(source.study, video=True)
+    figure, axes = figures.new_figure(1, len(names), height=1.4 * PROMPTS)
+    for panel, family in zip(axes[0], names, strict=True):
+        videos, prompts, kinds = _pictures(source, family)
+        count, arms, frames, height, width, _ = videos.shape
+        # Prompts in two columns of strips.
+        strips = videos.transpose(0, 1, 3, 2, 4, 5).reshape(count * arms * height, frames * width, 3)
+        panel.imshow(strips)
+        labels = [f"{_short(prompt)}: {KINDS[kind]}" for prompt in prompts for kind in kinds]
+        panel.set_yticks([height * (i + 0.5) for i in range(len(labels))], labels, fontsize=7)
+        panel.set_xticks([width * (i + 0.5) for i in range(frames)], [str(i + 1) for i in range(frames)])
+        panel.set_xlabel("frame")
+        panel.set_title(FAMILIES[family].title)
+        panel.grid(visible=False)
+    return figure
+
+
+def _pictures(source: Source, family: str) -> tuple[np.ndarray, list[str], list[str]]:
+    """(prompts, arms, ...) pictures of evenly spread prompts, first image each, main base solver."""
+    folder = source.results / "pretrained" / family
+    prompts = read_prompts(folder / "prompts.jsonl")
+    chosen = np.linspace(0, len(prompts) - 1, PROMPTS).round().astype(int)
+    kinds = list(KINDS)
+    columns = []
+    for kind in kinds:
+        where = folder / "samples" / f"{SOLVERS[family][0]}-{kind}"
+        columns.append(read_pictures(FAMILIES[family], where, prompts, 1, [int(p) for p in chosen]))
+    return np.stack(columns, axis=1), [prompts[p]["prompt"] for p in chosen], kinds
+
+
+def _short(prompt: str) -> str:
+    return prompt if len(prompt) <= 28 else prompt[:26] + "..."

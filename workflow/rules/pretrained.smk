@@ -1,0 +1,120 @@
+# Large pretrained models, or tiny ones of the same classes: prompts -> pictures of every arm -> scores.
+# A job draws all arms of a family for its share of the prompts, so that weights are loaded once; pictures and the
+# records of finished batches lie undeclared beside its output, so that it goes on where it was stopped.
+FAMILIES = STUDY.pretrained.families
+PRETRAINED = f"{OUT}/pretrained"
+TINY = [name for name, family in FAMILIES.items() if family.tiny]
+
+
+def tiny_model_of(wildcards):
+    """Nothing for an original: it comes from the hub's cache or its own folder."""
+    return f"{PRETRAINED}/{wildcards.family}/model/training.json" if wildcards.family in TINY else []
+
+
+def autoencoder_of(wildcards):
+    """SD3 and Flux have the same autoencoder class, and here the same autoencoder."""
+    shared = wildcards.family == "flux" and "sd35" in TINY
+    return f"{PRETRAINED}/sd35/model/training.json" if shared else []
+
+
+rule tiny_model:
+    input:
+        autoencoder=autoencoder_of,
+    output:
+        f"{PRETRAINED}/{{family}}/model/training.json",
+    log:
+        f"{OUT}/logs/tiny_model-{{family}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/tiny_model-{{family}}.tsv"
+    wildcard_constraints:
+        family="|".join(FAMILIES),
+    params:
+        settings=lambda wildcards: settings(FAMILIES[wildcards.family].tiny),
+        code=code("pretrained.tiny_training"),
+    shell:
+        "stablevelocity --log {log} tiny-model --study {STUDY_FILE} --family {wildcards.family}"
+        " --autoencoder '{input.autoencoder}' --output {output}"
+
+
+rule prompts:
+    output:
+        f"{PRETRAINED}/{{family}}/prompts.jsonl",
+    log:
+        f"{OUT}/logs/prompts-{{family}}.log",
+    wildcard_constraints:
+        family="|".join(FAMILIES),
+    params:
+        settings=lambda wildcards: settings(
+            FAMILIES[wildcards.family].model_dump(mode="json", include={"prompts", "category", "prompts_per_task"}),
+            STUDY.pretrained.seed,
+        ),
+        code=code("pretrained.prompts"),
+    shell:
+        "stablevelocity --log {log} prompts --study {STUDY_FILE} --family {wildcards.family} --output {output}"
+
+
+rule generate_arms:
+    input:
+        model=tiny_model_of,
+        prompts=f"{PRETRAINED}/{{family}}/prompts.jsonl",
+    output:
+        f"{PRETRAINED}/{{family}}/samples/shard-{{shard}}.json",
+    log:
+        f"{OUT}/logs/generate_arms-{{family}}-{{shard}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/generate_arms-{{family}}-{{shard}}.tsv"
+    wildcard_constraints:
+        family="|".join(FAMILIES),
+    params:
+        settings=lambda wildcards: settings(
+            FAMILIES[wildcards.family].model_dump(mode="json", exclude={"tiny", "shards"}),
+            STUDY.pretrained.model_dump(mode="json", include={"xi", "low_steps", "xi_sweep", "noise_factor", "seed"}),
+        ),
+        code=code("pretrained.generate"),
+    shell:
+        "stablevelocity --log {log} generate-arms --study {STUDY_FILE} --family {wildcards.family}"
+        " --model '{input.model}' --prompts {input.prompts} --shard {wildcards.shard} --output {output}"
+
+
+rule score_family:
+    input:
+        prompts=f"{PRETRAINED}/{{family}}/prompts.jsonl",
+        shards=lambda wildcards: shards(
+            f"pretrained/{wildcards.family}/samples/shard-{{shard:05d}}.json", FAMILIES[wildcards.family].shards
+        ),
+    output:
+        f"{PRETRAINED}/{{family}}/metrics.csv",
+    log:
+        f"{OUT}/logs/score_family-{{family}}.log",
+    wildcard_constraints:
+        family="|".join(FAMILIES),
+    params:
+        code=code("pretrained.score", "pretrained.judge"),
+    shell:
+        "stablevelocity --log {log} score-family --study {STUDY_FILE} --family {wildcards.family}"
+        " --prompts {input.prompts} --output {output} {input.shards}"
+
+
+rule judge_accuracy:
+    output:
+        f"{PRETRAINED}/judge.json",
+    log:
+        f"{OUT}/logs/judge_accuracy.log",
+    params:
+        code=code("pretrained.judge"),
+    shell:
+        "stablevelocity --log {log} judge-accuracy --output {output}"
+
+
+rule scheduler_errors:
+    output:
+        f"{PRETRAINED}/scheduler_errors.csv",
+    log:
+        f"{OUT}/logs/scheduler_errors.log",
+    params:
+        settings=settings(
+            STUDY.pretrained.model_dump(mode="json", include={"xi", "low_steps", "gmm_dimensions", "gmm_points"})
+        ),
+        code=code("schedulers.accuracy"),
+    shell:
+        "stablevelocity --log {log} scheduler-errors --study {STUDY_FILE} --output {output}"
