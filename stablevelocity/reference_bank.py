@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stablevelocity.errors import UserError
 from stablevelocity.interpolants import Interpolant, Time
-from stablevelocity.targets import BLOCK_ENTRIES, ReferenceBlock, exact_arithmetic, posterior_mean
+from stablevelocity.targets import ReferenceBlock, block_entries, exact_arithmetic, posterior_mean
 
 
 class ReferenceBank:
@@ -62,6 +62,8 @@ class ReferenceBank:
         self._centres = torch.zeros(num_classes + 1, dimension, device=self.device)
         # Rows ever inserted, per class and for the null class: both the head of the ring and how full it is.
         self._inserted = torch.zeros(num_classes + 1, dtype=torch.int64, device=self.device)
+        # No ring is empty any more: known without asking the device, and centres need no more care.
+        self._all_begun = False
         sizes = [capacity] * num_classes + [null_capacity]
         self._capacities = torch.tensor(sizes, dtype=torch.int64, device=self.device)
 
@@ -82,6 +84,7 @@ class ReferenceBank:
                 f"ReferenceBank: {len(empty)} classes have no reference (first: {empty[0]}); "
                 "expected at least one sample of each class in the filling"
             )
+        self._all_begun = True
 
     @torch.no_grad()
     def insert(self, x: Float[Tensor, "batch *shape"], labels: Int[Tensor, " batch"]) -> None:
@@ -107,12 +110,14 @@ class ReferenceBank:
 
     def _write(self, index: Tensor, rows: Tensor, labels: Tensor) -> None:
         self._rows.index_copy_(0, index, rows)
-        # A ring that was empty now has its first row in slot 0: that becomes its centre, for good.
-        first = self._rows[labels * self.capacity].float()
-        centres = torch.where(self._inserted[labels, None] == 0, first, self._centres[labels])
-        self._centres.index_copy_(0, labels, centres)
-        # Distances of the rounded rows: they belong to what is stored, not to what was given.
-        self._squared_distances.index_copy_(0, index, (rows.float() - centres).square().sum(-1))
+        if not self._all_begun:
+            # A ring that was empty now has its first row in slot 0: that becomes its centre, for good.
+            first = self._rows[labels * self.capacity].float()
+            centres = torch.where(self._inserted[labels, None] == 0, first, self._centres[labels])
+            self._centres.index_copy_(0, labels, centres)
+        # Distances of the rounded rows: they belong to what is stored, not to what was given. One temporary.
+        distances = self._centres[labels].sub_(rows).square_().sum(-1)
+        self._squared_distances.index_copy_(0, index, distances)
         self._inserted.index_add_(0, labels, torch.ones_like(labels))
 
     def pick(self, labels: Int[Tensor, " batch"], u: Float[Tensor, " batch"]) -> Float[Tensor, "batch ..."]:
@@ -180,7 +185,7 @@ class ReferenceBank:
 
     def _gather(self, labels: Tensor, queries: Tensor) -> Iterator[ReferenceBlock]:
         counts = self.counts[labels][:, None]
-        step = max(1, BLOCK_ENTRIES // queries.numel())
+        step = max(1, block_entries(self.device) // queries.numel())
         for start in range(0, self.capacity, step):
             slots = torch.arange(start, min(start + step, self.capacity), device=self.device)
             index = labels[:, None] * self.capacity + slots
@@ -212,6 +217,7 @@ class ReferenceBank:
                 expected = f"{tuple(own.shape)} {own.dtype}"
                 raise UserError(f"ReferenceBank state: {name} is {found}; expected {expected}")
             own.copy_(given)
+        self._all_begun = False
 
 
 def _check_below(labels: Tensor, limit: int) -> None:
@@ -234,7 +240,7 @@ def _cut(
     rows: Tensor, squared_distances: Tensor, queries: Tensor, mask: Tensor | None = None
 ) -> Iterator[ReferenceBlock]:
     """Blocks of shared rows in the precision and on the device of the queries; views where nothing changes."""
-    step = max(1, BLOCK_ENTRIES // rows.shape[1])
+    step = max(1, block_entries(queries.device) // rows.shape[1])
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         block = rows[part].to(queries.device, queries.dtype, non_blocking=True)

@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from test_targets import LargestTensor, written_out
 
-from stablevelocity import reference_bank, targets
+from stablevelocity import targets
 from stablevelocity.errors import UserError
 from stablevelocity.interpolants import CosinePath, LinearPath
 from stablevelocity.reference_bank import ReferenceBank
@@ -112,7 +112,7 @@ def test_reading_by_slot_gives_the_target_of_reading_by_label(per_class, monkeyp
     bank = filled(per_class=per_class, spread=0.5)
     x_t, t, labels, _ = batch(bank)
     alpha, sigma, _, _ = LinearPath().coefficients(x_t.flatten(1), t)
-    monkeypatch.setattr(reference_bank, "BLOCK_ENTRIES", 2 * x_t.numel())
+    monkeypatch.setattr(targets, "CPU_BLOCK", 2 * x_t.numel())
     mean = bank._mean_by_slot(x_t.flatten(1), alpha, sigma, labels).reshape(x_t.shape)
     slotwise = LinearPath().velocity_from_posterior_mean(x_t, mean, t)
     assert torch.allclose(slotwise, bank.target(x_t, t, labels, LinearPath()), atol=1e-5)
@@ -137,10 +137,10 @@ def test_target_over_the_bank_is_unbiased_for_the_law_of_the_references():
     path, t, variance = LinearPath(), 0.7, 0.25
     g = torch.Generator().manual_seed(2)
     inner, square = [], []
-    for _ in range(300):
-        bank = ReferenceBank(50, 8, (2,))
-        labels = torch.arange(50).repeat(8)
-        bank.insert(variance**0.5 * torch.randn(400, 2, generator=g), labels)
+    for _ in range(60):
+        bank = ReferenceBank(50, 32, (2,))
+        labels = torch.arange(50).repeat(32)
+        bank.insert(variance**0.5 * torch.randn(1600, 2, generator=g), labels)
         # One sample per class and bank: those of one class share references and are not independent.
         chosen = torch.arange(50)
         x0 = bank.pick(chosen, torch.rand(50, generator=g))
@@ -262,7 +262,7 @@ def test_no_temporary_of_the_size_of_all_references_of_the_batch_is_built(dtype)
     with LargestTensor() as largest:
         alpha, sigma, _, _ = LinearPath().coefficients(x_t, t)
         bank._mean_by_slot(x_t, alpha, sigma, labels)
-    assert largest.numbers <= targets.BLOCK_ENTRIES
+    assert largest.numbers <= targets.CPU_BLOCK
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: none here, path not tested")

@@ -66,8 +66,9 @@ def test_references_read_in_blocks_give_the_same_target(masked, monkeypatch):
         mask[torch.arange(12), index] = True
     x_t = path.interpolate(x0, noise, t)
     truth = written_out(x_t, t, references, path, mask)
-    for rows in (1, 2, 3):
-        monkeypatch.setattr(targets, "BLOCK_ENTRIES", rows * x_t.numel())
+    # One reference, three references, three samples with all their references at a time.
+    for numbers in (4, 3 * 4, 3 * 7 * 4):
+        monkeypatch.setattr(targets, "CPU_BLOCK", numbers)
         assert torch.allclose(stablevm_target(x_t, t, references, path, mask=mask), truth, rtol=1e-10, atol=1e-10)
 
 
