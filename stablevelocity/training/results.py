@@ -24,6 +24,9 @@ def publish(checkpoints: Path, folder: Path, steps: list[int]) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
+    if target.exists() and target.samefile(source):
+        os.utime(target)
+        return
     with atomic_write(target) as temporary:
         temporary.unlink(missing_ok=True)
         try:

@@ -1,0 +1,89 @@
+"""A throw-away SLURM cluster from Python: `with Box(folder) as box: box.run("sinfo")`."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+PROGRAMS = ("unshare", "nsenter", "ip", "munged", "slurmctld", "slurmd", "sbatch")
+
+
+def why_not() -> str | None:
+    """Why no cluster can be started here, or None."""
+    if os.geteuid() != 0:
+        return "SLURM for real needs root (namespaces, daemons); run as root to include these tests"
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        return f"SLURM for real needs Debian's packages, see tests/cluster/README.md; missing: {', '.join(missing)}"
+    return None
+
+
+class Box:
+    """One cluster, alive inside a `with` block; commands run in its namespaces.
+
+    Args:
+        folder: for its state and logs.
+        nodes: node names are n1, n2, ...
+        accounting: with a database and slurmdbd, where the one account is "physics".
+    """
+
+    def __init__(self, folder: Path, nodes: int = 2, accounting: bool = False):
+        self.folder = folder
+        self.settings = {"BOX": str(folder), "NODES": str(nodes), "ACCOUNTING": "yes" if accounting else "no"}
+
+    def __enter__(self) -> "Box":
+        self.folder.mkdir(parents=True)
+        with open(self.folder / "with_slurm.log", "w") as said:
+            command = [str(HERE / "with_slurm.sh"), "sleep", "infinity"]
+            self.outer = subprocess.Popen(command, env=os.environ | self.settings, stdout=said, stderr=said)
+        deadline = time.monotonic() + 120
+        while not (self.folder / "ready").exists():
+            if self.outer.poll() is not None or time.monotonic() > deadline:
+                self.__exit__()
+                raise RuntimeError(f"no cluster: {(self.folder / 'with_slurm.log').read_text()}")
+            time.sleep(0.1)
+        children = Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text().split()
+        self.inner = children[0]
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.outer.kill()  # unshare --kill-child: everything inside goes with it
+        self.outer.wait()
+
+    def command(self, line: str, folder: Path = REPOSITORY, **environment: str) -> list[str]:
+        """A command that runs `line` of shell inside, in `folder`, with this Python's programs first on PATH."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        modules = f"{HERE}:{HERE.parent / 'training'}"
+        variables = {"PATH": path, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+        exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+        script = f"cd {shlex.quote(str(folder))} && export {exports} && {line}"
+        return ["nsenter", f"--target={self.inner}", "--mount", "--pid", "--net", "--", "bash", "-c", script]
+
+    def run(self, line: str, folder: Path = REPOSITORY, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+        """Run `line` inside to its end."""
+        return subprocess.run(self.command(line, folder), capture_output=True, text=True, timeout=timeout)
+
+    def start(self, line: str, log: Path) -> subprocess.Popen[bytes]:
+        """Start `line` inside; what it says goes to `log`."""
+        with open(log, "w") as said:
+            return subprocess.Popen(self.command(line), stdout=said, stderr=said)
+
+    def says(self, line: str) -> str:
+        """Output of a command that must succeed."""
+        done = self.run(line)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        return done.stdout.strip()
+
+    def jobs(self) -> list[str]:
+        """Ids of all jobs that this cluster ever had (it keeps them for the length of a test)."""
+        return self.says("squeue --noheader --states=all --format=%A").split()
+
+    def processes(self) -> list[str]:
+        """Pids, seen from inside, of all training processes."""
+        return self.says("pgrep --full '^[^ ]*python[^ ]* -u -m submitit.core._submit'").split()

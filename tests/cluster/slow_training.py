@@ -1,0 +1,52 @@
+"""A training run that takes its time without taking the processor, and a head for it: what the fault tests start.
+
+python slow_training.py DATA RUNS RUN LAUNCHER SITE [SECONDS_PER_STEP] [STEPS]
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiny_training import tiny_run
+
+from stablevelocity.cluster.launch import launch
+from stablevelocity.cluster.site import load_site
+from stablevelocity.cluster.tasks import Task
+from stablevelocity.errors import UserError
+
+
+@dataclass(frozen=True)
+class SlowTask(Task):
+    """A task whose every step waits a while first; the weights do not depend on it."""
+
+    seconds: float = 0.0
+
+    def train(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        def slow() -> bool:
+            time.sleep(self.seconds)
+            return should_stop()
+
+        return super().train(slow)
+
+
+def slow_task(data: Path, runs: Path, name: str, seconds: float, steps: int) -> SlowTask:
+    """StableVM without features: with a bank to restore, and nothing else to wait for."""
+    run = tiny_run(steps=steps, checkpoint_every=10).model_copy(
+        update={"name": name, "alignment": None, "class_token": False}
+    )
+    return SlowTask(run, data / "latents" / "train.json", None, runs / name, "", seconds)
+
+
+def main(data: str, runs: str, name: str, launcher: str, site: str, seconds: str = "0", steps: str = "40") -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    try:
+        launch([slow_task(Path(data), Path(runs), name, float(seconds), int(steps))], launcher, load_site(site))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,236 @@
+"""Whatever happens to a training job on SLURM, its weights are those of a run that nothing disturbed.
+
+Every fault has a cluster of its own (they start in a second), and all of them happen at the same time: the trainings
+wait more than they compute.
+"""
+
+import functools
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from box import Box
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.slurm
+
+PATIENCE = 900  # seconds; a limit for a test that hangs, not a promise
+STEPS, LONG = 150, 480
+
+
+class Scene:
+    """One run on one cluster: its folders, its head, and what can be known of it."""
+
+    def __init__(self, box: Box, folder: Path, data: Path, launcher: str = "slurm", **training: float):
+        self.box, self.folder, self.data, self.launcher = box, folder, data, launcher
+        settings = {"minutes": 10, "stop_seconds": 30, "mem_gb": 1, **training}
+        self.site = folder / "site.yaml"
+        self.site.write_text(
+            'poll_seconds: 1\nsetup: ["export GLOO_SOCKET_IFNAME=lo OMP_NUM_THREADS=1"]\n'
+            f"training: {{{', '.join(f'{name}: {value}' for name, value in settings.items())}}}\n"
+        )
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / "a"
+
+    def head(self, name: str = "head", seconds: float = 0.2, steps: int = STEPS) -> subprocess.Popen[bytes]:
+        """Start a head for the run; `said(name)` is its log."""
+        script = Path(__file__).with_name("slow_training.py")
+        line = f"exec {sys.executable} {script} {self.data} {self.folder / 'runs'} a {self.launcher} {self.site}"
+        return self.box.start(f"{line} {seconds} {steps}", self.folder / f"{name}.log")
+
+    def said(self, name: str = "head") -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, f"never {what}: {self.said()}"
+            time.sleep(0.2)
+
+    def trains(self, step: int = 20) -> str:
+        """Wait until a checkpoint of `step` or later is there; the id of the running job."""
+        self.wait_for(lambda: self.last_step() >= step, f"at step {step}")
+        return self.box.says("squeue --noheader --states=R --format=%A").split()[0]
+
+    def last_step(self) -> int:
+        return max((int(file.stem[-8:]) for file in self.run.glob("checkpoints/*/step-*")), default=0)
+
+    def weights(self, steps: int = STEPS) -> dict[str, torch.Tensor]:
+        return load_file(self.run / "weights" / f"step-{steps:08d}.safetensors")
+
+    def ends_well(self, head: subprocess.Popen[bytes], name: str = "head") -> None:
+        assert head.wait(PATIENCE) == 0, self.said(name)
+
+
+def time_limit(scene: Scene) -> None:
+    scene.ends_well(scene.head(seconds=0.4, steps=LONG))
+    assert len(scene.box.jobs()) == 1
+    assert int(scene.box.says(f"scontrol show job {scene.box.jobs()[0]} | grep -o 'Restarts=[0-9]*'")[9:]) >= 2
+
+
+def requeue(scene: Scene) -> None:
+    head = scene.head()
+    scene.box.says(f"scontrol requeue {scene.trains()}")
+    scene.ends_well(head)
+    assert len(scene.box.jobs()) == 1
+
+
+def signalled(scene: Scene) -> None:
+    head = scene.head()
+    scene.box.says(f"scancel --signal=USR2 {scene.trains()}")
+    scene.ends_well(head)
+    assert len(scene.box.jobs()) == 1
+
+
+def killed(scene: Scene) -> None:
+    head = scene.head()
+    scene.trains()
+    [process] = scene.box.processes()
+    scene.box.says(f"kill -9 {process}")
+    scene.ends_well(head)
+    assert "another goes on from step" in scene.said()
+
+
+def node_lost(scene: Scene) -> None:
+    head = scene.head()
+    job = scene.trains()
+    node = scene.box.says(f"scontrol show hostnames $(squeue --noheader --jobs={job} --format=%N) | tail -1")
+    scene.box.says(f"kill -9 $(cat {scene.box.folder}/run/slurmd.{node}.pid)")
+    scene.ends_well(head)
+    nodes = scene.box.says(f"sinfo --noheader --Node --nodes={node} --format=%T")
+    assert nodes.startswith("down")
+
+
+def head_killed(scene: Scene) -> None:
+    head = scene.head()
+    scene.trains()
+    head.send_signal(signal.SIGKILL)  # nsenter execs the head, so this is its pid
+    head.wait()
+    scene.ends_well(scene.head("second"), "second")
+    assert "attached to job" in scene.said("second") or "job 1 RUNNING" in scene.said("second")
+    assert scene.box.jobs() == ["1"]
+    # Also when all is done and Snakemake has wiped what the rule declares.
+    for file in (scene.run / "metrics.csv", *scene.run.glob("weights/*")):
+        file.unlink()
+    scene.ends_well(scene.head("third"), "third")
+    assert scene.box.jobs() == ["1"]
+
+
+def two_heads(scene: Scene) -> None:
+    heads = [scene.head(name) for name in ("one", "two", "three")]
+    for head, name in zip(heads, ("one", "two", "three"), strict=True):
+        scene.ends_well(head, name)
+    assert scene.box.jobs() == ["1"]
+
+
+def full_disk(scene: Scene) -> None:
+    disk = scene.run / "checkpoints"
+    scene.box.says(f"mkdir -p {disk} && mount -t tmpfs -o size=4M tmpfs {disk}")
+    head = scene.head()
+    scene.wait_for(lambda: "loss" in scene.said() or head.poll() is not None, "in training")
+    scene.box.run(f"cat /dev/zero > {disk}/filler")
+    assert head.wait(PATIENCE) == 1
+    last = scene.said().splitlines()[-1]
+    assert last.startswith("error: a: ")
+    assert "space" in last
+    scene.box.says(f"rm {disk}/filler")
+    scene.ends_well(scene.head("second"), "second")
+    first = int(scene.box.says(f"grep -h 'continues from step' {scene.run}/job/logs/*.err | grep -o '[0-9]*$'"))
+    assert first >= 10
+
+
+def scheduler_restarted(scene: Scene) -> None:
+    head = scene.head()
+    scene.trains()
+    run = scene.box.folder / "run"
+    scene.box.says(f"kill -9 $(cat {run}/slurmctld.pid) $(cat {run}/munged.pid)")
+    scene.wait_for(lambda: "no answer from the scheduler" in scene.said(), "noticed")
+    scene.box.says(f"bash {scene.box.folder}/start_munged")
+    scene.box.says("slurmctld")
+    scene.ends_well(head)
+    assert scene.box.jobs() == ["1"]
+
+
+def undisturbed_pair(scene: Scene) -> None:
+    scene.ends_well(scene.head(seconds=0))
+
+
+# scenario: (nodes of its cluster, what differs in training of its site file)
+SCENARIOS: dict[Callable[[Scene], None], tuple[int, dict[str, float]]] = {
+    time_limit: (1, {"minutes": 2}),
+    node_lost: (3, {"nodes": 2}),
+    scheduler_restarted: (1, {}),
+    full_disk: (1, {}),
+    head_killed: (1, {}),
+    two_heads: (1, {}),
+    killed: (1, {}),
+    requeue: (1, {}),
+    signalled: (1, {}),
+    undisturbed_pair: (1, {"processes": 2}),
+}
+
+
+@pytest.fixture(scope="module")
+def scenes(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Scene]]]:
+    """The scenarios of the chosen tests, started together."""
+    from tiny_training import write_data
+
+    data = tmp_path_factory.mktemp("data")
+    write_data(data)
+
+    def play(scenario: Callable[[Scene], None]) -> Scene:
+        nodes, training = SCENARIOS[scenario]
+        folder = tmp_path_factory.mktemp(scenario.__name__)
+        launcher = "submitit-local" if scenario is undisturbed_pair else "slurm"
+        with Box(folder / "box", nodes) as box:
+            scene = Scene(box, folder, data, launcher, **training)
+            scenario(scene)
+            if scenario is full_disk:  # on a file system of the box
+                scene.box.says(f"umount {scene.run}/checkpoints")
+        return scene
+
+    chosen = " ".join(item.name for item in request.session.items)
+    pair = {"node_lost", "undisturbed_pair"} if "lost_node" in chosen else set()
+    wanted = [scenario for scenario in SCENARIOS if scenario.__name__ in pair or f"[{scenario.__name__}]" in chosen]
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        yield {scenario.__name__: pool.submit(play, scenario) for scenario in wanted}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, torch.Tensor]]:
+    """Weights of the run trained in this process, whole."""
+    from slow_training import slow_task
+    from tiny_training import write_data
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_data(folder)
+
+    @functools.cache
+    def weights(steps: int) -> dict[str, torch.Tensor]:
+        task = slow_task(folder, folder / str(steps), "a", 0.0, steps)
+        task.train()
+        return load_file(task.folder / "weights" / f"step-{steps:08d}.safetensors")
+
+    return weights
+
+
+@pytest.mark.parametrize("scenario", [s.__name__ for s in SCENARIOS if s not in (node_lost, undisturbed_pair)])
+def test_the_weights_are_those_of_an_undisturbed_run(scenario: str, scenes, undisturbed) -> None:
+    scene = scenes[scenario].result(PATIENCE)
+    steps = LONG if scenario == "time_limit" else STEPS
+    expected, found = undisturbed(steps), scene.weights(steps)
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
+def test_a_lost_node_of_two_changes_nothing_against_two_processes_here(scenes) -> None:
+    expected = scenes["undisturbed_pair"].result(PATIENCE).weights()
+    found = scenes["node_lost"].result(PATIENCE).weights()
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
