@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,7 @@ class Found:
     color: Callable[[], str]
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Finds the objects of an image; `tag` is the prompt's task (counting uses a stricter threshold)."""
 

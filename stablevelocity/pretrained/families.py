@@ -152,7 +152,7 @@ class Family:
         except LocalEntryNotFoundError:
             raise UserError(
                 f"{self.name}: {self.hub_id} at revision {self.revision} is not on this machine ({self.gate}); "
-                f"to download it: hf download {self.hub_id} --revision {self.revision}"
+                f"to download it: stablevelocity download {self.hub_id} --revision {self.revision}"
             ) from None
 
 

@@ -81,8 +81,8 @@ def _how(context: Context) -> str:
         for name, family in settings.families.items()
     )
     return (
-        f"xi {settings.xi:g}, {settings.low_steps} steps below it, seed {settings.seed}; {counts}. PSNR is the mean over "
-        "pictures, each counted as at most 60 dB, against the long run of the same base solver. Score: GenEval's "
+        f"xi {settings.xi:g}, {settings.low_steps} steps below it, seed {settings.seed}; {counts}. PSNR is the mean "
+        "over pictures, each counted as at most 60 dB, against the long run of the same base solver. Score: GenEval's "
         "protocol (images), T2V-CompBench's consistency (videos), by the digit judge for tiny models; +- is one "
         "standard error over prompts. Seconds per picture at this study's batch size: end to end, denoising alone, and "
         "the part below xi."
@@ -156,8 +156,7 @@ def _errors(context: Context) -> list[Block]:
     assert settings is not None
     rows = [
         [
-            BASES[str(row["solver"])]
-            + {"long": ", long", "short": ", short"}.get(row["arm"], KINDS.get(row["arm"], "")),
+            BASES[str(row["solver"])] + {**KINDS, "long": ", long", "short": ", short"}[row["arm"]],
             str(int(row["dimension"])),
             str(int(row["calls"])),
             number(float(row["rms_error"])),
@@ -165,7 +164,7 @@ def _errors(context: Context) -> list[Block]:
         for _, row in table.iterrows()
     ]
     how = (
-        f"Gaussian mixtures with closed-form velocity, {settings.gmm_points} points, shift 3; root mean square error per "
-        "coordinate against a 1,000-step Heun solution from the same noise. No network, so no network error."
+        f"Gaussian mixtures with closed-form velocity, {settings.gmm_points} points, shift 3; root mean square error "
+        "per coordinate against a 1,000-step Heun solution from the same noise. No network, so no network error."
     )
     return [Table("Schedulers on exactly known velocities", ["Sampler", "Dimension", "Calls", "Error"], rows, how=how)]
