@@ -198,6 +198,18 @@ def feature_manifest(
 
 
 @app.command()
+def online_features(
+    encoder: Annotated[Path, typer.Option(help="description of the encoder")],
+    images: Annotated[Path, typer.Option(help="manifest of the images")],
+    output: Output,
+) -> None:
+    """Describe features that are to be made at every step, in the place of stored ones."""
+    from stablevelocity.data.featurize import write_online_manifest
+
+    write_online_manifest(encoder, images, output)
+
+
+@app.command()
 def download(
     name: Annotated[str, typer.Argument(help="hub id (owner/name), encoder (dinov2-base ...), or cifar10")],
     revision: Annotated[str | None, typer.Option(help="commit; known for the paper's models")] = None,

@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stablevelocity.errors import UserError
-from stablevelocity.models.encoders import encoder_shape, feature_bytes
+from stablevelocity.models.encoders import encoder_flops, encoder_shape, feature_bytes
 from stablevelocity.reporting.arms import kind
 from stablevelocity.sampling.generate import network_calls, sampler_times
 from stablevelocity.settings import Sampler
@@ -119,8 +119,16 @@ class Planner:
         forward, _ = self.network(run)
         flops = TRAINING_FORWARDS * forward
         rate = self.throughput.rate(self.model_name(run), flops)
-        recomputed = 4 / 3 if run.training.gradient_checkpointing else 1.0
-        return steps * run.training.batch * flops * recomputed / rate / 3600
+        if run.training.gradient_checkpointing:
+            flops *= 4 / 3
+        if self.study.encoder.online and (run.alignment or run.class_token):
+            flops += self.encoder_flops
+        return steps * run.training.batch * flops / rate / 3600
+
+    @functools.cached_property
+    def encoder_flops(self) -> float:
+        """Operations of the frozen encoder for one image."""
+        return encoder_flops(self.study.encoder.name, self.study.encoder.grid)
 
     def sampling_hours(self, chosen: SampleSet) -> float:
         run = self.runs[chosen[0]]
@@ -160,7 +168,7 @@ class Planner:
         """Bytes of the shards that all runs read."""
         study, count = self.study, self.count
         sizes = {"images": count * 3 * study.images.size**2, "latents": count * 4 * _product(self.latent_shape)}
-        if any(run.alignment or run.class_token for run in self.runs.values()):
+        if not study.encoder.online and any(run.alignment or run.class_token for run in self.runs.values()):
             width = encoder_shape(study.encoder.name)[0]
             sizes["features"] = feature_bytes(width, study.encoder.grid, count)
         return sizes

@@ -73,6 +73,7 @@ class Encoder(Section):
 
     name: str = Field("digits-vit", description="digits-vit (trained here) or a name of models/encoders.py")
     path: Path | None = Field(None, description="file or folder with the weights of a pretrained encoder")
+    online: bool = Field(False, description="run the encoder at every step instead of keeping its features on disk")
     grid: Positive = Field(16, description="tokens per side; must be the network's, latent side / patch")
     steps: Positive = Field(400, description="training steps of digits-vit")
     seed: int = 0

@@ -1,5 +1,6 @@
 """The frozen encoder of a study, and the tokens it gives of every training image. One function per job."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,16 @@ def write_feature_manifest(encoder: Path, shards: list[Path], output: Path) -> N
     """Describe shards of features: counts, checksums and the encoder's identity."""
     description = read_json(encoder)
     write_manifest(output, shards, encoder=description["identity"])
+
+
+def write_online_manifest(encoder: Path, images: Path, output: Path) -> None:
+    """Instead of features: which encoder is to be run at every step, on which images (relative to `output`)."""
+    description = read_json(encoder)
+    write_json(
+        output,
+        {
+            "encoder": description["identity"],
+            **{key: description[key] for key in ("name", "path", "grid")},
+            "images": os.path.relpath(images, output.parent),
+        },
+    )

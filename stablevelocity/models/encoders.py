@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import sha256
@@ -218,3 +219,15 @@ def encoder_shape(name: str) -> tuple[int, int]:
     if name in ENCODERS:
         return ENCODERS[name].width, ENCODERS[name].patch
     raise UserError(f"encoder {name!r} given, expected one of {', '.join(ENCODER_NAMES)}")
+
+
+def encoder_flops(name: str, grid: int) -> float:
+    """Floating-point operations of one image, counted on no device; 0 for the small digits-vit."""
+    if name not in ENCODERS:
+        return 0.0
+    side = grid * ENCODERS[name].patch
+    with torch.device("meta"):
+        model = timm.create_model(ENCODERS[name].timm_name, pretrained=False, num_classes=0, img_size=side)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, 3, side, side))
+    return float(counter.get_total_flops())

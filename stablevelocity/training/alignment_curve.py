@@ -9,7 +9,7 @@ from stablevelocity.alignment import negative_cosine, spatial_normalise
 from stablevelocity.data.latents import Latents
 from stablevelocity.errors import UserError
 from stablevelocity.interpolants import LinearPath
-from stablevelocity.training.features import Features
+from stablevelocity.training.features import open_features
 from stablevelocity.training.randomness import generator
 from stablevelocity.training.weights import load_network
 
@@ -26,7 +26,7 @@ def alignment_curve(weights: Path, latents: Path, features: Path, images: int = 
     if info["run"]["alignment"] is None:
         raise UserError(f"{weights}: run {info['run']['name']} has no alignment, so there is no curve to draw")
     data = Latents(latents)
-    encoder = Features(features, len(data), network.grid)
+    encoder = open_features(features, len(data), network.grid)
     images = min(images, len(data))
     rows = torch.randperm(len(data), generator=generator(0, 0, "alignment images"))[:images]
     noise = torch.randn(images, *data.shape, generator=generator(0, 0, "alignment noise"))

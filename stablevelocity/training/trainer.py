@@ -30,7 +30,7 @@ from stablevelocity.settings import Model
 from stablevelocity.study import Run
 from stablevelocity.training import checkpoints
 from stablevelocity.training.batches import Batch, BatchMaker
-from stablevelocity.training.features import Features
+from stablevelocity.training.features import open_features
 from stablevelocity.training.identity import run_hash
 from stablevelocity.training.metrics import MetricsStream, Record
 from stablevelocity.training.results import publish, result_files
@@ -71,7 +71,7 @@ class Trainer:
             if features is None:
                 raise UserError(f"{run.name}: alignment needs the encoder's features (--features)")
             grid = self.latents.shape[1] // self._patch(settings.model)
-            self.features = Features(features, len(self.latents), grid)
+            self.features = open_features(features, len(self.latents), grid, self.device)
         self.hash = run_hash(run, latents, features, code)
         self.checkpoints = folder / "checkpoints" / self.hash
 

@@ -123,32 +123,47 @@ rule encoder:
         " --heldout {input.heldout} --output {output.description}"
 
 
-rule feature_shard:
-    input:
-        images=f"{OUT}/data/images/train-{{shard}}.safetensors",
-        encoder=f"{OUT}/data/encoder.json",
-    output:
-        f"{OUT}/data/features/train-{{shard}}.safetensors",
-    log:
-        f"{OUT}/logs/feature_shard-{{shard}}.log",
-    benchmark:
-        f"{OUT}/benchmarks/feature_shard-{{shard}}.tsv"
-    params:
-        code=code("data.featurize"),
-    shell:
-        "stablevelocity --log {log} feature-shard --images {input.images} --encoder {input.encoder}"
-        " --output {output}"
+if STUDY.encoder.online:
 
+    rule online_features:
+        input:
+            encoder=f"{OUT}/data/encoder.json",
+            images=f"{OUT}/data/images/train.json",
+        output:
+            f"{OUT}/data/features/train.json",
+        log:
+            f"{OUT}/logs/online_features.log",
+        shell:
+            "stablevelocity --log {log} online-features --encoder {input.encoder} --images {input.images}"
+            " --output {output}"
 
-rule feature_manifest:
-    input:
-        encoder=f"{OUT}/data/encoder.json",
-        shards=shards("data/features/train-{shard:05d}.safetensors", STUDY.images.shards),
-    output:
-        f"{OUT}/data/features/train.json",
-    log:
-        f"{OUT}/logs/feature_manifest.log",
-    params:
-        code=code("data.shards"),
-    shell:
-        "stablevelocity --log {log} feature-manifest --encoder {input.encoder} --output {output} {input.shards}"
+else:
+
+    rule feature_shard:
+        input:
+            images=f"{OUT}/data/images/train-{{shard}}.safetensors",
+            encoder=f"{OUT}/data/encoder.json",
+        output:
+            f"{OUT}/data/features/train-{{shard}}.safetensors",
+        log:
+            f"{OUT}/logs/feature_shard-{{shard}}.log",
+        benchmark:
+            f"{OUT}/benchmarks/feature_shard-{{shard}}.tsv"
+        params:
+            code=code("data.featurize"),
+        shell:
+            "stablevelocity --log {log} feature-shard --images {input.images} --encoder {input.encoder}"
+            " --output {output}"
+
+    rule feature_manifest:
+        input:
+            encoder=f"{OUT}/data/encoder.json",
+            shards=shards("data/features/train-{shard:05d}.safetensors", STUDY.images.shards),
+        output:
+            f"{OUT}/data/features/train.json",
+        log:
+            f"{OUT}/logs/feature_manifest.log",
+        params:
+            code=code("data.shards"),
+        shell:
+            "stablevelocity --log {log} feature-manifest --encoder {input.encoder} --output {output} {input.shards}"
