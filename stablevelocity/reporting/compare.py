@@ -55,9 +55,9 @@ class Comparison:
         """True when every judged cell is within its tolerance and nothing of the reference is missing."""
         return not self.missing and all(cell.verdict != "DIFFERS" for cell in self.cells)
 
-    def text(self, *, everything: bool = False) -> str:
-        """A table of the cells that differ (or of all), and one line of counts per table."""
-        shown = [cell for cell in self.cells if everything or cell.verdict == "DIFFERS"]
+    def __str__(self) -> str:
+        """A table of the cells that differ, and one line of counts per table."""
+        shown = [cell for cell in self.cells if cell.verdict == "DIFFERS"]
         lines = []
         if shown:
             head = ("table", "row", "column", "new", "reference", "difference", "allowed", "verdict")

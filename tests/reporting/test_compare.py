@@ -21,7 +21,7 @@ def test_a_run_agrees_with_its_own_copy(digits, copy):
     found = compare(digits, copy)
     assert found.agrees
     assert len(found.cells) > 1000
-    assert found.text().endswith("the two runs agree")
+    assert str(found).endswith("the two runs agree")
 
 
 def test_the_copy_is_small_and_complete(copy):
@@ -62,7 +62,7 @@ def test_a_mean_may_move_within_the_spread_over_seeds_and_no_further(tmp_path, d
     wrong = [cell for cell in found.cells if cell.verdict == "DIFFERS"]
     assert [(cell.table, cell.column) for cell in wrong] == [("table2", "fid")]
     assert wrong[0].row == "cfm, 500, ode"
-    assert "DIFFERS" in found.text()
+    assert "DIFFERS" in str(found)
 
 
 def test_times_are_shown_and_not_judged(tmp_path, digits, copy):
