@@ -227,6 +227,9 @@ class Sweep(Section):
 
     arms: list[str] = Field([], description="arms whose first seed is swept; empty: all")
     solvers: list[Literal["euler", "heun", "euler_maruyama"]] = ["euler", "heun", "euler_maruyama"]
+    thinned: list[Literal["euler", "heun", "euler_maruyama"]] = Field(
+        ["euler"], description="solvers also run as StableVS and as its control arm, for each xi and low_steps"
+    )
     steps: list[Positive] = [8, 12, 16, 20, 30]
     base_steps: Positive = Field(30, description="the grid that StableVS thins, and the same-noise reference")
     xi: list[Fraction] = [0.5, 0.6, 0.7, 0.8, 0.85, 0.9]

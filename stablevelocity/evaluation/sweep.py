@@ -32,7 +32,7 @@ SIMILARITIES = ("psnr", "ssim", "lpips", "feature_distance")
 
 
 def sweep_samplers(sweep: Sweep, template: Sampler) -> Iterator[Sampler]:
-    """All samplers of a sweep: per solver the plain ones, then StableVS and control for each xi and low_steps.
+    """All samplers of a sweep: the plain ones per solver; StableVS and control for each xi and low_steps.
 
     Guidance, labels and the diffusion coefficient are the template's. Where there is nothing to
     thin both arms are left out: the control would be the plain sampler.
@@ -40,6 +40,7 @@ def sweep_samplers(sweep: Sweep, template: Sampler) -> Iterator[Sampler]:
     for solver in sweep.solvers:
         for steps in sorted({*sweep.steps, sweep.base_steps}):
             yield template.model_copy(update={"solver": solver, "steps": steps, "low_regime": "none"})
+    for solver in sweep.thinned:
         base = template.model_copy(update={"solver": solver, "steps": sweep.base_steps, "low_regime": "none"})
         for xi in sweep.xi:
             for low_steps in sweep.low_steps:

@@ -15,7 +15,13 @@ from stablevelocity.sampling.generate import BlockSampler, generate_shard, netwo
 from stablevelocity.settings import Sampler, Sweep
 
 SWEEP = Sweep(
-    solvers=["euler", "heun", "euler_maruyama"], steps=[4, 8], base_steps=12, xi=[0.5, 0.95], low_steps=[3], images=24
+    solvers=["euler", "heun", "euler_maruyama"],
+    thinned=["euler", "heun", "euler_maruyama"],
+    steps=[4, 8],
+    base_steps=12,
+    xi=[0.5, 0.95],
+    low_steps=[3],
+    images=24,
 )
 TEMPLATE = Sampler(guidance=1.5, diffusion="2t", labels="balanced")
 

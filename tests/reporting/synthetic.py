@@ -49,7 +49,7 @@ def digits(seeds: list[int] | None = None) -> Study:
                     "sde-guided": {**sde, "guidance": 1.8, "guidance_interval": [0.0, 0.7]},
                 },
                 "arms": {"sde": three, "sde-guided": three},
-                "sweep": {"arms": ["cfm", "stablevm-va"]},
+                "sweep": {"arms": ["cfm", "stablevm-va"], "thinned": ["euler", "heun", "euler_maruyama"]},
             },
         }
     )
@@ -235,7 +235,7 @@ def _sweep(study: Study, results: Path, rng: np.random.Generator) -> None:
                 psnr = math.inf if steps == sweep.base_steps else 30 + 21 * steps / sweep.base_steps + best
                 fid = EFFECTS.get(arm, 1.0) * (0.72 + 0.01 * steps) * (3 if solver == "euler_maruyama" else 1)
                 rows.append(_swept(name, arm, solver, "none", steps, nfe, None, None, psnr, fid, study))
-            for xi in sweep.xi:
+            for xi in sweep.xi if solver in sweep.thinned else []:
                 for low in sweep.low_steps:
                     steps = round(sweep.base_steps * (1 - xi)) + low
                     psnr = 52 + best - 14 * max(0, xi - 0.55) / 0.35 - 30 / low / 3 + shift
