@@ -585,6 +585,17 @@ def compare(
     sys.exit(0 if comparison.agrees else 1)
 
 
+@app.command()
+def keep(
+    results: Annotated[Path, typer.Argument(help="a finished results/<study>")],
+    output: Annotated[Path, typer.Argument(help="where its copy goes, such as results/reference/digits")],
+) -> None:
+    """Copy tables, figures, claims and report of a finished study, with its provenance, under 4 MB."""
+    from stablevelocity.reporting.reference import make_reference
+
+    make_reference(results, output)
+
+
 pretrained_verbs.register(app)
 
 

@@ -187,7 +187,7 @@ def draw(page: Path, folder: Path) -> tuple[Path, set[str]]:
             f"--proxy-server=127.0.0.1:{proxy.server_address[1]}", f"--user-data-dir={folder / page.stem}",
             f"--screenshot={shot}", "--window-size=1360,6000", page.as_uri(),
         ]  # fmt: skip
-        subprocess.run(command, capture_output=True, timeout=120, check=True)
+        subprocess.run(command, capture_output=True, timeout=300, check=True)
         proxy.shutdown()
     return shot, proxy.hosts
 

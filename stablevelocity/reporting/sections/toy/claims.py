@@ -76,7 +76,8 @@ def _error(tables: Tables, table: Frame, against: str) -> list[Claim]:
             how=_how(tables),
             line=(
                 f"Toy: StableVM comes nearer to the true velocity than {name}: squared error "
-                f"{100 * relative.min():+.0f} to {100 * relative.max():+.0f} %, {int(middle['seeds'])} seeds"
+                f"{100 * relative.min():+.1f} to {100 * relative.max():+.1f} %, {int(middle['seeds'])} "
+                f"seed{'s' if middle['seeds'] > 1 else ''}"
             ),
             headline=against == "cfm",
             scope=_scope(tables),
