@@ -60,6 +60,17 @@ def need(rule: str, study: Study, site: Site) -> Need:
     return table.get(rule, ORDINARY)._replace(**changes)
 
 
+def training_resources(site: Site) -> dict[str, Any]:
+    """What the job of a training run asks for, as its rule shows it; submitit asks for it, not Snakemake."""
+    jobs = site.training
+    return {
+        "runtime": jobs.minutes,
+        "mem_mb": round(jobs.mem_gb * 1000),
+        "training_nodes": jobs.nodes,
+        "training_gpus": jobs.gpus,
+    }
+
+
 def snakemake_resources(rule: str, study: Study, site: Site) -> dict[str, Any]:
     """The same, in the names of Snakemake's executor for SLURM."""
     wanted = need(rule, study, site)

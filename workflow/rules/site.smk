@@ -17,7 +17,9 @@ if workflow.remote_exec and SITE.setup:
 
 def launcher(wildcards):
     """How training starts: the site file's word, else in a job where the other rules are jobs too."""
-    return SITE.launcher or ("local" if workflow.local_exec else "slurm")
+    # A dry run is local itself; it shows what the run that it stands for would do.
+    local = workflow.resource_settings.nodes is None if workflow.dryrun else workflow.local_exec
+    return SITE.launcher or ("local" if local else "slurm")
 
 
 def check_site():
