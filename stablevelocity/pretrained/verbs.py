@@ -15,7 +15,8 @@ Output = Annotated[Path, typer.Option("--output")]
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the command line."""
-    for verb in (generate, prompts, tiny_model, generate_arms, score_family, judge_accuracy, scheduler_errors):
+    verbs = (generate, geneval, prompts, tiny_model, generate_arms, score_family, judge_accuracy, scheduler_errors)
+    for verb in verbs:
         app.command()(verb)
 
 
@@ -71,6 +72,25 @@ def generate(
             f"{name}: {took.pictures} pictures of {took.steps} steps ({took.low_steps} below xi); seconds each: "
             f"{each[0]:.2f} end to end, {each[1]:.2f} denoising, {each[2]:.2f} low regime"
         )
+
+
+def geneval(
+    pictures: Annotated[Path, typer.Option(help="folder in GenEval's layout, such as out/euler-stablevs")],
+    output: Output,
+    detector: Annotated[str | None, typer.Option(help="Mask2Former: folder or hub id; none: GenEval's")] = None,
+    clip: Annotated[str | None, typer.Option(help="CLIP: folder or hub id; none: GenEval's")] = None,
+    device: str = "cpu",
+) -> None:
+    """Score a folder of images by GenEval's protocol with Mask2Former and CLIP; one CSV row per image."""
+    from stablevelocity.evaluation import geneval as protocol
+    from stablevelocity.evaluation.geneval_detector import CLIP, DETECTOR, load_detector
+    from stablevelocity.files import atomic_write
+
+    scores = protocol.score_folder(pictures, load_detector(detector or DETECTOR, clip or CLIP, device))
+    with atomic_write(output) as temporary:
+        scores.to_csv(temporary, index=False)
+    for task, value in protocol.summary(scores).items():
+        typer.echo(f"{task}: {value:.4f}")
 
 
 def prompts(study: StudyFile, family: FamilyName, output: Output) -> None:
