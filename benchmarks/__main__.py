@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks import speed, stf, training_step
+from benchmarks import speed, stf, target_share
 from benchmarks.measuring import Comparison, machine
 from stablevelocity.files import atomic_write
 
@@ -49,9 +49,7 @@ def main() -> None:
     say("## Does StableVM differ from STF?")
     say()
     say(f"10-dimensional mixture of the paper, linear path, {stf.DRAWS:,} independent draws for each; per cent with")
-    say(
-        "95 % intervals. Bias: regression of the target on the closed-form velocity, less 1 (0 for both in theory). Last"
-    )
+    say("95 % intervals. Bias: regression of the target on the closed-form velocity, less 1 (0 in theory). Last")
     say("column: STF's variance over StableVM's, less 1 (0 by exchangeability of the references).")
     say()
     say("| t | n | StableVM bias | STF bias | variance, both | STF - StableVM variance |")
@@ -70,7 +68,7 @@ def main() -> None:
     say()
     say("## Share of a training step")
     say()
-    step = alone(training_step.measure)
+    step = alone(target_share.measure)
     say(
         f"{step.model}, batch {step.batch}, {step.dtype}: forward and backward {step.network:.3g} s; bank insertion "
         f"{1000 * step.insertion:.3g} ms; target over n = 256 float16 references of distinct classes "

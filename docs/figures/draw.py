@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import torch
@@ -46,28 +47,37 @@ def references(figure: Figure) -> None:
     centres = torch.tensor([[-1.5, 0.8], [1.2, 1.3], [0.4, -1.4]])
     mixture = GaussianMixture(torch.ones(3), centres, torch.full((3, 2), 0.12))
     data = mixture.sample(60, _seeded(3))
-    chosen, noise = data[7:8], torch.tensor([[0.5, -0.8]], dtype=torch.float64)
+    chosen = data[(data - centres[0]).square().sum(1).argmin()][None]
+    noise = torch.tensor([[1.1, -0.7]], dtype=torch.float64)
     all_axes = figure.subplots(1, 3, sharex=True, sharey=True)
-    for axes, t in zip(all_axes, (0.15, 0.5, 0.85), strict=True):
+    for axes, t in zip(all_axes, (0.04, 0.3, 0.7), strict=True):
         x_t = PATH.interpolate(chosen, noise, t)
         weights = (-(x_t - (1 - t) * data).square().sum(1) / (2 * t**2)).softmax(0)
-        axes.scatter(*data.T, s=6 + 500 * weights, color=COLOURS[2], edgecolor=COLOURS[1], linewidth=0.6, zorder=2)
+        axes.scatter(*data.T, s=6 + 300 * weights, color=COLOURS[2], edgecolor=COLOURS[1], linewidth=0.6, zorder=2)
         arrows = {
             "CFM target": (PATH.conditional_velocity(x_t, chosen, t), COLOURS[3]),
             "StableVM target": (stablevm_target(x_t, t, data, PATH), COLOURS[4]),
             "velocity": (mixture.velocity(x_t, t), COLOURS[0]),
         }
-        for width, (name, (value, colour)) in zip((0.016, 0.024, 0.008), arrows.items(), strict=True):
-            # Towards the data: minus the velocity, a third of its length.
-            axes.quiver(*x_t[0], *(-value[0] / 3), color=colour, label=name, width=width, **_ARROW)
+        for width, (name, (value, colour)) in zip((0.014, 0.018, 0.007), arrows.items(), strict=True):
+            # Towards the data: minus the velocity, half its length.
+            axes.quiver(*x_t[0], *(-value[0] / 2), color=colour, label=name, width=width, **_ARROW)
         axes.plot(*x_t[0], "k.", zorder=5)
-        axes.set(title=f"t = {t}: {1 / float(weights.square().sum()):.1f} references in effect", xlim=(-3, 3))
-        axes.set_ylim(-2.6, 2.6)
+        axes.set(title=f"t = {t}: {1 / float(weights.square().sum()):.1f} in effect", xlim=(-2.7, 2.5))
+        axes.set_ylim(-2.4, 2.4)
         axes.set_aspect("equal")
-    all_axes[0].legend(loc="lower left")
+    figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
-_ARROW = {"angles": "xy", "scale_units": "xy", "scale": 1, "zorder": 4}
+_ARROW: Any = {
+    "headwidth": 2.6,
+    "headlength": 3.5,
+    "headaxislength": 3.2,
+    "angles": "xy",
+    "scale_units": "xy",
+    "scale": 1,
+    "zorder": 4,
+}
 
 
 def variance_of_target(figure: Figure) -> None:
@@ -93,9 +103,11 @@ def schedules(figure: Figure) -> None:
     """w(t) of the six alignment schedules at xi = 0.7."""
     axes = figure.subplots()
     t = torch.linspace(0, 1, 1001)
+    # Dashes and widths keep lines that lie on each other apart.
+    styles = {"hard": ("-", 4.5), "hard_high": ((0, (4, 2)), 2.5), "uniform": ((0, (1, 1)), 1.8)}
     for colour, name in zip(COLOURS, SCHEDULES, strict=False):
-        axes.plot(t, alignment_weight(t, name), color=colour, label=name)
-    axes.axvline(0.7, color="black", linewidth=0.8, linestyle=":")
+        style, width = styles.get(name, ("-", 1.8))
+        axes.plot(t, alignment_weight(t, name), color=colour, label=name, linestyle=style, linewidth=width)
     axes.set(title="Alignment weight, xi = 0.7", xlabel="t  (0 data, 1 noise)", ylabel="w(t)")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
@@ -111,7 +123,7 @@ def grids(figure: Figure) -> None:
     rows = {"30 steps": shifted(30), "20 steps": shifted(20), "StableVS, xi = 0.85": thin_times(shifted(30), 0.85, 9)}
     for height, (name, times) in enumerate(rows.items()):
         axes.plot(times, [-height] * len(times), "|", markersize=16, markeredgewidth=1.6, color=COLOURS[height])
-        axes.text(1.06, -height, f"{name}: {len(times) - 1} network calls", va="center")
+        axes.text(1.06, -height, f"{name}: {len(times) - 1} calls", va="center")
     axes.axvline(0.85, color="black", linewidth=0.8, linestyle=":")
     axes.set(title="Times at which the network is called", xlabel="t", yticks=[], xlim=(1.03, -0.03), ylim=(-2.6, 0.6))
     for label in axes.texts:
@@ -120,7 +132,7 @@ def grids(figure: Figure) -> None:
 
 FIGURES: dict[str, tuple[Callable[[Figure], None], tuple[float, float]]] = {
     "regimes": (regimes, (9, 3.4)),
-    "references": (references, (9, 3.2)),
+    "references": (references, (9, 3.5)),
     "variance_of_target": (variance_of_target, (5.5, 3.4)),
     "schedules": (schedules, (6, 3.2)),
     "grids": (grids, (9, 1.9)),
