@@ -11,7 +11,7 @@ from stablevelocity.reporting.sections.training import fidelity_file, published
 from stablevelocity.reporting.sections.variance.tables import rise
 from stablevelocity.reporting.source import Source
 from stablevelocity.reporting.tables import make_table
-from stablevelocity.study import parse_study
+from stablevelocity.study import load_study, parse_study
 
 from . import synthetic
 
@@ -107,6 +107,26 @@ def test_a_published_value_stands_beside_the_row_that_repeats_its_protocol(tmp_p
     )
     assert beside(imagenet(sampler={"steps": 100})) == {}
     assert beside(imagenet(sampler={"guidance": 1.8})) == {}
+
+
+def test_a_published_value_belongs_to_its_own_model_and_settings(tmp_path):
+    """The study of the paper has arms of other sizes, and ablations that share a method's name."""
+    source = Source(load_study("config/imagenet256.yaml"), tmp_path, synthetic.PUBLISHED)
+
+    def fid(arm: str, step: int, sampler: str = "sde") -> float | None:
+        side = published.with_guidance if "guided" in sampler else published.without_guidance
+        return side(source, arm, step, sampler).get("published_fid")
+
+    assert fid("repa", 100_000) == 18.59
+    assert fid("repa-b", 100_000) == 52.06
+    assert fid("stablevm-va-repa-l", 100_000) == 21.03
+    assert fid("stablevm-va-repa", 400_000) == 7.58
+    assert fid("stablevm-va-reg", 100_000) == 8.11
+    assert fid("xi-0.6", 400_000) is None
+    assert fid("bank-64", 100_000) is None
+    assert fid("schedule-snr", 100_000) is None
+    assert fid("stablevm-va-repa", 400_000, "sde-guided") == 1.80
+    assert fid("stablevm-va-repa-long", 2_401_920, "sde-guided-balanced") == 1.33
 
 
 def test_published_changes_are_those_of_the_paper(tmp_path):

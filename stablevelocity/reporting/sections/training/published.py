@@ -35,6 +35,8 @@ def without_guidance(source: Source, arm: str, step: int, sampler: str) -> dict[
     study = source.study
     if not same_protocol(source, sampler) or study.sampling.samplers[sampler].guidance > 1:
         return {}
+    if not _papers_settings(study.arms[arm]):
+        return {}
     what = kind(study.arms[arm])
     if what.base in ("iREPA", "REG"):
         frame = source.published_csv("table3_alignment_variants.csv")
@@ -42,7 +44,8 @@ def without_guidance(source: Source, arm: str, step: int, sampler: str) -> dict[
     else:
         frame = source.published_csv("table2_model_scale_nocfg.csv")
         method = what.method
-    return _row(frame, (frame["model"] == study.training.model.name) & (frame["iterations"] == step), method)
+    model = study.arm_training(arm).model.name
+    return _row(frame, (frame["model"] == model) & (frame["iterations"] == step), method)
 
 
 def with_guidance(source: Source, arm: str, step: int, sampler: str) -> dict[str, float]:
@@ -50,12 +53,23 @@ def with_guidance(source: Source, arm: str, step: int, sampler: str) -> dict[str
     study = source.study
     chosen = study.sampling.samplers[sampler]
     agrees = chosen.guidance == 1.8 and tuple(chosen.guidance_interval) == (0.0, 0.7)
-    if not (same_protocol(source, sampler) and agrees and study.training.model.name == "SiT-XL/2"):
+    same_model = study.arm_training(arm).model.name == "SiT-XL/2"
+    if not (same_protocol(source, sampler) and agrees and same_model and _papers_settings(study.arms[arm])):
         return {}
     frame = source.published_csv("table1_imagenet256_cfg.csv")
     epochs = round(step / ITERATIONS_PER_EPOCH)
     same = (frame["epochs"] == epochs) & (frame["sampling_labels"] == chosen.labels)
     return _row(frame, same, kind(study.arms[arm]).method)
+
+
+def _papers_settings(arm: Arm) -> bool:
+    """False for the arms of an ablation: another xi, weight, bank, or time from which StableVM is used."""
+    alignment = arm.alignment
+    if arm.objective == "stablevm" and arm.stablevm != StableVM():
+        return False
+    if alignment is None or kind(arm).regime != "low (soft)":
+        return True
+    return (alignment.schedule, alignment.xi, alignment.k) == ("sigmoid", 0.7, 20.0)
 
 
 def _row(frame: Frame, same: Frame, method: str) -> dict[str, float]:
