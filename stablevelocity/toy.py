@@ -264,23 +264,25 @@ def _cost(settings: Toy, mixture: GaussianMixture) -> pd.DataFrame:
     rng = generator(0, 0, "toy cost")
     parameters = {name: value.requires_grad_() for name, value in stack([initial_parameters(DIMENSION, rng)]).items()}
     optimizer = torch.optim.Adam(list(parameters.values()), lr=settings.lr, fused=True)
-    rows = []
-    for count in [0, *COST_REFERENCES]:
-        batch_of, parts = Objectives(), []
-        objective = "stablevm" if count else "cfm"
-        for _ in range(COST_REPEATS):
+    parts: dict[int, list[tuple[float, float, float]]] = {count: [] for count in (0, *COST_REFERENCES)}
+    objectives = {count: Objectives() for count in parts}
+    # Sizes take turns, so that other load on the machine falls on all of them alike.
+    for _ in range(COST_REPEATS):
+        for count, taken in parts.items():
             began = time.perf_counter()
             draw = Draw.of(mixture, settings.batch, count or settings.batch, rng)
             drawn = time.perf_counter()
-            x_t, target = batch_of(objective, draw)
+            x_t, target = objectives[count]("stablevm" if count else "cfm", draw)
             aimed = time.perf_counter()
             dropout = dropout_factors(1, settings.batch, rng)
             predicted = velocities(parameters, x_t[None], time_features(draw.t[None]), dropout)
             optimizer.zero_grad()
             (predicted - target).square().sum(2).mean().backward()
             optimizer.step()
-            parts.append((drawn - began, aimed - drawn, time.perf_counter() - aimed))
-        drawing, aiming, updating = (statistics.median(part) for part in zip(*parts, strict=True))
+            taken.append((drawn - began, aimed - drawn, time.perf_counter() - aimed))
+    rows = []
+    for count, taken in parts.items():
+        drawing, aiming, updating = (statistics.median(part) for part in zip(*taken, strict=True))
         rows.append(
             {
                 "references": count,
