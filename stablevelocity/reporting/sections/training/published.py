@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from stablevelocity.reporting.arms import kind
 from stablevelocity.reporting.source import Frame, Source
+from stablevelocity.settings import Arm, StableVM
 
 ITERATIONS_PER_EPOCH = 5004
 METRICS = ("fid", "sfid", "is", "precision", "recall")
@@ -65,7 +66,7 @@ def with_guidance(source: Source, arm: str, step: int, sampler: str) -> dict[str
 def _papers_settings(arm: Arm) -> bool:
     """False for the arms of an ablation: another xi, weight, bank, or time from which StableVM is used."""
     alignment = arm.alignment
-    if arm.objective == "stablevm" and arm.stablevm != StableVM():
+    if arm.objective == "stablevm" and arm.stablevm != StableVM.model_validate({}):
         return False
     if alignment is None or kind(arm).regime != "low (soft)":
         return True
