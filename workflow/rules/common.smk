@@ -25,6 +25,10 @@ OUT = f"results/{STUDY.name}"
 STUDY_FILE = f"{OUT}/study.json"
 RUNS = STUDY.runs()
 
+# Every file that the stages leave, filled by the rules files. `all` asks for each of them, not for the report alone:
+# so one that was deleted is made again, and all that comes after it.
+PRODUCTS = []
+
 
 onstart:
     check_site()

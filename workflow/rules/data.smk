@@ -167,3 +167,14 @@ else:
             code=code("data.shards"),
         shell:
             "stablevelocity --log {log} feature-manifest --encoder {input.encoder} --output {output} {input.shards}"
+
+
+for split, count in SPLITS.items():
+    PRODUCTS += expand(rules.image_index.output, split=split)
+    PRODUCTS += expand(rules.image_manifest.output, split=split)
+    PRODUCTS += shards(f"data/images/{split}-{{shard:05d}}.safetensors", count)
+PRODUCTS += [rules.autoencoder.output, rules.latent_manifest.output, rules.latent_manifest.input.shards]
+if any(run.alignment or run.class_token for run in RUNS.values()):
+    PRODUCTS += [rules.encoder.output, f"{OUT}/data/features/train.json"]
+    if not STUDY.encoder.online:
+        PRODUCTS += [rules.feature_manifest.input.shards]

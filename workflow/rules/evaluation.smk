@@ -103,3 +103,9 @@ rule sweep:
         "stablevelocity --log {log} sweep --study {STUDY_FILE} --run {wildcards.run} --weights {input.weights}"
         " --autoencoder {input.autoencoder} --reference {input.reference} --judge '{input.judge}'"
         " --processes {threads} --output {output}"
+
+
+PRODUCTS += [rules.reference.output, rules.floor.output, *([rules.judge.output] if DIGITS else [])]
+PRODUCTS += expand(rules.sweep.output, run=STUDY.sweep_runs())
+for run, step, sampler in STUDY.sample_sets():
+    PRODUCTS += expand(rules.fidelity.output, run=run, step=f"{step:08d}", sampler=sampler)

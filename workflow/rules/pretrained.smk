@@ -118,3 +118,10 @@ rule scheduler_errors:
         code=code("schedulers.accuracy"),
     shell:
         "stablevelocity --log {log} scheduler-errors --study {STUDY_FILE} --output {output}"
+
+
+PRODUCTS += [rules.judge_accuracy.output, rules.scheduler_errors.output]
+PRODUCTS += expand(rules.tiny_model.output, family=TINY)
+PRODUCTS += expand(rules.prompts.output, family=FAMILIES) + expand(rules.score_family.output, family=FAMILIES)
+for family, model in FAMILIES.items():
+    PRODUCTS += shards(f"pretrained/{family}/samples/shard-{{shard:05d}}.json", model.shards)

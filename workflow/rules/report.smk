@@ -14,10 +14,10 @@ rule table:
         lambda wildcards: within(TABLES[wildcards.table].inputs(STUDY)),
     output:
         f"{OUT}/tables/{{table}}.csv",
-    wildcard_constraints:
-        table="|".join(TABLES),
     log:
         f"{OUT}/logs/table-{{table}}.log",
+    wildcard_constraints:
+        table="|".join(TABLES),
     params:
         settings=settings(STUDY),
         code=lambda wildcards: code(TABLES[wildcards.table].module),
@@ -36,10 +36,10 @@ rule figure:
     output:
         f"{OUT}/figures/{{figure}}.pdf",
         f"{OUT}/figures/{{figure}}.png",
-    wildcard_constraints:
-        figure="|".join(FIGURES),
     log:
         f"{OUT}/logs/figure-{{figure}}.log",
+    wildcard_constraints:
+        figure="|".join(FIGURES),
     params:
         settings=settings(STUDY),
         code=lambda wildcards: code(FIGURES[wildcards.figure].module),
@@ -78,3 +78,7 @@ rule report:
         code=code(*registry.page_modules()),
     shell:
         "stablevelocity --log {log} report --study {STUDY_FILE} --results {OUT} --output {output}"
+
+
+PRODUCTS += [rules.tables.input, rules.figures.input, rules.claims.output, rules.report.output]
+PRODUCTS += [f"{OUT}/figures/{name}.png" for name in FIGURES]

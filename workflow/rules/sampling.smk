@@ -45,3 +45,14 @@ rule sample_manifest:
     shell:
         "stablevelocity --log {log} sample-manifest --study {STUDY_FILE} --sampler {wildcards.sampler}"
         " --weights {input.weights} --autoencoder {input.autoencoder} --output {output} {input.shards}"
+
+
+for run, step, sampler in STUDY.sample_sets():
+    PRODUCTS += expand(rules.sample_manifest.output, run=run, step=f"{step:08d}", sampler=sampler)
+    PRODUCTS += expand(
+        rules.sample_shard.output,
+        run=run,
+        step=f"{step:08d}",
+        sampler=sampler,
+        shard=[f"{shard:05d}" for shard in range(STUDY.sampling.shards)],
+    )

@@ -60,3 +60,9 @@ rule alignment_curve:
     shell:
         "stablevelocity --log {log} alignment-curve --weights {input.weights} --latents {input.latents}"
         " --features {input.features} --output {output}"
+
+
+for run in RUNS.values():
+    PRODUCTS += [f"{OUT}/runs/{run.name}/metrics.csv", *(weights(run, step) for step in run.steps)]
+    if run.alignment:
+        PRODUCTS += expand(rules.alignment_curve.output, run=run.name)

@@ -84,3 +84,8 @@ rule toy:
         code=code("toy"),
     shell:
         "stablevelocity --log {log} toy --study {STUDY_FILE} --folder {params.folder}"
+
+
+PRODUCTS += [rules.variance_curves.input, rules.variance_curves.output, rules.variance_references.output]
+if STUDY.toy:
+    PRODUCTS += [rules.toy.output]
