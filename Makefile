@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test environment check
+.PHONY: demo test test-slurm environment check
 
 # The whole default study, then ten lines of what was found. 15 minutes on 2 cores after the installation.
 demo: environment
@@ -10,7 +10,11 @@ demo: environment
 	stablevelocity summary results/digits
 
 test: environment
-	pytest -n auto
+	pytest -n auto -m "not slurm"
+
+# A real SLURM, started by the tests: needs root and Debian's packages, and says so. Ten minutes on 2 cores.
+test-slurm: environment
+	pytest -m slurm -rs
 
 # What CI checks besides the tests.
 check: environment

@@ -65,9 +65,12 @@ class Box:
         script = f"cd {shlex.quote(str(folder))} && export {exports} && {line}"
         return ["nsenter", f"--target={self.inner}", "--mount", "--pid", "--net", "--", "bash", "-c", script]
 
-    def run(self, line: str, folder: Path = REPOSITORY, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, line: str, folder: Path = REPOSITORY, timeout: float = 900, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run `line` inside to its end."""
-        return subprocess.run(self.command(line, folder), capture_output=True, text=True, timeout=timeout)
+        command = self.command(line, folder, **environment)
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
     def start(self, line: str, log: Path) -> subprocess.Popen[bytes]:
         """Start `line` inside; what it says goes to `log`."""
