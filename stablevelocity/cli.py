@@ -348,6 +348,18 @@ def jobs(results: Annotated[Path, typer.Argument(help="results/<study>")]) -> No
 
 
 @app.command()
+def tensorboard(
+    results: Annotated[Path, typer.Argument(help="results/<study>")],
+    output: Annotated[Path | None, typer.Option(help="none: results/<study>/tensorboard")] = None,
+) -> None:
+    """Write the metrics of all runs as TensorBoard event files; run again to refresh."""
+    from stablevelocity.tensorboard import write_events
+
+    folder = output or results / "tensorboard"
+    typer.echo(f"{folder}: {len(write_events(results, folder))} runs; look with `tensorboard --logdir {folder}`")
+
+
+@app.command()
 def alignment_curve(
     weights: Annotated[Path, typer.Option()],
     latents: Annotated[Path, typer.Option(help="manifest of the latents")],
