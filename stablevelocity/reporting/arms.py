@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stablevelocity.settings import Arm
+from stablevelocity.settings import Arm, Model
 from stablevelocity.study import Study
 
 VARIANCE_AWARE = ("hard", "sigmoid", "cosine", "snr")
@@ -48,12 +48,28 @@ def kind(arm: Arm) -> Kind:
 
 
 def find(study: Study, base: str, *, stablevm: bool, regimes: tuple[str, ...]) -> str | None:
-    """The first arm of that kind, None when the study has none; regimes in order of preference."""
+    """The first arm of that kind with the study's own network, None when there is none; regimes by preference."""
     for regime in regimes:
         for name, arm in study.arms.items():
-            if kind(arm) == Kind(base, stablevm, regime):
+            if kind(arm) == Kind(base, stablevm, regime) and model_of(study, name) == study.training.model:
                 return name
     return None
+
+
+def model_of(study: Study, arm: str) -> Model:
+    """The network of an arm. Arms of different networks are never compared with each other."""
+    return study.arm_training(arm).model
+
+
+def same_model(study: Study, arm: str) -> list[str]:
+    """The arms, itself included, that train the same network as `arm`."""
+    return [name for name in study.arms if model_of(study, name) == model_of(study, arm)]
+
+
+def principal(study: Study) -> list[str]:
+    """Arms that the paper's comparisons need; all of them in a study without any comparison."""
+    compared = {arm for _, *pair in comparisons(study) for arm in pair}
+    return [arm for arm in study.arms if arm in compared] or list(study.arms)
 
 
 def baseline(study: Study) -> str | None:

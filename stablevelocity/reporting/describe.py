@@ -42,6 +42,11 @@ def seeds_text(seeds: Iterable[int]) -> str:
     return ("seed " if len(numbers) == 1 else "seeds ") + ", ".join(str(seed) for seed in numbers)
 
 
+def count_text(count: float, unit: str) -> str:
+    """ "1 seed", "2 seeds"."""
+    return f"{int(count):,} {unit}{'' if count == 1 else 's'}"
+
+
 def model_text(study: Study) -> str:
     model = study.training.model
     return model.name or f"SiT of depth {model.depth}, width {model.width}, {model.heads} heads, patch {model.patch}"
@@ -66,10 +71,9 @@ def paper_scale(study: Study) -> bool:
 
 def scope_text(study: Study) -> str:
     """What a claim's verdict holds for."""
-    seeds = len(study.training.seeds)
     return (
         f"{data_text(study)}; {model_text(study)}; {study.training.steps:,} steps of batch {study.training.batch}; "
-        f"{seeds} seed{'s' if seeds > 1 else ''}; {study.sampling.images:,} samples per run; "
+        f"{count_text(len(study.training.seeds), 'seed')}; {study.sampling.images:,} samples per run; "
         f"{'Inception' if study.evaluation.extractor == 'inception' else 'digit-classifier'} features"
     )
 

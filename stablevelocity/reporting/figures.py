@@ -22,6 +22,8 @@ WIDTH = 9.0
 """Inches. At the report's page width a point of text is then about 1.5 pixels."""
 
 DOTS_PER_INCH = 150
+SHORT_SPAN = 1.5
+"""Largest over smallest value, below which a logarithmic axis would have no round numbers to show."""
 MOST_COLOURS = 20_000
 """A drawing has fewer, a photograph more."""
 
@@ -102,7 +104,8 @@ def arm_colours(study: Study) -> dict[str, str]:
 
 
 def arm_markers(study: Study) -> dict[str, str]:
-    return {arm: marker(index) for index, arm in enumerate(study.arms)}
+    # Shifted at each round of the colours, so that no two of 64 arms look alike.
+    return {arm: marker(index + index // len(COLOURS)) for index, arm in enumerate(study.arms)}
 
 
 def mark_published(axes: Axes, what: str) -> None:
@@ -131,7 +134,10 @@ def plain_log(axis: Axis, low: float, high: float) -> None:
 
 
 def log_y(axes: Axes) -> None:
-    """A logarithmic y axis with ordinary numbers. Call it when everything is drawn."""
+    """A logarithmic y axis with ordinary numbers; a linear one where there is little to span. Call it last."""
+    low, high = axes.get_ylim()
+    if low > 0 and high / low < SHORT_SPAN:
+        return
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     plain_log(axes.yaxis, low, high)

@@ -15,7 +15,15 @@ from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json
 from stablevelocity.reporting import history, registry
 from stablevelocity.reporting.claims import summary_lines
-from stablevelocity.reporting.describe import data_text, interval, model_text, number, paper_scale, scope_text
+from stablevelocity.reporting.describe import (
+    count_text,
+    data_text,
+    interval,
+    model_text,
+    number,
+    paper_scale,
+    scope_text,
+)
 from stablevelocity.reporting.products import load
 from stablevelocity.reporting.source import PUBLISHED, Frame, Source
 from stablevelocity.study import Study
@@ -116,7 +124,7 @@ def banner(study: Study) -> dict[str, list[str]]:
     if paper_scale(study):
         can.append("Model, data, length and metrics are the paper's: FID can be compared with its tables.")
         if seeds < 3:
-            cannot.append(f"With {seeds} seed{'s' if seeds > 1 else ''}, small differences between arms stay open.")
+            cannot.append(f"With {count_text(seeds, 'seed')}, small differences between arms stay open.")
         return {"can": can, "cannot": cannot}
     can += [
         "The direction of an effect, where it is larger than the spread over seeds at this scale.",
@@ -128,7 +136,7 @@ def banner(study: Study) -> dict[str, list[str]]:
         "cannot be compared with the paper's, only signs and relative sizes of effects.",
         f"It cannot say how large an effect is on ImageNet: {model_text(study)} trained for "
         f"{study.training.steps:,} steps is far smaller and shorter than SiT-XL/2 at 400,000.",
-        f"With {seeds} seed{'s' if seeds > 1 else ''}, small differences between arms stay open: such a claim is "
+        f"With {count_text(seeds, 'seed')}, small differences between arms stay open: such a claim is "
         "called inconclusive, not refuted.",
         *cannot,
     ]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stablevelocity.reporting.claims import Claim, Tables, Verdict, bounds, judge
-from stablevelocity.reporting.describe import SOLVERS, interval, number, signed
+from stablevelocity.reporting.describe import SOLVERS, count_text, interval, number, signed
 from stablevelocity.reporting.sections.sampling.tables import PAPER_XI
 from stablevelocity.reporting.source import Frame
 from stablevelocity.reporting.statistics import over_seeds
@@ -83,7 +83,7 @@ def _against_base(tables: Tables, rows: Frame, name: str, split: float | None = 
             measured=f"{solver}, {calls} calls, {low} of them below xi = {xi:g}: "
             f"PSNR to the {int(first['reference_steps'])}-step run {number(ours)} dB with StableVS, {number(base)} dB "
             f"without ({signed(gain.mean)} dB, 95 % {interval(gain.low, gain.high)}; "
-            f"{gain.count} run{'s' if gain.count > 1 else ''}).",
+            f"{count_text(gain.count, 'run')}).",
             value=gain.mean,
             interval=bounds(gain.low, gain.high),
             unit="dB PSNR",
@@ -156,7 +156,7 @@ def _fidelity(tables: Tables, table: Frame, solver: str, xi: float) -> list[Clai
             paper_claim="StableVS loses no quality against the long run.",
             measured=f"{SOLVERS[solver]}, {int(first['nfe'])} calls instead of {int(first['reference_steps'])}, "
             f"xi = {xi:g}: FID {100 * estimate.mean:+.1f} % (95 % {_percent(estimate.low, estimate.high)}; "
-            f"{estimate.count} run{'s' if estimate.count > 1 else ''}).",
+            f"{count_text(estimate.count, 'run')}).",
             value=estimate.mean,
             interval=bounds(estimate.low, estimate.high),
             unit="relative change of FID",

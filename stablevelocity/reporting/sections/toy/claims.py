@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from stablevelocity.reporting.claims import Claim, Tables, Verdict, bounds
-from stablevelocity.reporting.describe import number
+from stablevelocity.reporting.describe import count_text, number
 from stablevelocity.reporting.source import Frame
 
 
@@ -36,7 +36,7 @@ def _how(tables: Tables) -> dict[str, Any]:
 def _scope(tables: Tables) -> str:
     toy = tables.study.toy
     assert toy is not None
-    return f"10-dimensional mixture, 14,634 parameters, {toy.updates:,} updates, {len(toy.seeds)} seeds"
+    return f"10-dimensional mixture, 14,634 parameters, {toy.updates:,} updates, {count_text(len(toy.seeds), 'seed')}"
 
 
 def _all_times(low: Frame, high: Frame) -> Verdict:
@@ -76,8 +76,8 @@ def _error(tables: Tables, table: Frame, against: str) -> list[Claim]:
             how=_how(tables),
             line=(
                 f"Toy: StableVM comes nearer to the true velocity than {name}: squared error "
-                f"{100 * relative.min():+.1f} to {100 * relative.max():+.1f} %, {int(middle['seeds'])} "
-                f"seed{'s' if middle['seeds'] > 1 else ''}"
+                f"{100 * relative.min():+.1f} to {100 * relative.max():+.1f} %, "
+                f"{count_text(middle['seeds'], 'seed')}"
             ),
             headline=against == "cfm",
             scope=_scope(tables),

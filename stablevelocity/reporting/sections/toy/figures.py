@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stablevelocity.reporting.describe import count_text
 from stablevelocity.reporting.figures import log_y, new_figure
 from stablevelocity.reporting.source import Source
 from stablevelocity.settings import Toy
@@ -27,7 +28,8 @@ def protocol(source: Source) -> str:
     """How the toy was run, and whether that is the paper's length."""
     toy = source.study.toy
     assert toy is not None
-    text = f"{toy.updates:,} updates, batch {toy.batch}, {toy.references:,} references, {len(toy.seeds)} seeds"
+    text = f"{toy.updates:,} updates, batch {toy.batch}, {toy.references:,} references, "
+    text += count_text(len(toy.seeds), "seed")
     short = toy.updates < PAPER.updates or len(toy.seeds) < len(PAPER.seeds)
     if short:
         return f"SHORTENED PROTOCOL: {text} (full: {PAPER.updates:,} updates, {len(PAPER.seeds)} seeds)"

@@ -1,7 +1,7 @@
 """What the report says about the toy experiment."""
 
 from stablevelocity.reporting.blocks import Block, Figure, Prose, Table
-from stablevelocity.reporting.describe import interval, number, signed
+from stablevelocity.reporting.describe import count_text, interval, number, signed
 from stablevelocity.reporting.page import Context
 from stablevelocity.settings import Toy
 
@@ -12,7 +12,7 @@ PAPER = Toy()
 def text(context: Context) -> list[Block]:
     toy = context.study.toy
     assert toy is not None
-    seeds = f"{len(toy.seeds)} seed" + ("s" if len(toy.seeds) > 1 else "")
+    seeds = count_text(len(toy.seeds), "seed")
     how = (
         f"Runs: each objective, {seeds} ({', '.join(str(seed) for seed in toy.seeds)}); {toy.updates:,} updates "
         f"of batch {toy.batch}, {toy.references:,} references; EMA weights; {toy.points:,} evaluation points."

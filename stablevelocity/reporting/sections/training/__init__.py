@@ -1,8 +1,8 @@
 """Training: arms x seeds, tables 1 to 3, alignment over t, samples."""
 
-from stablevelocity.reporting.arms import kind
+from stablevelocity.reporting.arms import kind, principal
 from stablevelocity.reporting.products import Product, Section
-from stablevelocity.study import Study
+from stablevelocity.study import Run, Study
 
 FLOOR = "metrics/floor.csv"
 
@@ -32,18 +32,23 @@ def _regimes(study: Study) -> list[str]:
 
 
 def _alignment(study: Study) -> list[str]:
-    return [f"runs/{run.name}/alignment.csv" for run in study.runs().values() if run.alignment]
+    return [f"runs/{run.name}/alignment.csv" for run in principal_runs(study) if run.alignment]
 
 
 def _metrics(study: Study) -> list[str]:
-    return [f"runs/{run}/metrics.csv" for run in study.runs()]
+    return [f"runs/{run.name}/metrics.csv" for run in principal_runs(study)]
+
+
+def principal_runs(study: Study) -> list[Run]:
+    """Runs of the arms that the paper's comparisons need."""
+    return [run for run in study.runs().values() if run.arm in principal(study)]
 
 
 def sample_files(study: Study) -> dict[str, str]:
     """By arm: the first shard of its first seed at its last step, main sampler."""
     main = study.sampling.main
     files: dict[str, str] = {}
-    for run in study.runs().values():
+    for run in principal_runs(study):
         if run.arm in study.sampling.arms.get(main, study.arms):
             files.setdefault(run.arm, f"samples/{run.name}/step-{run.steps[-1]:08d}/{main}/shard-00000.safetensors")
     return files

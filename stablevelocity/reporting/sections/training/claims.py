@@ -6,7 +6,7 @@ import numpy as np
 
 from stablevelocity.reporting.arms import find
 from stablevelocity.reporting.claims import Claim, Tables, bounds, judge
-from stablevelocity.reporting.describe import interval, number, sampler_text, signed
+from stablevelocity.reporting.describe import count_text, interval, number, sampler_text, signed
 from stablevelocity.reporting.source import Frame
 from stablevelocity.reporting.statistics import over_seeds
 
@@ -62,12 +62,11 @@ def _comparison(tables: Tables, row: Frame, short: str, claim: str, side: Side) 
     text = f"FID {signed(row['difference'])} ({100 * row['relative']:+.0f} %)"
     agreement = "agrees" if own == verdict else f"alone says: {own}"
     published = row["published"] if isinstance(row["published"], str) and row["published"] else None
-    seeds = int(row["seeds"])
     known = f"95 % {shown}" if shown != "–" else "no interval from one seed"
     return Claim(
         id=str(row["comparison"]),
         paper_claim=claim,
-        measured=f"{arm} against {against}: {text}, {known}, {seeds} seed{'s' if seeds > 1 else ''}; "
+        measured=f"{arm} against {against}: {text}, {known}, {count_text(row['seeds'], 'seed')}; "
         f"t-interval of the pair alone: {interval(row['paired_low'], row['paired_high'])} ({agreement}).",
         value=float(row["difference"]),
         interval=bounds(row["low"], row["high"]),

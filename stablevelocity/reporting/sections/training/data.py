@@ -26,6 +26,12 @@ def by_seed(frame: Frame, metric: str, step: int, sampler: str) -> Frame:
     return part.pivot_table(index="arm", columns="seed", values="value")
 
 
+def common_step(frame: Frame) -> int:
+    """The step at which most arms have samples; the last one of several."""
+    arms = frame.groupby("step")["arm"].nunique()
+    return int(arms[arms == arms.max()].index.max())
+
+
 def metrics_of(frame: Frame) -> list[str]:
     present = set(frame["metric"])
     return [metric for metric in SHOWN if metric in present]

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stablevelocity.reporting.arms import baseline, find
+from stablevelocity.reporting.arms import baseline, find, principal
 from stablevelocity.reporting.figures import (
     PUBLISHED_COLOUR,
     arm_colours,
@@ -17,7 +17,8 @@ from stablevelocity.reporting.figures import (
     mark_published,
     new_figure,
 )
-from stablevelocity.reporting.sections.training.data import by_seed, fidelity, floor
+from stablevelocity.reporting.sections.training import principal_runs
+from stablevelocity.reporting.sections.training.data import by_seed, common_step, fidelity, floor
 from stablevelocity.reporting.source import Frame, Source
 from stablevelocity.reporting.statistics import over_seeds
 from stablevelocity.study import Study
@@ -48,11 +49,11 @@ def rows_for(study: Study, values: Frame, arms: list[str]) -> list[dict]:
 
 
 def by_arm(source: Source) -> Figure:
-    """FID by arm at the last step, every seed shown; and FID against training steps when several were kept."""
+    """FID by arm at the last step that most arms have, every seed shown; FID against steps if several were kept."""
     study = source.study
     main = study.sampling.main
     frame = fidelity(source, [main])
-    last = int(frame["step"].max())
+    last = common_step(frame)
     values = by_seed(frame, "fid", last, main)
     arms = [arm for arm in study.arms if arm in values.index]
     several = frame["step"].nunique() > 1
@@ -105,7 +106,8 @@ def alignment(source: Source) -> Figure:
     figure, axes = new_figure(1, 1, 3.6)
     axis = axes[0, 0]
     per_arm: dict[str, list[Frame]] = {}
-    for run in study.runs().values():
+    runs = [run for run in principal_runs(study) if run.alignment]
+    for run in runs:
         if run.alignment:
             frame = source.csv(f"runs/{run.name}/alignment.csv")
             per_arm.setdefault(run.arm, []).append(frame[frame["step"] == frame["step"].max()])
@@ -115,7 +117,7 @@ def alignment(source: Source) -> Figure:
         axis.plot(mean.index, mean, marker=markers[arm], markersize=4, color=colours[arm], label=study.arms[arm].label)
         low, high = by_time["q15"].mean(), by_time["q85"].mean()
         axis.fill_between(mean.index, low, high, color=colours[arm], alpha=0.08, linewidth=0)
-    xis = {run.alignment.xi for run in study.runs().values() if run.alignment}
+    xis = {run.alignment.xi for run in runs if run.alignment}
     for xi in xis:
         axis.axvline(xi, color="#009e73", linestyle="--", linewidth=1.2, label=f"training xi = {xi:g}")
     axis.set_xlim(0, 1)
@@ -130,7 +132,8 @@ def regimes(source: Source) -> Figure:
     study = source.study
     main = study.sampling.main
     frame = fidelity(source, [main])
-    values = by_seed(frame, "fid", int(frame["step"].max()), main)
+    step = common_step(frame[frame["arm"].isin(principal(study))])
+    values = by_seed(frame, "fid", step, main)
     wanted = [baseline(study)]
     for regime in ("whole", "low (hard cut)", "low (soft)", "high"):
         wanted.append(find(study, "REPA", stablevm=False, regimes=(regime,)))
@@ -139,7 +142,7 @@ def regimes(source: Source) -> Figure:
     left, right = axes[0]
     dots(left, rows_for(study, values, arms))
     left.set_xlabel("FID (lower is better)")
-    left.set_title(f"Measured\n{study.name}, {int(frame['step'].max()):,} steps")
+    left.set_title(f"Measured\n{study.name}, {step:,} steps")
     published = source.published_csv("figure3b_alignment_regime.csv")
     places = range(len(published))
     right.barh(places, published["fid_50k"], color="#e8d9a0", edgecolor=PUBLISHED_COLOUR, hatch="//", height=0.55)
@@ -159,13 +162,13 @@ def curves(source: Source) -> Figure:
     """Losses against steps: velocity below and above xi, and alignment. Thin lines: further seeds."""
     study = source.study
     colours = arm_colours(study)
-    aligned = any(run.alignment for run in study.runs().values())
+    aligned = any(run.alignment for run in principal_runs(study))
     panels = [("velocity_low", "Velocity loss, t < xi"), ("velocity_high", "Velocity loss, t >= xi")]
     if aligned:
         panels.append(("alignment_low", "Alignment loss, t < xi"))
     figure, axes = new_figure(1, len(panels), 3.9)
     seen = set()
-    for run in study.runs().values():
+    for run in principal_runs(study):
         frame = source.csv(f"runs/{run.name}/metrics.csv")
         first = run.arm not in seen
         seen.add(run.arm)
@@ -185,6 +188,6 @@ def curves(source: Source) -> Figure:
         if column != "alignment_low":
             log_y(axis)
     axes[0, 0].set_ylabel("mean squared error / minus cosine")
-    handles = [axes[0, 0].plot([], [], color=colours[arm], label=study.arms[arm].label)[0] for arm in study.arms]
+    handles = [axes[0, 0].plot([], [], color=colours[arm], label=study.arms[arm].label)[0] for arm in principal(study)]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
     return figure

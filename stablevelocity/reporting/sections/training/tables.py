@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 
-from stablevelocity.reporting.arms import baseline, comparisons, kind
+from stablevelocity.reporting.arms import baseline, comparisons, kind, same_model
 from stablevelocity.reporting.describe import seeds_text
-from stablevelocity.reporting.sections.training import published
+from stablevelocity.reporting.sections.training import principal_runs, published
 from stablevelocity.reporting.sections.training.data import by_seed, fidelity, metric_columns, metrics_of
 from stablevelocity.reporting.source import Frame, Source
 from stablevelocity.reporting.statistics import difference, over_seeds
@@ -43,9 +44,10 @@ def table3(source: Source) -> Frame:
         # The base itself first, then as the study lists them.
         members.sort(key=lambda row: row["method"] not in (base, "SiT (CFM)"))
         for row in members:
+            first = next(one for one in members if one["arm"] in same_model(source.study, row["arm"]))
             change = {}
-            if row is not members[0]:
-                change = _change(frame, row["arm"], members[0]["arm"], row["step"], row["sampler"], "fid_from_base")
+            if row is not first:
+                change = _change(source, frame, row, first["arm"], "fid_from_base")
             grouped.append({"base": base, **row, **change})
     return pd.DataFrame(grouped)
 
@@ -76,14 +78,16 @@ def _rows(source: Source, frame: Frame, same: Published) -> list[dict]:
             if len(values):
                 estimate = over_seeds(values.to_numpy())
                 row |= dict(zip(metric_columns(metric), estimate[:4], strict=True))
-        if plain and arm != plain:
-            row |= _change(frame, arm, plain, step, sampler, "fid_from_baseline")
+        if plain and arm != plain and plain in same_model(study, arm):
+            row |= _change(source, frame, row, plain, "fid_from_baseline")
         rows.append({**row, **same(source, arm, step, sampler)})
     return rows
 
 
-def _change(frame: Frame, arm: str, against: str, step: int, sampler: str, name: str) -> dict[str, float]:
-    values = by_seed(frame, "fid", step, sampler)
+def _change(source: Source, frame: Frame, row: dict[str, Any], against: str, name: str) -> dict[str, float]:
+    """FID of a row minus that of another arm at the same step, with its interval."""
+    arm = row["arm"]
+    values = by_seed(frame[frame["arm"].isin(same_model(source.study, arm))], "fid", row["step"], row["sampler"])
     if arm not in values.index or against not in values.index:
         return {}
     found = difference(values, arm, against)
@@ -100,7 +104,8 @@ def differences(source: Source) -> Frame:
     rows = []
     for comparison, arm, against in comparisons(source.study):
         paper = published.pair(source, comparison)
-        for (step, sampler), part in frame.groupby(["step", "sampler"]):
+        alike = frame[frame["arm"].isin(same_model(source.study, arm))]
+        for (step, sampler), part in alike.groupby(["step", "sampler"]):
             for metric in metrics_of(part):
                 values = by_seed(part, metric, int(step), str(sampler))
                 if arm not in values.index or against not in values.index:
@@ -140,9 +145,9 @@ def runs(source: Source) -> Frame:
 
 
 def alignment(source: Source) -> Frame:
-    """Alignment loss over t at the last step of each aligned run, with the samples' quantiles."""
+    """Alignment loss over t at the last step of each aligned run of the principal arms, with the samples' quantiles."""
     frames = []
-    for run in source.study.runs().values():
+    for run in principal_runs(source.study):
         if run.alignment:
             frame = source.csv(f"runs/{run.name}/alignment.csv")
             frame = frame[frame["step"] == frame["step"].max()]

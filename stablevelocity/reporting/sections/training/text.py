@@ -26,18 +26,19 @@ INTERVALS = (
 def text(context: Context) -> list[Block]:
     study = context.study
     seeds = len(study.training.seeds)
-    wide = (
-        f"With {seeds} seeds the t-interval of one arm is {t_factor(seeds - 1) / seeds**0.5:.1f} standard "
-        "deviations to each side"
-        if seeds > 1
-        else "With one seed there is no interval at all, and no comparison can be concluded"
-    )
+    if seeds > 1:
+        factor = t_factor(seeds - 1) / seeds**0.5
+        wide = (
+            f"With {seeds} seeds the t-interval of one arm reaches {factor:.1f} standard deviations to each side; the "
+            "interval of a difference therefore takes the spread from all arms together."
+        )
+    else:
+        wide = "With one seed there is no interval, and no comparison of arms can be concluded."
     blocks: list[Block] = [
         Prose(
             f"Every arm trains {model_text(study)} on {data_text(study)}, {study.training.steps:,} steps of batch "
-            f"{study.training.batch}, from the same seeds, with the same data order and noise for each seed. "
-            f"{wide}; the interval of a difference therefore takes the spread from all arms together. Verdicts "
-            "are not corrected for the number of comparisons."
+            f"{study.training.batch}, from the same seeds, with the same data order and noise for each seed. {wide} "
+            "Verdicts are not corrected for the number of comparisons."
         )
     ]
     if context.has_figure("training_fidelity"):
@@ -143,12 +144,12 @@ def _table3(context: Context) -> list[Block]:
     metrics = _present(table)
     rows = []
     for row in table.to_dict("records"):
-        cells = [row["base"], row["method"], _made_by(row), _cell(row, "fid")]
+        cells = [row["base"], row["label"], _made_by(row), f"{row['step']:,}", _cell(row, "fid")]
         cells += [signed(row["fid_from_base"]), interval(row["fid_from_base_low"], row["fid_from_base_high"])]
         cells += [number(row[metric]) for metric in metrics]
         rows.append(cells)
-    columns = ["Base", "Method", "Runs", "FID", "FID – base", "95 %", *(METRICS[metric] for metric in metrics)]
-    how = f"{_how(context, context.study.sampling.main)} Last step only. {INTERVALS}"
+    columns = ["Base", "Arm", "Runs", "Steps", "FID", "FID – base", "95 %", *(METRICS[metric] for metric in metrics)]
+    how = f"{_how(context, context.study.sampling.main)} Last step of each arm. {INTERVALS}"
     return [Table("Table 3. By base method, measured", columns, rows, how=how, text_columns=3)]
 
 

@@ -64,8 +64,8 @@ def text(context: Context) -> list[Block]:
         blocks.append(
             Figure(
                 "figure1_references",
-                "Figure 1, continued. The same curve from ever larger sets of references. What the low-variance regime "
-                "of a mixture shows is mostly the finite set.",
+                "Figure 1, continued. The same curve from ever larger sets of references, and the exact one. What is "
+                "missing at small t is the finite set's doing.",
                 alt="Variance against time for several numbers of references, approaching the exact curve.",
                 how=f"Sets of {counts} points, seed {variance.seed}.",
             )
