@@ -21,7 +21,7 @@ from stablevelocity.pretrained.prompts import (
     write_prompts,
 )
 from stablevelocity.pretrained.score import arm_row, capped_psnr, likeness, paired_difference, score_digits
-from stablevelocity.pretrained.settings import VIDEO, Pretrained, PretrainedFamily
+from stablevelocity.pretrained.settings import AUTOENCODER_FROM, VIDEO, Pretrained, PretrainedFamily
 from stablevelocity.schedulers.accuracy import scheduler_errors
 
 
@@ -45,9 +45,11 @@ def train_tiny_model(settings: Pretrained, family: str, autoencoder: Path | None
     budget = settings.families[family].tiny  # type: ignore[index]
     if budget is None:
         raise UserError(f"pretrained.families.{family}.tiny: none, so there is nothing to train")
-    tiny = TINY_FAMILIES[family]
-    trained = type(tiny.autoencoder()).from_pretrained(autoencoder / "vae") if autoencoder else None
-    train_tiny(tiny, budget, output.parent, trained)
+    donor = None
+    if autoencoder:
+        source = TINY_FAMILIES[AUTOENCODER_FROM[family]]
+        donor = type(source.autoencoder()).from_pretrained(autoencoder / "vae")
+    train_tiny(TINY_FAMILIES[family], budget, output.parent, donor)
 
 
 def generate_arms(

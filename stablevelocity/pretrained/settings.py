@@ -22,6 +22,9 @@ SOLVERS: dict[str, tuple[str, ...]] = {
     "wan22": ("unipc",),
 }
 VIDEO = ("wan22",)
+#: Tiny autoencoders that come from another family's where the study has it: flux has sd35's class, and wan22's is
+#: qwen-image's with time.
+AUTOENCODER_FROM = {"flux": "sd35", "wan22": "qwen-image"}
 
 
 class TinyTraining(Section):

@@ -44,12 +44,18 @@ class TinyFamily(ABC):
 
     name: str
     frames: int | None = None
+    #: Whether an autoencoder that was adopted is only a start.
+    tunes_adopted: bool = False
 
     @abstractmethod
     def transformer(self) -> Any: ...
 
     @abstractmethod
     def autoencoder(self) -> Any: ...
+
+    def adopt(self, donor: Any) -> Any:
+        """This family's autoencoder from the trained one of another: here the very same."""
+        return donor
 
     @abstractmethod
     def velocity(self, transformer: Any, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
@@ -108,9 +114,8 @@ class _ImageAutoencoder(TinyFamily):
 
     def set_statistics(self, autoencoder: Any, mean: Tensor, std: Tensor) -> None:
         # One number each: the pipelines of these two families standardise all channels alike.
-        autoencoder.register_to_config(
-            shift_factor=float(mean.mean()), scaling_factor=float(1 / (std**2).mean().sqrt())
-        )
+        spread = (std**2 + mean**2).mean() - mean.mean() ** 2
+        autoencoder.register_to_config(shift_factor=float(mean.mean()), scaling_factor=float(1 / spread.sqrt()))
 
 
 class TinySD3(_ImageAutoencoder):
@@ -248,6 +253,28 @@ class TinyQwenImage(TinyFamily):
 class TinyWan(TinyFamily):
     name = "wan22"
     frames = FRAMES
+    tunes_adopted = True
+
+    def adopt(self, donor: Any) -> Any:
+        """Qwen-Image's autoencoder, frame by frame: the same network but for the two layers that change the rate.
+
+        Weights that look at earlier frames start at zero (the donor never saw any), the rate is halved by taking
+        every second frame and doubled by repeating each.
+        """
+        autoencoder = self.autoencoder()
+        weights = autoencoder.state_dict()
+        for name, weight in donor.state_dict().items():
+            weights[name] = weight.clone()
+            if weight.ndim == 5 and weight.shape[2] > 1:
+                weights[name][:, :, :-1] = 0
+        for name, weight in weights.items():
+            if "time_conv" in name:
+                weight.zero_()
+                if weight.ndim == 5:
+                    channel = torch.arange(len(weight))
+                    weight[channel, channel % weight.shape[1], -1] = 1
+        autoencoder.load_state_dict(weights)
+        return autoencoder
 
     def transformer(self) -> Any:
         return WanTransformer3DModel(

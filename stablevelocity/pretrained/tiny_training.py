@@ -23,10 +23,9 @@ from stablevelocity.pretrained.settings import TinyTraining
 from stablevelocity.pretrained.tiny import TinyFamily, save_tiny
 from stablevelocity.pretrained.words import encode_words
 
-#: Noise on the latents while the autoencoder trains: its decoder must forgive a sampler's small errors.
+#: Noise on the latents while the autoencoder trains, as a share of their own spread: the decoder must forgive a
+#: sampler's small errors. (A fixed size would drown the latents of a fresh encoder, which then never learns.)
 LATENT_NOISE = 0.1
-#: Weight of the mean square of the latents: keeps their scale near 1, so that the noise above means something.
-LATENT_WEIGHT = 1e-3
 
 
 @dataclass
@@ -56,17 +55,19 @@ def training_scenes(family: TinyFamily, count: int, seed: int) -> tuple[Float[Te
     return torch.from_numpy(np.stack(pictures)).float() / 127.5 - 1, captions
 
 
-def train_tiny(family: TinyFamily, budget: TinyTraining, folder: Path, autoencoder: Any = None) -> TinyReport:
+def train_tiny(family: TinyFamily, budget: TinyTraining, folder: Path, donor: Any = None) -> TinyReport:
     """Train one tiny pipeline and write it to `folder`; `training.json` there says what it took.
 
-    `autoencoder`: one already trained, of the family's class (SD3 and Flux share theirs).
+    `donor`: the trained autoencoder of the family in `settings.AUTOENCODER_FROM`. Flux takes SD3's as it is; Wan
+    starts from Qwen-Image's, which is the same network without time, and trains on.
     """
     torch.manual_seed(budget.seed)
     report = TinyReport(family.name)
     pictures, captions = training_scenes(family, budget.scenes, budget.seed)
-    if autoencoder is None:
+    autoencoder = family.autoencoder() if donor is None else family.adopt(donor)
+    if donor is None or family.tunes_adopted:
         started = time.process_time()
-        autoencoder = train_autoencoder(family, pictures, budget)
+        train_autoencoder(family, autoencoder, pictures, budget)
         report.autoencoder_cpu_seconds = time.process_time() - started
     latents = _encode_all(family, autoencoder, pictures)
     report.autoencoder_psnr = _psnr(family, autoencoder, pictures[:256])
@@ -85,9 +86,9 @@ def train_tiny(family: TinyFamily, budget: TinyTraining, folder: Path, autoencod
     return report
 
 
-def train_autoencoder(family: TinyFamily, pictures: Tensor, budget: TinyTraining) -> Any:
+def train_autoencoder(family: TinyFamily, autoencoder: Any, pictures: Tensor, budget: TinyTraining) -> None:
     """Squared error through a decoder whose input is slightly noised."""
-    autoencoder = family.autoencoder()
+    autoencoder.train()
     optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=budget.lr, fused=True)
     generator = torch.Generator().manual_seed(budget.seed)
     batches = _batches(len(pictures), budget.autoencoder_batch, generator)
@@ -95,10 +96,10 @@ def train_autoencoder(family: TinyFamily, pictures: Tensor, budget: TinyTraining
         _set_rate(optimizer, budget.lr, step, budget.autoencoder_steps)
         x = pictures[next(batches)]
         z = family.encode(autoencoder, x)
-        noised = z + LATENT_NOISE * torch.randn(z.shape, generator=generator)
+        noised = z + LATENT_NOISE * z.detach().std() * torch.randn(z.shape, generator=generator)
         error = (family.decode(autoencoder, noised) - x).square().mean()
-        _update(error + LATENT_WEIGHT * z.square().mean(), autoencoder, optimizer, step)
-    return autoencoder.eval()
+        _update(error, autoencoder, optimizer, step)
+    autoencoder.eval()
 
 
 def train_flow(family: TinyFamily, latents: Tensor, captions: list[str], budget: TinyTraining) -> tuple[Any, float]:

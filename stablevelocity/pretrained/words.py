@@ -29,8 +29,9 @@ def _word(word: str) -> np.ndarray:
 def _fixed() -> tuple[np.ndarray, np.ndarray]:
     """A rotation and one vector per place."""
     generator = np.random.default_rng(0)
-    rotation, _ = np.linalg.qr(generator.standard_normal((WIDTH, WIDTH)))
-    return rotation, generator.standard_normal((TOKENS, WIDTH))
+    rotation, triangle = np.linalg.qr(generator.standard_normal((WIDTH, WIDTH)))
+    # Signs are LAPACK's choice otherwise.
+    return rotation * np.sign(np.diag(triangle)), generator.standard_normal((TOKENS, WIDTH))
 
 
 def encode_words(prompts: list[str]) -> Float[Tensor, "batch tokens width"]:

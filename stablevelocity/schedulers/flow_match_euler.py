@@ -8,6 +8,7 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
     FlowMatchEulerDiscreteScheduler,
     FlowMatchEulerDiscreteSchedulerOutput,
 )
+from diffusers.schedulers.scheduling_utils import SchedulerMixin  # noqa: F401 (see thinned.py)
 from torch import Tensor
 
 from stablevelocity.errors import UserError

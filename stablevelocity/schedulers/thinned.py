@@ -2,6 +2,9 @@
 
 `ThinnedGridMixin` changes the grid and nothing else (the control arm of every comparison); `StableVSMixin`
 adds the closed-form step below xi. Both stand in front of a diffusers scheduler in a class's bases.
+
+Each module with schedulers imports SchedulerMixin though it does not use it: when diffusers loads a pipeline that was
+saved with one of them, it looks for the base class in the module that the pipeline names.
 """
 
 import functools

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
-from diffusers.schedulers.scheduling_utils import SchedulerOutput
+from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput  # noqa: F401 (see thinned.py)
 from torch import Tensor
 
 from stablevelocity.schedulers.thinned import Generators, StableVSMixin, ThinnedGridMixin, extends_config_of

@@ -1,6 +1,8 @@
 # Large pretrained models, or tiny ones of the same classes: prompts -> pictures of every arm -> scores.
 # A job draws all arms of a family for its share of the prompts, so that weights are loaded once; pictures and the
 # records of finished batches lie undeclared beside its output, so that it goes on where it was stopped.
+from stablevelocity.pretrained.settings import AUTOENCODER_FROM
+
 FAMILIES = STUDY.pretrained.families
 PRETRAINED = f"{OUT}/pretrained"
 TINY = [name for name, family in FAMILIES.items() if family.tiny]
@@ -12,9 +14,9 @@ def tiny_model_of(wildcards):
 
 
 def autoencoder_of(wildcards):
-    """SD3 and Flux have the same autoencoder class, and here the same autoencoder."""
-    shared = wildcards.family == "flux" and "sd35" in TINY
-    return f"{PRETRAINED}/sd35/model/training.json" if shared else []
+    """The model whose autoencoder this one takes or starts from, where the study has it."""
+    donor = AUTOENCODER_FROM.get(wildcards.family)
+    return f"{PRETRAINED}/{donor}/model/training.json" if donor in TINY else []
 
 
 rule tiny_model:

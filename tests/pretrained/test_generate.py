@@ -1,0 +1,181 @@
+"""The same code path as for the originals, on untrained tiny pipelines of the same classes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stablevelocity.errors import UserError
+from stablevelocity.pretrained.families import FAMILIES
+from stablevelocity.pretrained.generate import generate, prepare, seed_of, total
+from stablevelocity.pretrained.picture_files import read_pictures
+from stablevelocity.pretrained.prompts import digit_prompts, digit_video_prompts
+from stablevelocity.pretrained.scenes import FRAMES, SIZE
+from stablevelocity.pretrained.settings import SOLVERS
+
+STEPS = {"sd35": (20, 9), "flux": (20, 9), "qwen-image": (17, 9), "wan22": (20, 9)}
+
+
+def some_prompts(family, count=2):
+    return digit_video_prompts(count, 0) if family.is_video else digit_prompts(1, 0)[:count]
+
+
+def small_arm(family, kind="stablevs"):
+    """Few steps, for tests that are about files and seeds."""
+    return family.arm(f"{SOLVERS[family.name][0]}-{kind}")
+
+
+def test_every_family_runs_its_papers_step_counts(family, load, tmp_path):
+    pipeline, prompts = load(family), some_prompts(family, 1)
+    took = total(generate(family, pipeline, small_arm(family), prompts, tmp_path, images=1, seed=0, batch=1))
+    assert (took.steps, took.low_steps) == STEPS[family.name]
+    assert 0 < took.low_regime < took.denoising < took.end_to_end
+    picture = read_pictures(family, tmp_path, prompts, 1)
+    assert picture.shape == (1, *((FRAMES,) if family.is_video else ()), SIZE, SIZE, 3)
+    assert picture.std() > 0
+
+
+def test_the_long_run_counts_its_own_steps_below_xi(load, tmp_path):
+    family = FAMILIES["sd35"]
+    took = total(
+        generate(
+            family, load(family), family.arm("euler-long"), some_prompts(family, 1), tmp_path, images=1, seed=0, batch=1
+        )
+    )
+    # 30 steps at shift 3: 11 at or above 0.85.
+    assert (took.steps, took.low_steps) == (30, 19)
+
+
+def test_pictures_do_not_depend_on_batch_or_shard(family, load, tmp_path):
+    pipeline, prompts, arm = load(family), some_prompts(family), small_arm(family)
+    for where, batch, shards in (("whole", 4, 1), ("single", 1, 2)):
+        for shard in range(shards):
+            generate(
+                family,
+                pipeline,
+                arm,
+                prompts,
+                tmp_path / where,
+                images=2,
+                seed=0,
+                batch=batch,
+                shard=shard,
+                shards=shards,
+            )
+    whole, single = (read_pictures(family, tmp_path / where, prompts, 2).astype(int) for where in ("whole", "single"))
+    # Batched matrix products round differently; one grey level of 255.
+    assert np.abs(whole - single).max() <= 1
+    assert len({picture.tobytes() for picture in whole}) == len(whole)
+
+
+def test_with_euler_stablevs_and_control_make_the_same_pictures(load, tmp_path):
+    family = FAMILIES["sd35"]
+    pipeline, prompts = load(family), some_prompts(family, 1)
+    for kind in ("stablevs", "control"):
+        generate(family, pipeline, family.arm(f"euler-{kind}"), prompts, tmp_path / kind, images=1, seed=0, batch=1)
+    a, b = (read_pictures(family, tmp_path / kind, prompts, 1) for kind in ("stablevs", "control"))
+    assert np.array_equal(a, b)
+
+
+def test_the_pipeline_keeps_its_own_scheduler(load, tmp_path):
+    family = FAMILIES["flux"]
+    pipeline = load(family)
+    stock = pipeline.scheduler
+    generate(family, pipeline, small_arm(family), some_prompts(family, 1), tmp_path, images=1, seed=0, batch=1)
+    assert pipeline.scheduler is stock
+
+
+def test_a_stopped_run_goes_on_and_makes_only_what_is_missing(load, tmp_path):
+    family = FAMILIES["flux"]
+    pipeline, prompts, arm = load(family), some_prompts(family), small_arm(family)
+
+    def run(seed=0):
+        generate(family, pipeline, arm, prompts, tmp_path, images=1, seed=seed, batch=1)
+        return {path.name: path.stat().st_mtime_ns for path in sorted((tmp_path / "records").glob("*.json"))}
+
+    first, pictures = run(), read_pictures(family, tmp_path, prompts, 1)
+    (tmp_path / "records" / "000-00001.json").unlink()
+    shutil.rmtree(tmp_path / "00001")
+    second = run()
+    assert second["000-00000.json"] == first["000-00000.json"]
+    assert second["000-00001.json"] != first["000-00001.json"]
+    assert np.array_equal(read_pictures(family, tmp_path, prompts, 1), pictures)
+    # Another seed is another set of pictures, and none of the old ones may pass for it.
+    run(seed=1)
+    assert not np.array_equal(read_pictures(family, tmp_path, prompts, 1), pictures)
+
+
+def test_images_lie_as_genevals_scorer_wants_them(load, tmp_path):
+    family = FAMILIES["sd35"]
+    prompts = some_prompts(family)
+    generate(family, load(family), small_arm(family), prompts, tmp_path, images=2, seed=0, batch=4)
+    for p, entry in enumerate(prompts):
+        assert json.loads((tmp_path / f"{p:05d}" / "metadata.jsonl").read_text()) == entry
+        assert sorted(path.name for path in (tmp_path / f"{p:05d}" / "samples").iterdir()) == ["0000.png", "0001.png"]
+        assert Image.open(tmp_path / f"{p:05d}" / "samples" / "0000.png").size == (SIZE, SIZE)
+
+
+def test_videos_lie_as_t2v_compbenchs_scorer_wants_them(load, tmp_path):
+    import imageio.v3 as iio
+
+    family = FAMILIES["wan22"]
+    prompts = some_prompts(family)
+    generate(family, load(family), small_arm(family), prompts, tmp_path, images=1, seed=0, batch=2)
+    assert sorted(path.name for path in (tmp_path / "consistent_attr").iterdir()) == ["0001.mp4", "0002.mp4"]
+    assert len(iio.imread(tmp_path / "consistent_attr" / "0001.mp4")) == FRAMES
+
+
+def test_seeds_differ_in_every_number():
+    seeds = {seed_of(s, p, i) for s in range(3) for p in range(30) for i in range(30)}
+    assert len(seeds) == 3 * 30 * 30
+    assert max(seeds) < 2**63
+
+
+def test_a_shard_that_is_not_there_is_refused(load, tmp_path):
+    family = FAMILIES["sd35"]
+    with pytest.raises(UserError, match="shard 2 of 2"):
+        generate(family, load(family), small_arm(family), [], tmp_path, images=1, seed=0, batch=1, shard=2, shards=2)
+
+
+def test_offloading_without_an_accelerator_is_refused(load):
+    with pytest.raises(UserError, match="needs an accelerator"):
+        prepare(load(FAMILIES["sd35"]), "cpu", "model")
+
+
+def test_a_pipeline_saved_with_stablevs_loads_with_it(load, tmp_path):
+    family = FAMILIES["sd35"]
+    pipeline = load(family)
+    pipeline.scheduler = family.arm("euler-stablevs", xi=0.8).scheduler(pipeline.scheduler.config)
+    pipeline.save_pretrained(tmp_path)
+    again = family.load(tmp_path, torch.float32)
+    assert type(again.scheduler) is type(pipeline.scheduler)
+    assert again.scheduler.config.xi == 0.8
+
+
+def test_image_to_image_runs_the_thinned_steps_when_sigmas_are_passed(load):
+    from diffusers import StableDiffusion3Img2ImgPipeline
+
+    family = FAMILIES["sd35"]
+    pipeline = load(family)
+    edit = StableDiffusion3Img2ImgPipeline(**pipeline.components)
+    edit.set_progress_bar_config(disable=True)
+    edit.scheduler = family.arm("euler-stablevs").scheduler(pipeline.scheduler.config)
+    steps = []
+    edit(
+        image=torch.rand(1, 3, SIZE, SIZE),
+        strength=0.5,
+        sigmas=np.linspace(1, 1 / 30, 30),
+        height=SIZE,
+        width=SIZE,
+        generator=torch.Generator().manual_seed(0),
+        callback_on_step_end=lambda pipe, i, t, tensors: steps.append(float(t)) or {},
+        **family.text_arguments(["a seven"], with_encoders=False),
+        **family.tiny_guidance,
+    )
+    # The last half of the thinned steps; from num_inference_steps=30 alone the pipeline would count 15 of 30 off.
+    thinned = edit.scheduler.timesteps.tolist()
+    assert len(thinned) == 20
+    assert steps == thinned[10:]
