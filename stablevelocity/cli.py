@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,9 @@ def prepare(
         handlers.append(logging.FileHandler(log))
     logging.basicConfig(level=logging.WARNING, handlers=handlers, format="%(message)s", force=True)
     logging.getLogger("stablevelocity").setLevel(logging.INFO)
+    # A warning is one line, and stands in the log file too.
+    warnings.formatwarning = lambda message, *where: f"warning: {message}"
+    logging.captureWarnings(True)
     # Nothing but `download` may reach for the network.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
