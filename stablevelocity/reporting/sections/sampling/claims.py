@@ -125,7 +125,7 @@ def _step(tables: Tables, rows: Frame, solver: str) -> list[Claim]:
             f"differences below {ROUNDING_DB} dB count as none",
             how=_how(tables, rows),
             line=f"The closed form beats the solver's own steps ({SOLVERS[solver]}): StableVS minus control "
-            f"{signed(estimate.mean, 2)} dB" + (", all of it is the grid" if note else ""),
+            + ("0 dB to rounding, all of it is the grid" if note else f"{signed(estimate.mean, 2)} dB"),
             headline=solver == "euler",
         )
     ]

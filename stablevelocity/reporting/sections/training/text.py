@@ -36,9 +36,9 @@ def text(context: Context) -> list[Block]:
         wide = "With one seed there is no interval, and no comparison of arms can be concluded."
     blocks: list[Block] = [
         Prose(
-            f"Every arm trains {model_text(study)} on {data_text(study)}, {study.training.steps:,} steps of batch "
-            f"{study.training.batch}, from the same seeds, with the same data order and noise for each seed. {wide} "
-            "Verdicts are not corrected for the number of comparisons."
+            f"Unless its label says otherwise, an arm trains {model_text(study)} on {data_text(study)}, "
+            f"{study.training.steps:,} steps of batch {study.training.batch}, from the same seeds, with the same "
+            f"data order and noise for each seed. {wide} Verdicts are not corrected for the number of comparisons."
         )
     ]
     if context.has_figure("training_fidelity"):
