@@ -179,6 +179,26 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(data: Path, tmp_path
             torch.testing.assert_close(results[1][name], value, atol=1e-5, rtol=0)
 
 
+def test_low_memory_options_train_the_same_network_to_their_precision(data: Path, tmp_path: Path) -> None:
+    """Gradient checkpointing exactly; bfloat16 with a half-precision bank within bfloat16's 3 digits."""
+    run = tiny_run(steps=6, log_every=6)
+    assert spawn(train_whole, run, data, tmp_path / "plain") == 0
+    training = run.training.model_copy(update={"gradient_checkpointing": True})
+    assert spawn(train_whole, run.model_copy(update={"training": training}), data, tmp_path / "recomputed") == 0
+    plain, recomputed = (weights(tmp_path / name, 6) for name in ("plain", "recomputed"))
+    assert all(torch.equal(plain[name], recomputed[name]) for name in plain)
+
+    assert run.stablevm is not None
+    bank = run.stablevm.bank.model_copy(update={"dtype": "float16"})
+    half = {
+        "training": run.training.model_copy(update={"precision": "bf16"}),
+        "stablevm": run.stablevm.model_copy(update={"bank": bank}),
+    }
+    assert spawn(train_whole, run.model_copy(update=half), data, tmp_path / "half") == 0
+    losses = [float(metrics(tmp_path / name)[0]["loss"]) for name in ("plain", "half")]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 def test_a_loss_that_is_not_finite_stops_in_one_line_with_the_state_kept(data: Path, tmp_path: Path) -> None:
     job = trainer(tiny_run("plain"), data, tmp_path)
     with torch.no_grad():
