@@ -13,8 +13,11 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-
 Result = TypeVar("Result")
+
+
+# For both forms: on a machine that does other work too, threads that wait for each other measure the scheduler.
+torch.set_num_threads(1)
 
 
 class Comparison(NamedTuple):
@@ -69,12 +72,11 @@ def peak_bytes(function: Callable[[], object]) -> float:
     reset = Path("/proc/self/clear_refs")
     if not reset.exists():
         return float("nan")
-    # Give every block above 64 kB its own mapping (M_MMAP_THRESHOLD), so that freed memory leaves the process
-    # and is counted when it comes back. Slower: timing is over by now.
+    # Give back what is free, and every block above 64 kB its own mapping from now on (M_MMAP_THRESHOLD): memory
+    # that the call takes is then memory that the process grows by. Slower; timing is over.
+    gc.collect()
     allocator = ctypes.CDLL(None)
     allocator.mallopt(-3, 65536)
-    function()
-    gc.collect()
     allocator.malloc_trim(0)
     reset.write_text("5")
     before = _status("VmRSS")
@@ -92,7 +94,8 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no accelerator"
     return (
-        f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {torch.get_num_threads()} threads, {device}; "
+        f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {device}, one thread; "
+        f"load {os.getloadavg()[0]:.1f} at the start; "
         f"Python {platform.python_version()}, torch {torch.__version__}"
     )
 

@@ -54,6 +54,7 @@ def target(batch: int, classes: int, dtype: str = "float32", spread: float = 1.0
         ("broadcast", lambda: broadcast.stablevm_target(x_t, t, rows[labels].float())),
         lambda: bank.target(images, t, labels, PATH).flatten(1),
         truth=_truth(x_t, t, rows, labels),
+        rounds=5 if batch < 100 else 3,
     )
 
 
@@ -79,6 +80,7 @@ def insertion(form: str) -> Comparison:
     bank = ReferenceBank(classes, CAPACITY, SHAPE, torch.float16)
     for label in range(classes):
         bank.insert(rows[label].unflatten(1, SHAPE), torch.full((CAPACITY,), label))
+    bank.require_filled()
     labels = torch.randint(0, classes, (batch,), generator=g)
     x = torch.randn(batch, *SHAPE, generator=g)
     other = {"list": broadcast.ListBank, "loop": broadcast.LoopBank}[form](rows)
@@ -124,6 +126,6 @@ CASES = [
     (function, (64,)),
     (insertion, ("list",)),
     (insertion, ("loop",)),
-    (curve, (10_000, 100, 1_000, 250)),
-    (curve, (2_000, 4_096, 256, 32)),
+    (curve, (10_000, 100, 250, 250)),
+    (curve, (2_000, 4_096, 64, 32)),
 ]
