@@ -112,8 +112,10 @@ def remove_parts(folder: Path | str) -> None:
 
 
 def _images(blocks: BlockSampler, folder: Path, images: int, weights: str, processes: int) -> Path:
-    """The shard of a sampler, made if it is not there."""
-    shard = folder / f"{blocks.identity(weights)[:16]}.safetensors"
+    """The shard of a sampler, made if it is not there. Its name holds the number of images: a stopped sweep of another
+    size leaves shards that must not be taken for this one's.
+    """
+    shard = folder / f"{blocks.identity(f'{weights} {images} images')[:16]}.safetensors"
     if not shard.exists():
         generate_shard(blocks, shard, images=images, processes=processes, weights=weights)
     return shard

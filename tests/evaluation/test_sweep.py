@@ -144,3 +144,13 @@ def test_a_stopped_sweep_goes_on_and_another_network_starts_again(blocks, refere
     other = Colours()
     sweep_table(blocks, other, reference, small, tmp_path, weights="b")
     assert other.seen == first.seen
+
+
+def test_shards_of_a_stopped_sweep_of_another_size_are_not_taken(blocks, reference, tmp_path):
+    """The long run outlives its own row; at 24 images it must not stand in for one of 16."""
+    small = SWEEP.model_copy(update={"solvers": ["euler"], "thinned": [], "steps": [12], "images": 16})
+    expected = sweep_table(blocks, Colours(), reference, small, tmp_path / "fresh")
+    sweep_table(blocks, Colours(), reference, small.model_copy(update={"images": 24}), tmp_path / "parts")
+    assert list((tmp_path / "parts").glob("*.safetensors"))
+    found = sweep_table(blocks, Colours(), reference, small, tmp_path / "parts")
+    assert found.equals(expected)
