@@ -66,7 +66,7 @@ def _lines(axis: Axes, table: Frame, measure: str) -> None:
         paint, mark = SOLVER_STYLES[str(solver)]
         name = SOLVERS[str(solver)]
         mean = part.groupby("xi")[[f"{measure}_{arm}" for arm in ("stablevs", "control", "base")]].mean()
-        axis.plot(mean.index, mean[f"{measure}_base"], ":", color=paint, linewidth=1.3, label=f"{name}, same calls")
+        axis.plot(mean.index, mean[f"{measure}_base"], ":x", color=paint, linewidth=1.3, label=f"{name}, same calls")
         control = mean[f"{measure}_control"]
         axis.plot(
             mean.index, control, "-", marker=mark, color=paint, alpha=0.55, mfc="white", markersize=9, linewidth=1
@@ -113,12 +113,12 @@ def few_step(source: Source) -> Figure:
     for axis, run in zip(axes.flat, runs, strict=False):
         part = table[table["run"] == run]
         _fidelity(axis, part, _xis(table))
-        axis.set_title(f"{study.arms[part['arm'].iloc[0]].label} ({run})")
+        axis.set_title(study.arms[part["arm"].iloc[0]].label)
         axis.set_xlabel("network calls")
     for axis in axes.flat[len(runs) :]:
         axis.set_visible(False)
     for axis in axes[:, 0]:
-        axis.set_ylabel("FID (log)")
+        axis.set_ylabel("FID (lower is better)")
     figure.legend(handles=_legend(table), loc="outside lower center", ncols=4)
     return figure
 

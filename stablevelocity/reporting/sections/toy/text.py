@@ -30,7 +30,8 @@ def text(context: Context) -> list[Block]:
         Figure(
             "toy_error",
             "Squared error of the EMA network to the exact velocity. Lines: mean over seeds; bands: lowest to "
-            "highest seed.",
+            "highest seed. The objectives share each seed's draws, so bands that overlap can still differ in "
+            "every seed: see the paired differences below.",
             alt="Error against updates for CFM, STF and StableVM at four times.",
             how=how,
         ),

@@ -71,14 +71,15 @@ def by_arm(source: Source) -> Figure:
 
 def _floor(axis: Axes, source: Source) -> None:
     """The real-against-real FID as a line when it falls into the frame, else as a note."""
-    value = float(floor(source).loc["fid", "value"])
+    real = floor(source).loc["fid"]
+    value = float(real["value"])
     low, high = axis.get_xlim()
     if low <= value <= high:
         axis.axvline(value, color="#333333", linestyle=":", linewidth=1.2)
     axis.text(
         0.99,
         0.01,
-        f"real held-out images: {value:.3g}",
+        f"{real['images']:,} real held-out images: {value:.3g}",
         transform=axis.transAxes,
         ha="right",
         va="bottom",
@@ -95,7 +96,7 @@ def _against_steps(axis: Axes, study: Study, frame: Frame, arms: list[str]) -> N
         axis.fill_between(mean.index, part.min(), part.max(), color=colours[arm], alpha=0.12, linewidth=0)
     log_y(axis)
     axis.set_xlabel("training steps")
-    axis.set_ylabel("FID (log)")
+    axis.set_ylabel("FID (lower is better)")
     axis.set_title("Against training steps")
 
 

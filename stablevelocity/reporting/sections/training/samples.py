@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stablevelocity.data.shards import read_shard
-from stablevelocity.reporting.figures import WIDTH, arm_colours
+from stablevelocity.reporting.figures import WIDTH
 from stablevelocity.reporting.sections.training import sample_files
 from stablevelocity.reporting.source import Source
 
@@ -29,12 +29,11 @@ def samples(source: Source) -> Figure:
     chosen = _chosen(np.asarray(first["labels"]), rows * columns, rows)
     height = WIDTH * rows / columns + 0.32
     figure = Figure(figsize=(WIDTH, height * len(files)), layout="constrained")
-    colours = arm_colours(study)
     for place, (arm, arrays) in enumerate(shards.items()):
         axis = figure.add_subplot(len(files), 1, place + 1)
         images = np.asarray(arrays["images"])[chosen[chosen < len(arrays["images"])]]
         axis.imshow(_grid(images, columns), interpolation="nearest", aspect="equal")
-        axis.set_title(study.arms[arm].label, color=colours[arm])
+        axis.set_title(study.arms[arm].label)
         axis.axis("off")
     return figure
 
