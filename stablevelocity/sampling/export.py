@@ -1,10 +1,9 @@
-"""Generated shards as other tools want them: an `.npz` in ADM's layout, a folder of PNG files, a grid."""
+"""Generated shards as other tools want them: an `.npz` in ADM's layout, a folder of PNG files."""
 
 import zipfile
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
 from stablevelocity.data.shards import ShardSet
@@ -33,13 +32,3 @@ def write_png_folder(shards: ShardSet, folder: Path | str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(len(shards)):
         Image.fromarray(shards.rows("images", np.array([index]))[0]).save(folder / f"{index:06d}.png")
-
-
-def image_grid(images: UInt8[np.ndarray, "n height width 3"], columns: int) -> UInt8[np.ndarray, "rows cols 3"]:
-    """Images side by side, row by row; missing places of the last row are white."""
-    n, height, width, _ = images.shape
-    rows = -(-n // columns)
-    grid = np.full((rows * columns, height, width, 3), 255, np.uint8)
-    grid[:n] = images
-    grid = grid.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
-    return grid.reshape(rows * height, columns * width, 3)

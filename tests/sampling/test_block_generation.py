@@ -16,7 +16,7 @@ from stablevelocity.evaluation.image_sets import open_images
 from stablevelocity.interpolants import LinearPath
 from stablevelocity.models.sit import SiT
 from stablevelocity.sampling import euler, heun, thin_times, uniform_times
-from stablevelocity.sampling.export import image_grid, write_npz, write_png_folder
+from stablevelocity.sampling.export import write_npz, write_png_folder
 from stablevelocity.sampling.generate import (
     BlockSampler,
     generate_shard,
@@ -244,7 +244,3 @@ def test_exports_hold_the_same_images(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "batch.npz")["arr_0"], images)
     for path in (tmp_path / "batch.npz", tmp_path / "png", tmp_path):
         np.testing.assert_array_equal(np.concatenate(list(open_images(path).batches(4))), images)
-    grid = image_grid(images, 4)
-    assert grid.shape == (3 * 8, 4 * 8, 3)
-    np.testing.assert_array_equal(grid[8:16, 16:24], images[6])
-    assert (grid[16:, 16:] == 255).all()
