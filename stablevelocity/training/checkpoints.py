@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -34,8 +34,9 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -
         with atomic_write(path) as temporary:
             contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             save_file(contiguous, temporary, {"info": json.dumps(info)})
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); nothing before it is lost") from error
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be written ({why}); nothing before it is lost") from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

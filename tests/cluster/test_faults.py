@@ -99,13 +99,13 @@ def killed(scene: Scene) -> None:
 
 
 def node_lost(scene: Scene) -> None:
-    head = scene.head()
+    head = scene.head(seconds=0.4)  # SLURM needs some seconds to see it
     job = scene.trains()
     node = scene.box.says(f"scontrol show hostnames $(squeue --noheader --jobs={job} --format=%N) | tail -1")
     scene.box.says(f"kill -9 $(cat {scene.box.folder}/run/slurmd.{node}.pid)")
     scene.ends_well(head)
-    nodes = scene.box.says(f"sinfo --noheader --Node --nodes={node} --format=%T")
-    assert nodes.startswith("down")
+    assert scene.box.says(f"sinfo --noheader --Node --nodes={node} --format=%T").startswith("down")
+    assert "Restarts=1" in scene.box.says(f"scontrol show job {job}")
 
 
 def head_killed(scene: Scene) -> None:
@@ -134,12 +134,14 @@ def full_disk(scene: Scene) -> None:
     disk = scene.run / "checkpoints"
     scene.box.says(f"mkdir -p {disk} && mount -t tmpfs -o size=4M tmpfs {disk}")
     head = scene.head()
-    scene.wait_for(lambda: "loss" in scene.said() or head.poll() is not None, "in training")
+    # The disk is seen from inside only.
+    scene.wait_for(lambda: scene.box.run(f"ls {disk}/*/step-00000020.safetensors").returncode == 0, "at step 20")
     scene.box.run(f"cat /dev/zero > {disk}/filler")
     assert head.wait(PATIENCE) == 1
     last = scene.said().splitlines()[-1]
     assert last.startswith("error: a: ")
-    assert "space" in last
+    assert "cannot be written" in last
+    assert "No space left on device" in last
     scene.box.says(f"rm {disk}/filler")
     scene.ends_well(scene.head("second"), "second")
     first = int(scene.box.says(f"grep -h 'continues from step' {scene.run}/job/logs/*.err | grep -o '[0-9]*$'"))
@@ -147,7 +149,7 @@ def full_disk(scene: Scene) -> None:
 
 
 def scheduler_restarted(scene: Scene) -> None:
-    head = scene.head()
+    head = scene.head(seconds=0.4)
     scene.trains()
     run = scene.box.folder / "run"
     scene.box.says(f"kill -9 $(cat {run}/slurmctld.pid) $(cat {run}/munged.pid)")

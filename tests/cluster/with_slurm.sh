@@ -84,7 +84,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0,bf
 JobRequeue=1
 KillWait=5
 MinJobAge=300
-SlurmdTimeout=20
+SlurmdTimeout=10
 PartitionName=main Nodes=n[1-$NODES] Default=YES MaxTime=INFINITE DefaultTime=10 DefMemPerCPU=500 State=UP
 END
     for k in $(seq "$NODES"); do
