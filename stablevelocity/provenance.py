@@ -85,13 +85,16 @@ def _parse(module: str) -> tuple[frozenset[str], bytes]:
             imported.add(node.module)
             imported.update(f"{node.module}.{alias.name}" for alias in node.names)
         body = getattr(node, "body", None)
-        if isinstance(body, list) and len(body) > 1 and isinstance(body[0], ast.Expr):
-            if isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
-                del body[0]
+        if isinstance(body, list) and len(body) > 1 and _is_docstring(body[0]):
+            del body[0]
     ours = {name for name in imported if name.startswith("stablevelocity.") and _file(name)}
     # Importing a.b.c runs a.b as well.
     ours |= {name.rsplit(".", 1)[0] for name in ours if name.count(".") > 1}
     return frozenset(ours), ast.dump(tree).encode()
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 @functools.cache

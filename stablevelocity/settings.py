@@ -22,12 +22,12 @@ class Images(Section):
     """Where the images come from and how they are cut into shards."""
 
     dataset: Literal["digits", "cifar10", "folder"] = "digits"
-    path: Path | None = Field(None, description="folder of the data set; digits ship with scikit-learn")
-    size: Positive = Field(16, description="side in pixels after the centre crop")
-    held_out: Fraction = Field(0.2, description="share of digits kept out of training")
-    seed: int = Field(0, description="of the split of the digits")
-    count: Positive | None = Field(None, description="readable train images there must be; ImageNet: 1281167")
-    shards: Positive = Field(2, description="shards of the train split; one job each")
+    path: Path | None = Field(default=None, description="folder of the data set; digits ship with scikit-learn")
+    size: Positive = Field(default=16, description="side in pixels after the centre crop")
+    held_out: Fraction = Field(default=0.2, description="share of digits kept out of training")
+    seed: int = Field(default=0, description="of the split of the digits")
+    count: Positive | None = Field(default=None, description="readable train images there must be; ImageNet: 1281167")
+    shards: Positive = Field(default=2, description="shards of the train split; one job each")
 
     @model_validator(mode="after")
     def _path_fits(self) -> "Images":
@@ -43,13 +43,13 @@ class Images(Section):
 class Autoencoder(Section):
     """A small AutoencoderKL trained here, or a pretrained one by id."""
 
-    pretrained: str | None = Field(None, description="hub id or folder in diffusers format; none: train one")
-    revision: str | None = Field(None, description="pinned revision of the hub id")
-    decoder: str | None = Field(None, description="another autoencoder that decodes; none: the same")
+    pretrained: str | None = Field(default=None, description="hub id or folder in diffusers format; none: train one")
+    revision: str | None = Field(default=None, description="pinned revision of the hub id")
+    decoder: str | None = Field(default=None, description="another autoencoder that decodes; none: the same")
     decoder_revision: str | None = None
-    scale: PositiveFloat | None = Field(None, description="overrides the file's scaling_factor")
-    widths: list[Positive] = Field([16, 32], description="channels per level of the one trained here")
-    channels: Positive = Field(4, description="latent channels")
+    scale: PositiveFloat | None = Field(default=None, description="overrides the file's scaling_factor")
+    widths: list[Positive] = Field(default=[16, 32], description="channels per level of the one trained here")
+    channels: Positive = Field(default=4, description="latent channels")
     steps: Positive = 600
     batch: Positive = 64
     lr: PositiveFloat = 3e-3
@@ -71,11 +71,13 @@ class Autoencoder(Section):
 class Encoder(Section):
     """The frozen encoder whose tokens the network is aligned with (PAPER section 4)."""
 
-    name: str = Field("digits-vit", description="digits-vit (trained here) or a name of models/encoders.py")
-    path: Path | None = Field(None, description="file or folder with the weights of a pretrained encoder")
-    online: bool = Field(False, description="run the encoder at every step instead of keeping its features on disk")
-    grid: Positive = Field(16, description="tokens per side; must be the network's, latent side / patch")
-    steps: Positive = Field(400, description="training steps of digits-vit")
+    name: str = Field(default="digits-vit", description="digits-vit (trained here) or a name of models/encoders.py")
+    path: Path | None = Field(default=None, description="file or folder with the weights of a pretrained encoder")
+    online: bool = Field(
+        default=False, description="run the encoder at every step instead of keeping its features on disk"
+    )
+    grid: Positive = Field(default=16, description="tokens per side; must be the network's, latent side / patch")
+    steps: Positive = Field(default=400, description="training steps of digits-vit")
     seed: int = 0
 
 
@@ -83,14 +85,14 @@ class Variance(Section):
     """V_CFM(t) on Gaussian mixtures, pixels and latents (section 2, figure 1)."""
 
     gmm_dimensions: list[Positive] = [10, 100, 500]
-    gmm_samples: Positive = Field(10_000, description="points of the empirical law of each mixture")
+    gmm_samples: Positive = Field(default=10_000, description="points of the empirical law of each mixture")
     gmm_times: Positive = 50
-    exact_samples: Positive = Field(2000, description="noised samples of the exact law")
+    exact_samples: Positive = Field(default=2000, description="noised samples of the exact law")
     data: list[Literal["pixels", "latents"]] = ["pixels", "latents"]
-    data_samples: Positive = Field(50_000, description="at most this many images; fewer if there are fewer")
+    data_samples: Positive = Field(default=50_000, description="at most this many images; fewer if there are fewer")
     data_times: Positive = 20
     reference_counts: list[Positive] = Field(
-        [100, 1000, 10_000], description="sizes of the empirical law for the dependence on M"
+        default=[100, 1000, 10_000], description="sizes of the empirical law for the dependence on M"
     )
     seed: int = 42
 
@@ -113,13 +115,13 @@ class Toy(Section):
 class Model(Section):
     """SiT by its published name, or by its sizes."""
 
-    name: str | None = Field(None, description="SiT-{S,B,L,XL}/{2,4,8}; none: by the sizes below")
+    name: str | None = Field(default=None, description="SiT-{S,B,L,XL}/{2,4,8}; none: by the sizes below")
     depth: Positive = 4
     width: Positive = 64
     heads: Positive = 4
     patch: Positive = 2
-    encoder_depth: Positive = Field(2, description="the block, counted from 1, whose tokens are aligned")
-    projector_width: Positive = Field(2048, description="hidden width of the projector")
+    encoder_depth: Positive = Field(default=2, description="the block, counted from 1, whose tokens are aligned")
+    projector_width: Positive = Field(default=2048, description="hidden width of the projector")
 
     @field_validator("name")
     @classmethod
@@ -131,16 +133,16 @@ class Model(Section):
 
 
 class Bank(Section):
-    capacity: Positive = Field(256, description="references per class (K)")
-    null_capacity: Positive | None = Field(None, description="of the null class; none: K times the classes")
+    capacity: Positive = Field(default=256, description="references per class (K)")
+    null_capacity: Positive | None = Field(default=None, description="of the null class; none: K times the classes")
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    device: Literal["accelerator", "host"] = Field("accelerator", description="host: pinned memory")
+    device: Literal["accelerator", "host"] = Field(default="accelerator", description="host: pinned memory")
 
 
 class StableVM(Section):
     """Section 3."""
 
-    t_min: Share = Field(0.5, description="below it the plain CFM target is used")
+    t_min: Share = Field(default=0.5, description="below it the plain CFM target is used")
     bank: Bank = Bank()
 
 
@@ -150,20 +152,20 @@ class Alignment(Section):
     schedule: Literal["hard", "hard_high", "sigmoid", "cosine", "snr", "uniform"] = "sigmoid"
     xi: Fraction = 0.7
     k: PositiveFloat = 20.0
-    coefficient: PositiveFloat = Field(0.5, description="lambda")
-    projector: Literal["mlp", "conv"] = Field("mlp", description="conv: iREPA")
-    spatial_norm: Share | None = Field(None, description="gamma of iREPA's normalisation (0.6); none: off")
+    coefficient: PositiveFloat = Field(default=0.5, description="lambda")
+    projector: Literal["mlp", "conv"] = Field(default="mlp", description="conv: iREPA")
+    spatial_norm: Share | None = Field(default=None, description="gamma of iREPA's normalisation (0.6); none: off")
 
 
 class Training(Section):
     """Section 6; the defaults are the paper's."""
 
     model: Model = Model()
-    seeds: list[int] = Field([0, 1], min_length=1)
+    seeds: list[int] = Field(default=[0, 1], min_length=1)
     steps: Positive = 400_000
-    milestones: list[Positive] = Field([], description="earlier steps whose weights are kept and evaluated")
-    batch: Positive = Field(256, description="global batch")
-    micro_batch: Positive | None = Field(None, description="largest batch on one device; none: no accumulation")
+    milestones: list[Positive] = Field(default=[], description="earlier steps whose weights are kept and evaluated")
+    batch: Positive = Field(default=256, description="global batch")
+    micro_batch: Positive | None = Field(default=None, description="largest batch on one device; none: no accumulation")
     lr: PositiveFloat = 1e-4
     betas: tuple[Share, Share] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -175,7 +177,7 @@ class Training(Section):
     gradient_checkpointing: bool = False
     checkpoint_every: Positive = 10_000
     log_every: Positive = 100
-    threads: Positive | None = Field(None, description="CPU threads of a run; none: what the rule was given")
+    threads: Positive | None = Field(default=None, description="CPU threads of a run; none: what the rule was given")
 
     @model_validator(mode="after")
     def _milestones_come_before_the_end(self) -> "Training":
@@ -193,8 +195,8 @@ class Arm(Section):
     objective: Literal["cfm", "stablevm"] = "cfm"
     stablevm: StableVM = StableVM()
     alignment: Alignment | None = None
-    class_token: bool = Field(False, description="REG: the encoder's class token as an input token")
-    training: dict[str, Any] = Field({}, description="keys of `training` that differ for this arm")
+    class_token: bool = Field(default=False, description="REG: the encoder's class token as an input token")
+    training: dict[str, Any] = Field(default={}, description="keys of `training` that differ for this arm")
 
 
 class Sampler(Section):
@@ -202,13 +204,13 @@ class Sampler(Section):
 
     solver: Literal["euler", "heun", "euler_maruyama"] = "euler"
     steps: Positive = 50
-    diffusion: Literal["t", "2t"] = Field("t", description="g(t) of Euler-Maruyama")
-    last_time: Fraction = Field(0.04, description="Euler-Maruyama: where the one mean step to 0 starts")
+    diffusion: Literal["t", "2t"] = Field(default="t", description="g(t) of Euler-Maruyama")
+    last_time: Fraction = Field(default=0.04, description="Euler-Maruyama: where the one mean step to 0 starts")
     guidance: Annotated[float, Field(ge=1)] = 1.0
     guidance_interval: tuple[Share, Share] = (0.0, 1.0)
     labels: Literal["random", "balanced"] = "random"
     low_regime: Literal["none", "stablevs", "control"] = Field(
-        "none", description="below xi: StableVS on the thinned grid, or the base solver on that grid"
+        default="none", description="below xi: StableVS on the thinned grid, or the base solver on that grid"
     )
     xi: Fraction = 0.85
     low_steps: Positive = 9
@@ -225,13 +227,13 @@ class Sampler(Section):
 class Sweep(Section):
     """Few-step and same-noise studies of trained runs (sections 5 and 8)."""
 
-    arms: list[str] = Field([], description="arms whose first seed is swept; empty: all")
+    arms: list[str] = Field(default=[], description="arms whose first seed is swept; empty: all")
     solvers: list[Literal["euler", "heun", "euler_maruyama"]] = ["euler", "heun", "euler_maruyama"]
     thinned: list[Literal["euler", "heun", "euler_maruyama"]] = Field(
-        ["euler"], description="solvers also run as StableVS and as its control arm, for each xi and low_steps"
+        default=["euler"], description="solvers also run as StableVS and as its control arm, for each xi and low_steps"
     )
     steps: list[Positive] = [8, 12, 16, 20, 30]
-    base_steps: Positive = Field(30, description="the grid that StableVS thins, and the same-noise reference")
+    base_steps: Positive = Field(default=30, description="the grid that StableVS thins, and the same-noise reference")
     xi: list[Fraction] = [0.5, 0.6, 0.7, 0.8, 0.85, 0.9]
     low_steps: list[Positive] = [3, 6, 9]
     images: Positive = 512
@@ -240,14 +242,14 @@ class Sweep(Section):
 class Sampling(Section):
     """Named samplers; each is run for every arm, seed and milestone, or for the arms it names."""
 
-    images: Positive = Field(50_000, description="images per set")
-    shards: Positive = Field(1, description="jobs per set")
-    block: Positive = Field(64, description="images generated together; part of the randomness")
+    images: Positive = Field(default=50_000, description="images per set")
+    shards: Positive = Field(default=1, description="jobs per set")
+    block: Positive = Field(default=64, description="images generated together; part of the randomness")
     seed: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    samplers: dict[str, Sampler] = Field({}, description="by name; one at least where there are arms")
-    main: str = Field("", description="the sampler of the training tables")
-    arms: dict[str, list[str]] = Field({}, description="sampler: the arms it is limited to")
+    samplers: dict[str, Sampler] = Field(default={}, description="by name; one at least where there are arms")
+    main: str = Field(default="", description="the sampler of the training tables")
+    arms: dict[str, list[str]] = Field(default={}, description="sampler: the arms it is limited to")
     sweep: Sweep = Sweep()
 
 
@@ -255,9 +257,9 @@ class Evaluation(Section):
     """Section 6."""
 
     extractor: Literal["digits", "inception"] = "digits"
-    weights: Path | None = Field(None, description="file of the Inception weights")
-    reference: Path | None = Field(None, description="ADM reference batch (.npz); none: the train split")
-    judge_steps: Positive = Field(400, description="training steps of the digit classifier")
+    weights: Path | None = Field(default=None, description="file of the Inception weights")
+    reference: Path | None = Field(default=None, description="ADM reference batch (.npz); none: the train split")
+    judge_steps: Positive = Field(default=400, description="training steps of the digit classifier")
     neighbours: Positive = 3
     bootstrap: Positive = 200
     seed: int = 0

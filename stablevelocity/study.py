@@ -53,12 +53,12 @@ class Study(Section):
     autoencoder: Autoencoder = Autoencoder()
     encoder: Encoder = Encoder()
     variance: Variance = Variance()
-    toy: Toy | None = Field(Toy(), description="null: no toy experiment")
+    toy: Toy | None = Field(default=Toy(), description="null: no toy experiment")
     training: Training = Training()
-    arms: dict[str, Arm] = Field({}, description="none: a study of pretrained models only")
+    arms: dict[str, Arm] = Field(default={}, description="none: a study of pretrained models only")
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
-    pretrained: Pretrained | None = Field(None, description="large models, or tiny ones of the same classes")
+    pretrained: Pretrained | None = Field(default=None, description="large models, or tiny ones of the same classes")
 
     @model_validator(mode="after")
     def _names_fit(self) -> "Study":

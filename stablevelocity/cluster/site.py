@@ -28,9 +28,7 @@ class TrainingJobs(Section):
     cpus: Positive = Field(default=1, description="per process")
     mem_gb: PositiveFloat = Field(default=4, description="per node")
     minutes: Positive = Field(default=24 * 60, description="time limit of one job; a run takes as many as it needs")
-    stop_seconds: Positive = Field(
-        default=90, description="before the limit: save and queue again"
-    )
+    stop_seconds: Positive = Field(default=90, description="before the limit: save and queue again")
     max_requeues: Positive = Field(default=100, description="time limits that one job may reach")
     runs_per_job: Positive = Field(default=1, description="runs that one job trains, one after the other")
 

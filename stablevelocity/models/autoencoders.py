@@ -1,5 +1,8 @@
 """The autoencoder between images and latents: a small AutoencoderKL trained here, or a pretrained one."""
 
+# diffusers annotates its outputs as tuples and its inputs as float tensors of the CPU.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+
 import json
 import math
 from pathlib import Path
@@ -91,7 +94,7 @@ def _standardise_latents(model: AutoencoderKL, center: np.ndarray, spread: np.nd
     center_t, spread_t = torch.from_numpy(center).float(), torch.from_numpy(spread).float()
     channels = len(center)
     into, out = model.quant_conv, model.post_quant_conv
-    assert into is not None and out is not None and into.bias is not None and out.bias is not None
+    assert into is not None and out is not None and into.bias is not None and out.bias is not None  # noqa: PT018
     into.weight[:channels] /= spread_t[:, None, None, None]
     into.bias[:channels] = (into.bias[:channels] - center_t) / spread_t
     into.bias[channels:] -= 2.0 * spread_t.log()

@@ -29,7 +29,7 @@ def read_geneval(path: Path | str) -> list[Requirement]:
     for number, line in enumerate(_lines(path), 1):
         try:
             entry = json.loads(line)
-            entry["tag"], entry["include"], entry["prompt"]
+            _ = entry["tag"], entry["include"], entry["prompt"]
         except (json.JSONDecodeError, KeyError, TypeError):
             raise UserError(f"{path}: line {number} is not a GenEval entry (tag, include, prompt)") from None
         found.append(entry)

@@ -35,9 +35,9 @@ class TinyTraining(Section):
     autoencoder_batch: Positive = 32
     steps: Positive = 2000
     batch: Positive = 64
-    lr: PositiveFloat = Field(2e-3, description="peak; linear warm-up, then half a cosine")
-    drop_prompt: Fraction = Field(0.1, description="share of prompts dropped, for guidance")
-    time_shift: PositiveFloat = Field(3.0, description="moves the logit-normal times towards noise")
+    lr: PositiveFloat = Field(default=2e-3, description="peak; linear warm-up, then half a cosine")
+    drop_prompt: Fraction = Field(default=0.1, description="share of prompts dropped, for guidance")
+    time_shift: PositiveFloat = Field(default=3.0, description="moves the logit-normal times towards noise")
     ema: Fraction = 0.998
     seed: int = 0
 
@@ -45,14 +45,16 @@ class TinyTraining(Section):
 class PretrainedFamily(Section):
     """One model of tables 4 and 5."""
 
-    tiny: TinyTraining | None = Field(None, description="train a tiny model of the real classes; none: the original")
-    folder: Path | None = Field(None, description="pipeline folder of the original; none: the hub's cache")
-    prompts: Path | None = Field(None, description="GenEval's metadata file, or T2V-CompBench's prompt file")
-    category: str = Field("consistent_attr", description="of T2V-CompBench's prompt file")
-    prompts_per_task: Positive = Field(20, description="digit prompts: of each of six tasks; videos: in all")
-    images: Positive = Field(4, description="pictures per prompt")
-    batch: Positive = Field(1, description="pictures per call of the pipeline")
-    shards: Positive = Field(1, description="jobs, each with every arm on its share of the prompts")
+    tiny: TinyTraining | None = Field(
+        default=None, description="train a tiny model of the real classes; none: the original"
+    )
+    folder: Path | None = Field(default=None, description="pipeline folder of the original; none: the hub's cache")
+    prompts: Path | None = Field(default=None, description="GenEval's metadata file, or T2V-CompBench's prompt file")
+    category: str = Field(default="consistent_attr", description="of T2V-CompBench's prompt file")
+    prompts_per_task: Positive = Field(default=20, description="digit prompts: of each of six tasks; videos: in all")
+    images: Positive = Field(default=4, description="pictures per prompt")
+    batch: Positive = Field(default=1, description="pictures per call of the pipeline")
+    shards: Positive = Field(default=1, description="jobs, each with every arm on its share of the prompts")
     offload: Literal["none", "model", "sequential"] = "none"
 
     @model_validator(mode="after")
@@ -70,10 +72,10 @@ class Pretrained(Section):
     families: dict[FamilyName, PretrainedFamily] = Field(min_length=1)
     xi: Fraction = 0.85
     low_steps: Positive = 9
-    xi_sweep: list[Fraction] = Field([0.70, 0.80, 0.85, 0.90], description="of the main base solver")
+    xi_sweep: list[Fraction] = Field(default=[0.70, 0.80, 0.85, 0.90], description="of the main base solver")
     noise_factor: Share = 0.0
     seed: int = 0
-    gmm_dimensions: list[Positive] = Field([16, 512], description="mixtures of the schedulers' error table")
+    gmm_dimensions: list[Positive] = Field(default=[16, 512], description="mixtures of the schedulers' error table")
     gmm_points: Positive = 256
 
     def arm_names(self, family: str) -> list[str]:

@@ -97,9 +97,24 @@ def train_autoencoder(family: TinyFamily, autoencoder: Any, pictures: Tensor, bu
         x = pictures[next(batches)]
         z = family.encode(autoencoder, x)
         noised = z + LATENT_NOISE * z.detach().std() * torch.randn(z.shape, generator=generator)
-        error = (family.decode(autoencoder, noised) - x).square().mean()
+        error = (decode_unclamped(family, autoencoder, noised) - x).square().mean()
         _update(error, autoencoder, optimizer, step)
     autoencoder.eval()
+
+
+def decode_unclamped(family: TinyFamily, autoencoder: Any, latents: Tensor) -> Tensor:
+    """Pictures before they are cut to [-1, 1].
+
+    The decoders of Qwen-Image and Wan end in a clamp. Scenes are mostly black, so a young decoder soon lies below -1
+    everywhere, where a clamp has no gradient, and never draws anything.
+    """
+    frames: list[Tensor] = []
+    handle = autoencoder.decoder.register_forward_hook(lambda module, arguments, output: frames.append(output))
+    try:
+        shape = family.decode(autoencoder, latents).shape
+    finally:
+        handle.remove()
+    return torch.cat(frames, 2).reshape(shape)
 
 
 def train_flow(family: TinyFamily, latents: Tensor, captions: list[str], budget: TinyTraining) -> tuple[Any, float]:

@@ -83,7 +83,7 @@ def reference_solution(
     """Heun's method in float64 on the stock shifted grid of `steps` steps."""
     grid = FlowMatchEulerDiscreteScheduler(shift=SHIFT)
     grid.set_timesteps(steps)
-    times = [float(sigma) for sigma in grid.sigmas]
+    times = [float(sigma) for sigma in grid.sigmas]  # pyright: ignore[reportOptionalIterable] (set just now)
     x = noise
     for t, tau in itertools.pairwise(times):
         slope = mixture.velocity(x, t)

@@ -147,9 +147,7 @@ def test_a_published_s2_state_dict_loads_strictly_and_gives_the_naive_output() -
         np.testing.assert_allclose(output.velocity[k].numpy(), velocity, atol=2e-5 * np.abs(velocity).max())
         hidden = after[3]  # block 4, counted from 1
         for layer in (0, 2, 4):
-            hidden = (
-                hidden @ precise[f"projectors.0.{layer}.weight"].T + precise[f"projectors.0.{layer}.bias"]
-            )
+            hidden = hidden @ precise[f"projectors.0.{layer}.weight"].T + precise[f"projectors.0.{layer}.bias"]
             hidden = hidden / (1 + np.exp(-hidden)) if layer < 4 else hidden
         np.testing.assert_allclose(
             output.projections[0][k].numpy(), hidden, atol=2e-5 * np.abs(hidden).max(), rtol=1e-4
@@ -239,9 +237,7 @@ def test_velocity_equals_the_training_output_and_keeps_the_callers_dtype() -> No
 def test_gradient_checkpointing_changes_no_gradient() -> None:
     gradients = []
     for recompute in (False, True):
-        model = randomised(
-            SiT(**SMALL, encoder_depth=2, projector_dims=(5,), gradient_checkpointing=recompute)
-        )
+        model = randomised(SiT(**SMALL, encoder_depth=2, projector_dims=(5,), gradient_checkpointing=recompute))
         output = model.train()(*inputs())
         (output.velocity.square().sum() + output.projections[0].sum()).backward()
         gradients.append([p.grad for p in model.parameters() if p.requires_grad])
