@@ -151,6 +151,7 @@ def score_sets(
     bootstrap: int,
 ) -> None:
     """Score any images against any others; `features` keeps the features for another call."""
+    images = open_images(samples)  # first: a mistake shows before the reference has been worked through
     network = load_extractor(extractor, weights, "cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as scratch:
         work = features or Path(scratch)
@@ -159,7 +160,7 @@ def score_sets(
         else:
             store = extract_features(open_images(reference), network, work / "reference" / "features.json")
             held_against = reference_from_features(store, f"{len(store):,} images of {reference.name}")
-        store = extract_features(open_images(samples), network, work / "samples" / "features.json")
+        store = extract_features(images, network, work / "samples" / "features.json")
         table = score(store, held_against, bootstrap=bootstrap)
     _write(table, {"extractor": network.name}, output)
     for row in table.to_dict("records"):
