@@ -59,7 +59,7 @@ def write_latent_shard(image_shard: Path, autoencoder: Path, output: Path) -> No
     """Encode one shard of images into one shard of `mean`, `std` (half precision, unscaled) and `labels`."""
     description = read_json(autoencoder)
     model = load_autoencoder(description["autoencoder"], description["revision"])
-    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # pyright: ignore[reportArgumentType]
     arrays = read_shard(image_shard)
     images = arrays["images"]
     progress = Progress(f"latents {output.name}", len(images), "images")
