@@ -9,9 +9,14 @@ def within(files):
     return [f"{OUT}/{file}" for file in files]
 
 
+def inputs_of(product):
+    """What a table or figure reads: files of the study, and values of the paper."""
+    return within(product.inputs(STUDY)) + [f"config/published/{file}" for file in product.published]
+
+
 rule table:
     input:
-        lambda wildcards: within(TABLES[wildcards.table].inputs(STUDY)),
+        lambda wildcards: inputs_of(TABLES[wildcards.table]),
     output:
         f"{OUT}/tables/{{table}}.csv",
     log:
@@ -32,7 +37,7 @@ rule tables:
 
 rule figure:
     input:
-        lambda wildcards: within(FIGURES[wildcards.figure].inputs(STUDY)),
+        lambda wildcards: inputs_of(FIGURES[wildcards.figure]),
     output:
         f"{OUT}/figures/{{figure}}.pdf",
         f"{OUT}/figures/{{figure}}.png",
