@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
 from stablevelocity.data.latents import Latents
-from stablevelocity.data.shards import ShardSet
+from stablevelocity.data.shards import ShardSet, random_rows
 from stablevelocity.gmm import paper_mixture
 from stablevelocity.progress import Progress
 from stablevelocity.settings import Variance
@@ -42,12 +41,12 @@ def gmm_tables(settings: Variance, dimension: int) -> tuple[pd.DataFrame, pd.Dat
 def data_tables(settings: Variance, source: str, manifest: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Curve of the train split's pixels in [-1, 1], or of its scaled latent means; empirical law only."""
     generator = _generator(settings)
-    if source == "pixels":
-        images = ShardSet(manifest)
-        rows = np.arange(min(settings.data_samples, len(images)))
-        samples = torch.from_numpy(images.rows("images", rows)).float().flatten(1) / 127.5 - 1.0
+    data = ShardSet(manifest) if source == "pixels" else Latents(manifest)
+    rows = random_rows(len(data), settings.data_samples, settings.seed)
+    if isinstance(data, ShardSet):
+        samples = torch.from_numpy(data.rows("images", rows)).float().flatten(1) / 127.5 - 1.0
     else:
-        samples = Latents(manifest).means(settings.data_samples).flatten(1)
+        samples = data.means(rows).flatten(1)
     times = torch.linspace(0.01, 0.99, settings.data_times, dtype=torch.float64)
     progress = Progress(f"variance {source}", settings.data_times * len(samples), "samples")
     curve = variance_curve(samples, times=times, generator=generator, progress=_to(progress))

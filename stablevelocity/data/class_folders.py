@@ -41,7 +41,7 @@ def check_class_names(names: list[str], where: Path) -> None:
 
 
 class ClassFolders:
-    """`train/<class>/<image>` and, if there, `val/<class>/<image>`; classes and files in sorted order.
+    """`train/<class>/<image>` and `val/<class>/<image>`; classes and files in sorted order.
 
     Every file of a class folder is listed (hidden ones apart): one that is no image is a problem to report.
     """

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 
-from stablevelocity.data.shards import ShardSet, read_shard, write_manifest, write_shard
+from stablevelocity.data.shards import ShardSet, random_rows, read_shard, write_manifest, write_shard
 from stablevelocity.files import read_json, write_json
 from stablevelocity.models.autoencoders import (
     autoencoder_identity,
@@ -19,6 +20,7 @@ from stablevelocity.settings import Autoencoder
 
 # Images are encoded in slices, so that a shard of any size runs in bounded memory and shows progress.
 SLICE = 512
+PSNR_IMAGES = 2000
 
 
 def prepare_autoencoder(settings: Autoencoder, train: Path, heldout: Path, output: Path) -> None:
@@ -38,7 +40,7 @@ def prepare_autoencoder(settings: Autoencoder, train: Path, heldout: Path, outpu
     else:
         name, revision = settings.pretrained, settings.revision
         model = load_autoencoder(name, revision)
-    sample = np.arange(min(len(images), 5000))
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # pyright: ignore[reportArgumentType]
     write_json(
         output,
         {
@@ -49,10 +51,16 @@ def prepare_autoencoder(settings: Autoencoder, train: Path, heldout: Path, outpu
             "decoder": settings.decoder or name,
             "decoder_revision": settings.decoder_revision if settings.decoder else revision,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "psnr_train": reconstruction_psnr(model, images.rows("images", sample)),
-            "psnr_held_out": reconstruction_psnr(model, held_out.rows("images", sample[: len(held_out)])),
+            "psnr_train": reconstruction_psnr(model, images.rows("images", random_rows(len(images), PSNR_IMAGES))),
+            "psnr_held_out": reconstruction_psnr(
+                model, held_out.rows("images", random_rows(len(held_out), PSNR_IMAGES))
+            ),
         },
     )
+
+
+def _psnr(model: AutoencoderKL, images: ShardSet) -> float:
+    return reconstruction_psnr(model, images.rows("images", random_rows(len(images), PSNR_IMAGES)))
 
 
 def write_latent_shard(image_shard: Path, autoencoder: Path, output: Path) -> None:

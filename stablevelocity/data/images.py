@@ -38,7 +38,7 @@ def open_source(
 ) -> ImageSource:
     """The data set named in a study: "digits", "cifar10" (local copy in `path`), or "folder".
 
-    A folder holds `train/<class>/<image>` and perhaps `val/<class>/<image>`, or the official
+    A folder holds `train/<class>/<image>` and `val/<class>/<image>`, or the official
     `ILSVRC2012_img_train.tar`. `size` is the side in pixels of what `load` gives. `held_out` and `seed` say
     which digits are kept out of training; the other data sets have their own split.
 

@@ -15,10 +15,11 @@ class Latents:
     """A set of latents opened for training or analysis.
 
     `shape` is (channels, height, width), `labels` (n,) int64, `scale` what samples are multiplied by.
+    `checksums` as for `ShardSet`.
     """
 
-    def __init__(self, manifest: Path | str):
-        self._shards = ShardSet(manifest)
+    def __init__(self, manifest: Path | str, *, checksums: bool = True):
+        self._shards = ShardSet(manifest, checksums=checksums)
         self.manifest = self._shards.manifest
         self.scale = float(self.manifest["scale"])
         self.num_classes = int(self.manifest["num_classes"])
@@ -37,9 +38,8 @@ class Latents:
         std = torch.from_numpy(self._shards.rows("std", rows)).float()
         return (mean + std * noise) * self.scale
 
-    def means(self, count: int | None = None) -> Float[Tensor, "n c h w"]:
-        """Scaled posterior means of the first `count` images (all by default), float32."""
-        rows = np.arange(len(self) if count is None else min(count, len(self)))
+    def means(self, rows: np.ndarray) -> Float[Tensor, "n c h w"]:
+        """Scaled posterior means of the images at `rows`, float32."""
         return torch.from_numpy(self._shards.rows("mean", rows)).float() * self.scale
 
     def describe(self) -> str:

@@ -76,7 +76,8 @@ def write_image_manifest(settings: Images, index: Path, shards: list[Path], outp
     keys, labels = read_index(index)
     problems = [problem for shard in shards for problem in json.loads(shard_info(shard)["corrupt"])]
     rows = np.concatenate([read_shard(shard)["rows"] for shard in shards])
-    missing = set(range(len(keys))) - set(rows.tolist()) - {keys.index(key) for key, _ in problems}
+    unreadable = {key for key, _ in problems}
+    missing = {row for row, key in enumerate(keys) if key not in unreadable} - set(rows.tolist())
     if missing or len(np.unique(rows)) != len(rows):
         raise UserError(f"{output}: {len(missing)} images of the index are in no shard, or some are in two")
     with atomic_write(corrupt) as temporary, open(temporary, "w", newline="") as file:

@@ -4,6 +4,7 @@ A shard is one file of named arrays of equal length. The manifest of a set of sh
 files as they lie on disk; opening a set checks every file against it, so a half-copied or damaged shard is never used.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,13 @@ def write_manifest(path: Path | str, shards: list[Path], **info: Any) -> None:
     )
 
 
+def random_rows(total: int, count: int, seed: int = 0) -> np.ndarray:
+    """At most `count` rows of `total`, drawn without repeats, ascending: data sets are sorted by class."""
+    if count >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
+
+
 class ShardSet:
     """A set of shards, opened by its manifest and read by row.
 
@@ -98,7 +106,8 @@ class ShardSet:
                 raise UserError(f"{file}: shard is missing; run the workflow again to make it")
             whole = file.stat().st_size == entry["bytes"]
             if not whole or (checksums and sha256(file) != entry["sha256"]):
-                file.rename(file.with_name(file.name + ".damaged"))
+                with contextlib.suppress(FileNotFoundError):  # another process may have been faster
+                    file.rename(file.with_name(file.name + ".damaged"))
                 raise UserError(
                     f"{file}: differs from its checksum in {manifest}; put aside as {file.name}.damaged, "
                     "run the workflow again to make it"

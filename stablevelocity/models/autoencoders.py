@@ -148,7 +148,7 @@ def reconstruction_psnr(model: AutoencoderKL, images: UInt8[np.ndarray, "n heigh
     mean, _ = encode_images(model, images)
     squared = 0.0
     for start in range(0, len(images), 64):
-        decoded = decode_latents(model, torch.from_numpy(mean[start : start + 64]), 1.0).numpy()
+        decoded = decode_latents(model, torch.from_numpy(mean[start : start + 64]), 1.0).cpu().numpy()
         squared += float(((decoded.astype(np.float64) - images[start : start + 64]) ** 2).sum())
     return float(10 * np.log10(255.0**2 / (squared / images.size)))
 

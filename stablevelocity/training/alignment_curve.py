@@ -22,11 +22,13 @@ def alignment_curve(weights: Path, latents: Path, features: Path, images: int = 
 
     The same images and noise at every time. l_RA is minus the mean cosine, in [-1, 1]; lower is better aligned.
     """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, info = load_network(weights)
+    network.to(device)
     if info["run"]["alignment"] is None:
         raise UserError(f"{weights}: run {info['run']['name']} has no alignment, so there is no curve to draw")
     data = Latents(latents)
-    encoder = open_features(features, len(data), network.grid)
+    encoder = open_features(features, len(data), network.grid, device)
     images = min(images, len(data))
     rows = torch.randperm(len(data), generator=generator(0, 0, "alignment images"))[:images]
     noise = torch.randn(images, *data.shape, generator=generator(0, 0, "alignment noise"))
@@ -44,13 +46,13 @@ def alignment_curve(weights: Path, latents: Path, features: Path, images: int = 
     for t in TIMES.tolist():
         loss = []
         for part in torch.arange(images).split(128):
-            times = torch.full((len(part),), t)
+            times = torch.full((len(part),), t, device=device)
             class_t = None
             if token is not None and token_noise is not None:
-                class_t = path.interpolate(token[part], token_noise[part], times)
-            x_t = path.interpolate(x0[part], noise[part], times)
-            output = network(x_t, times, labels[part], class_t)
-            loss.append(negative_cosine(output.projections[0], tokens[part]))
+                class_t = path.interpolate(token[part].to(device), token_noise[part].to(device), times)
+            x_t = path.interpolate(x0[part].to(device), noise[part].to(device), times)
+            output = network(x_t, times, labels[part].to(device), class_t)
+            loss.append(negative_cosine(output.projections[0], tokens[part].to(device)).cpu())
         values = torch.cat(loss).double()
         q15, q85 = values.quantile(torch.tensor([0.15, 0.85], dtype=torch.float64)).tolist()
         table.append({"step": info["step"], "t": round(t, 6), "mean": values.mean().item(), "q15": q15, "q85": q85})

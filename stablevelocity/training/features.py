@@ -24,21 +24,23 @@ class Features(Protocol):
     def class_token(self, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]: ...
 
 
-def open_features(manifest: Path | str, images: int, grid: int, device: torch.device | str = "cpu") -> Features:
+def open_features(
+    manifest: Path | str, images: int, grid: int, device: torch.device | str = "cpu", *, checksums: bool = True
+) -> Features:
     """The features that `manifest` describes, checked against `images` latents and a `grid` x `grid` network.
 
-    Raises UserError when they do not belong together.
+    `checksums` as for `ShardSet`. Raises UserError when they do not belong together.
     """
     if "images" in read_json(manifest):
         return OnlineFeatures(manifest, images, grid, device)
-    return StoredFeatures(manifest, images, grid)
+    return StoredFeatures(manifest, images, grid, checksums)
 
 
 class StoredFeatures:
     """Precomputed: `tokens` (n, tokens, width) and `class_token` (n, width), half precision, in shards."""
 
-    def __init__(self, manifest: Path | str, images: int, grid: int):
-        self._shards = ShardSet(manifest)
+    def __init__(self, manifest: Path | str, images: int, grid: int, checksums: bool = True):
+        self._shards = ShardSet(manifest, checksums=checksums)
         self.encoder: str = self._shards.manifest["encoder"]
         tokens, self.width = self._shards.manifest["arrays"]["tokens"]["shape"]
         _check(manifest, self.encoder, len(self._shards), images, tokens, grid)

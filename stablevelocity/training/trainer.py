@@ -7,7 +7,6 @@ checkpoint of itself continues from it, bit for bit.
 
 import contextlib
 import json
-import math
 import resource
 import shutil
 from collections.abc import Callable
@@ -65,13 +64,15 @@ class Trainer:
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         if settings.batch % self.world:
             raise UserError(f"training.batch: {settings.batch} does not divide over {self.world} processes")
-        self.latents = Latents(latents)
+        # Checksums once, not once per process.
+        main = self.accelerator.is_main_process
+        self.latents = Latents(latents, checksums=main)
         self.features = None
         if run.alignment or run.class_token:
             if features is None:
                 raise UserError(f"{run.name}: alignment needs the encoder's features (--features)")
             grid = self.latents.shape[1] // self._patch(settings.model)
-            self.features = open_features(features, len(self.latents), grid, self.device)
+            self.features = open_features(features, len(self.latents), grid, self.device, checksums=main)
         self.hash = run_hash(run, latents, features, code)
         self.checkpoints = folder / "checkpoints" / self.hash
 
@@ -120,8 +121,9 @@ class Trainer:
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         state |= {f"ema.{name}": tensor for name, tensor in self.ema.items()}
         for name, parameter in self.trained.items():
-            for field in STATE_FIELDS:
-                state[f"optimizer.{field}.{name}"] = self.optimizer.state[parameter][field]
+            # Empty before the first step.
+            for field, value in self.optimizer.state.get(parameter, {}).items():
+                state[f"optimizer.{field}.{name}"] = value
         return state | self.batches.state_dict()
 
     def save(self) -> None:
@@ -205,6 +207,13 @@ class Trainer:
         if self.accelerator.scaler:
             self.accelerator.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.trained.values(), settings.clip)
+        merged = {name: torch.cat([piece[name].reshape(-1) for piece in collected]) for name in collected[0]}
+        merged["grad_norm"] = norm
+        # Before anything is updated: what is dumped is the state that led here. A gradient scaler skips by itself
+        # the steps whose gradients overflow.
+        watched = [merged["loss"]] if self.accelerator.scaler else [merged["loss"], norm]
+        if self._anywhere(not all(value.isfinite().all() for value in watched))[0]:
+            self._stop_on_non_finite(merged)
         if self.accelerator.scaler:
             self.accelerator.scaler.step(self.optimizer)
             self.accelerator.scaler.update()
@@ -212,15 +221,14 @@ class Trainer:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._update_ema()
-        merged = {name: torch.cat([piece[name].reshape(-1) for piece in collected]) for name in collected[0]}
-        return {**merged, "grad_norm": norm}
+        return merged
 
     def _sync(self, last: bool) -> Any:
         return contextlib.nullcontext() if last else self.accelerator.no_sync(self.network)
 
     @torch.no_grad()
     def _update_ema(self) -> None:
-        """EMA with warm-up: decay min(decay, (1 + n)/(10 + n)) after n updates."""
+        """EMA with warm-up: decay min(decay, (1 + n)/(10 + n)), n the updates made before this one."""
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         current = self.model.state_dict()
         torch._foreach_lerp_(
@@ -255,9 +263,7 @@ class Trainer:
                 values = self.update(batch, read.weight_sum)
                 self.step += 1
                 record.add(batch, values)
-                stopping, broken = self._anywhere(should_stop(), not math.isfinite(record.last))
-                if broken:
-                    self._stop_on_non_finite(values)
+                stopping = self._anywhere(should_stop())[0]
                 finished = self.step == settings.steps
                 if self.step % settings.log_every == 0 or finished:
                     row = record.row(self.accelerator)
@@ -290,12 +296,15 @@ class Trainer:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
     def _stop_on_non_finite(self, values: dict[str, Tensor]) -> None:
-        dump = self.checkpoints / f"non-finite-step-{self.step:08d}.safetensors"
+        step = self.step + 1
+        dump = self.checkpoints / f"non-finite-step-{step:08d}.safetensors"
         if self.accelerator.is_main_process:
-            checkpoints.save_tensors(dump, {**self._state(), **values}, {"step": self.step, "run": self.run.name})
+            # The state before the step, and the losses and gradient norm of the step itself.
+            losses = {f"step.{name}": value for name, value in values.items()}
+            checkpoints.save_tensors(dump, {**self._state(), **losses}, {"step": self.step, "run": self.run.name})
         raise UserError(
-            f"{self.run.name}: the loss is not finite at step {self.step}; state written to {dump}; "
-            f"a lower training.lr (now {self.settings.lr}) or precision fp32 or bf16 may help"
+            f"{self.run.name}: the loss or its gradient is not finite at step {step}; "
+            f"the state before it is in {dump}; try a lower training.lr (now {self.settings.lr}) or another precision"
         )
 
     def export(self) -> None:

@@ -147,7 +147,8 @@ def test_exported_weights_load_and_say_what_they_are(unbroken: Path) -> None:
 
 
 def test_the_average_of_weights_warms_up_as_the_paper_says(data: Path, tmp_path: Path) -> None:
-    """Decay min(0.9999, (1 + n)/(10 + n)), by hand over the raw weights of every step."""
+    """Decay (1 + n)/(10 + n) after n updates, by hand over the raw weights of five steps."""
+    decays = iter([1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14])
     job = trainer(tiny_run("plain", steps=5), data, tmp_path)
     name = "final_layer.linear.weight"
     average = job.model.state_dict()[name].double().clone()
@@ -155,8 +156,7 @@ def test_the_average_of_weights_warms_up_as_the_paper_says(data: Path, tmp_path:
 
     def watched(batch, weight_sum):
         values = update(batch, weight_sum)
-        n = job.step
-        decay = min(0.9999, (1 + n) / (10 + n))
+        decay = next(decays)
         average.mul_(decay).add_(job.model.state_dict()[name].double(), alpha=1 - decay)
         return values
 
@@ -199,13 +199,40 @@ def test_low_memory_options_train_the_same_network_to_their_precision(data: Path
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
-def test_a_loss_that_is_not_finite_stops_in_one_line_with_the_state_kept(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_what_is_not_finite_stops_in_one_line_before_it_touches_the_weights(
+    broken: str, data: Path, tmp_path: Path
+) -> None:
+    job = trainer(tiny_run("plain"), data, tmp_path)
+    make = job.batches.make
+    before = {}
+
+    def third_is_broken(read):
+        batch = make(read)
+        if read.step == 2:
+            before.update({name: value.clone() for name, value in job.model.state_dict().items()})
+            if broken == "loss":
+                batch.target[0] = float("nan")
+            else:
+                job.model.final_layer.linear.bias.register_hook(lambda gradient: gradient * float("inf"))
+        return batch
+
+    job.batches.make = third_is_broken
+    with pytest.raises(UserError, match="not finite at step 3; the state before it is in") as caught:
+        job.train()
+    assert "\n" not in str(caught.value)
+    (dump,) = tmp_path.glob("checkpoints/*/non-finite-step-00000003.safetensors")
+    kept = load_file(dump)
+    for name, value in before.items():
+        assert torch.equal(kept[f"model.{name}"], value)
+
+
+def test_a_first_step_that_is_not_finite_is_dumped_too(data: Path, tmp_path: Path) -> None:
     job = trainer(tiny_run("plain"), data, tmp_path)
     with torch.no_grad():
         job.model.x_embedder.proj.bias.fill_(float("nan"))
-    with pytest.raises(UserError, match="not finite at step 1; state written to") as caught:
+    with pytest.raises(UserError, match="not finite at step 1;"):
         job.train()
-    assert "\n" not in str(caught.value)
     assert len(list(tmp_path.glob("checkpoints/*/non-finite-step-00000001.safetensors"))) == 1
 
 

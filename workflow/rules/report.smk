@@ -3,6 +3,7 @@ from stablevelocity.reporting import registry
 
 TABLES = registry.tables(STUDY)
 FIGURES = registry.figures(STUDY)
+TEMPLATES = Path(registry.__file__).parent / "templates"
 
 
 def within(files):
@@ -74,6 +75,7 @@ rule claims:
 rule report:
     input:
         within(registry.page_inputs(STUDY)),
+        [str(path) for path in sorted(TEMPLATES.iterdir())],
     output:
         f"{OUT}/report.html",
     log:
