@@ -110,7 +110,7 @@ def posterior_mean(
     """
     # At sigma = 0 the smallest positive number in its place gives the limit, the nearest reference, not 0/0.
     precision = 1 / (sigma**2).clamp_min(torch.finfo(queries.dtype).tiny)
-    offsets = queries - alpha * centre
+    offsets = torch.addcmul(queries, alpha, centre, value=-1)
     top = total = mean = None
     for rows, squared_distances, mask in blocks:
         shared = rows.ndim == 2
@@ -133,7 +133,7 @@ def posterior_mean(
         top = peak
     if total is None or mean is None:
         raise ValueError("posterior_mean: no references given; expected at least one")
-    return mean / total
+    return mean.div_(total)
 
 
 def block_entries(device: torch.device) -> int:
