@@ -12,6 +12,7 @@ from stablevelocity.files import atomic_write, read_json, write_json
 from stablevelocity.pretrained.families import FAMILIES, family_named
 from stablevelocity.pretrained.generate import Timing, generate, prepare, total
 from stablevelocity.pretrained.judge import DigitJudge, judge_accuracy
+from stablevelocity.pretrained.picture_files import read_pictures, write_comparison
 from stablevelocity.pretrained.prompts import (
     digit_prompts,
     digit_video_prompts,
@@ -23,6 +24,9 @@ from stablevelocity.pretrained.prompts import (
 from stablevelocity.pretrained.score import arm_row, capped_psnr, likeness, paired_difference, score_digits
 from stablevelocity.pretrained.settings import AUTOENCODER_FROM, VIDEO, Pretrained, PretrainedFamily
 from stablevelocity.schedulers.accuracy import scheduler_errors
+
+#: Videos in the side-by-side file, and frames a second of the tiny ones, which have only five.
+COMPARED_VIDEOS, TINY_FPS = 6, 4
 
 
 def write_prompt_file(settings: Pretrained, family: str, output: Path) -> None:
@@ -120,6 +124,12 @@ def score_family(settings: Pretrained, family: str, prompts: Path, shards: list[
             against = f"{name.split('-')[0]}-{other}"
             if name.endswith("-stablevs") and against in psnr:
                 rows[name] |= paired_difference(f"psnr_over_{other}", psnr[name], psnr[against])
+    if entry.is_video:
+        main = arms[0].split("-")[0]
+        some = list(range(min(COMPARED_VIDEOS, len(wanted))))
+        shown = [f"{main}-{kind}" for kind in ("long", "short", "stablevs", "control")]
+        videos = [read_pictures(entry, folder / name, wanted, 1, some) for name in shown]
+        write_comparison(output.parent, videos, entry.fps if judge is None else TINY_FPS)
     _write_table(pd.DataFrame(rows.values()), output)
 
 

@@ -43,6 +43,23 @@ def read_pictures(
     return np.stack(found)
 
 
+def write_comparison(folder: Path, arms: list[np.ndarray], fps: int) -> None:
+    """`comparison.mp4` and an animated preview `comparison.gif`: a row per video, a column per arm.
+
+    `arms` are equally many videos each (N, T, H, W, 3) uint8, of the same prompts and noise. Each play of the preview
+    starts over after a short stop.
+    """
+    together = np.stack(arms, axis=1)
+    count, columns, frames, height, width, _ = together.shape
+    sheet = together.transpose(2, 0, 3, 1, 4, 5).reshape(frames, count * height, columns * width, 3)
+    write_video(folder / "comparison.mp4", sheet, fps)
+    factor = max(1, 256 // sheet.shape[2])
+    pictures = [Image.fromarray(frame.repeat(factor, 0).repeat(factor, 1)) for frame in sheet]
+    stay = [1000 // fps] * (frames - 1) + [800]
+    with atomic_write(folder / "comparison.gif") as temporary:
+        pictures[0].save(temporary, save_all=True, append_images=pictures[1:], duration=stay, loop=0)
+
+
 def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
     """An mp4 file (H.264); tiny frames are enlarged to 256 pixels, which players and codecs are made for."""
     import imageio.v3 as iio

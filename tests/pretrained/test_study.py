@@ -1,7 +1,9 @@
 """A study of pretrained models only, from prompts to its report, with models that are hardly trained."""
 
+import imageio.v3 as iio
 import pandas as pd
 import pytest
+from PIL import Image
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
@@ -71,6 +73,10 @@ def test_videos_are_compared_and_swept_too(made):
     table = pd.read_csv(results / "tables" / "table5.csv").set_index("arm")
     assert list(table.index) == ["unipc-long", "unipc-short", "unipc-stablevs", "unipc-control"]
     assert {"score", "score_motion", "psnr", "ssim"} <= set(table.columns)
+    folder = results / "pretrained" / "wan22"
+    # Three videos of four arms, 32 pixels each, enlarged twice; the mp4 and the preview show the same frames.
+    assert Image.open(folder / "comparison.gif").size == (4 * 32 * 2, 3 * 32 * 2)
+    assert Image.open(folder / "comparison.gif").n_frames == len(iio.imread(folder / "comparison.mp4")) == 5
     sweep = pd.read_csv(results / "tables" / "pretrained_xi.csv")
     # A lower xi keeps more of the base steps: 30 base steps at shift 3 become 26 at 0.70 and 20 at 0.85.
     steps = sweep[(sweep["family"] == "sd35") & (sweep["kind"] == "stablevs")].set_index("xi")["steps"]

@@ -8,7 +8,13 @@ from stablevelocity.pretrained.families import FAMILIES
 from stablevelocity.pretrained.generate import prepare, sample
 from stablevelocity.pretrained.settings import TinyTraining
 from stablevelocity.pretrained.tiny import TINY_FAMILIES
-from stablevelocity.pretrained.tiny_training import _standardise, shifted, train_tiny, training_scenes
+from stablevelocity.pretrained.tiny_training import (
+    _standardise,
+    decode_unclamped,
+    shifted,
+    train_tiny,
+    training_scenes,
+)
 
 
 @pytest.mark.parametrize("name", list(TINY_FAMILIES))
@@ -88,3 +94,21 @@ def test_wans_autoencoder_starts_as_qwen_images_frame_by_frame():
         for number, frame in enumerate((0, 2, 4)):
             alone = TINY_FAMILIES["qwen-image"].encode(donor, pictures[:, :, frame])
             torch.testing.assert_close(latents[:, :, number], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(TINY_FAMILIES))
+def test_a_decoder_that_lies_below_black_still_learns(name):
+    torch.manual_seed(0)
+    tiny = TINY_FAMILIES[name]
+    autoencoder = tiny.autoencoder()
+    pictures, _ = training_scenes(tiny, 1, seed=0)
+    latents = tiny.encode(autoencoder, pictures).detach()
+    torch.testing.assert_close(
+        decode_unclamped(tiny, autoencoder, latents).clamp(-1, 1),
+        tiny.decode(autoencoder, latents).clamp(-1, 1),
+    )
+    bias = autoencoder.decoder.conv_out.bias
+    bias.data.fill_(-10.0)
+    decode_unclamped(tiny, autoencoder, latents).mean().backward()
+    # Each of three channels moves a third of the mean.
+    torch.testing.assert_close(bias.grad, torch.full((3,), 1 / 3), rtol=1e-4, atol=0)

@@ -38,7 +38,8 @@ def text(context: Context) -> list[Block]:
         blocks.append(
             Figure(
                 "pretrained_videos",
-                "All frames of some videos from the same noise, by way of sampling. The mp4 files lie in "
+                "All frames of some videos from the same noise, by way of sampling. Side by side and "
+                "moving they are in pretrained/wan22/comparison.mp4 and .gif; each mp4 lies in "
                 "pretrained/wan22/samples/<arm>/consistent_attr.",
                 alt="Strips of video frames in which a coloured digit moves; strips of one prompt are nearly alike.",
                 how=how,
