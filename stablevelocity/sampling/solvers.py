@@ -8,7 +8,7 @@ network stays a float32 network.
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Float64
@@ -18,7 +18,6 @@ from stablevelocity.errors import UserError
 from stablevelocity.interpolants import Interpolant
 
 Velocity: TypeAlias = Callable[[Tensor, float], Tensor]
-Diffusion: TypeAlias = Literal["t", "2t"]
 
 DIFFUSIONS: dict[str, Callable[[float], float]] = {"t": lambda t: t, "2t": lambda t: 2 * t}
 """The coefficient g(t) of Euler-Maruyama: `t` in the paper's released code, `2t` in REPA's and most others'."""
@@ -75,14 +74,14 @@ def euler_maruyama(
     times: Float64[Tensor, " times"],
     *,
     path: Interpolant,
-    diffusion: Diffusion = "t",
+    diffusion: str = "t",
     generator: torch.Generator | None = None,
 ) -> Float64[Tensor, "batch *shape"]:
     """Reverse-time SDE dx = [v - (g/2) s] dt + sqrt(g) dW with the score s of the velocity.
 
     Every g keeps the marginal laws; g is `t` or `2t` (see `DIFFUSIONS`). Weak order one. The step that ends
     at t = 0 adds no noise: it lands on the mean. Noise is drawn on the generator's device, one draw of
-    x's shape a step, so the result does not depend on where the network runs.
+    x's shape a step, so the result does not depend on where the network runs. Raises UserError for another g.
     """
     if diffusion not in DIFFUSIONS:
         raise UserError(f"euler_maruyama: diffusion {diffusion!r}; expected one of {', '.join(DIFFUSIONS)}")

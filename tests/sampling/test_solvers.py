@@ -176,5 +176,5 @@ def test_bad_grids_are_refused(times):
 
 
 def test_an_unknown_diffusion_is_refused():
-    with pytest.raises((UserError, Exception), match="diffusion"):
+    with pytest.raises(UserError, match="diffusion 'sigma'; expected one of t, 2t"):
         euler_maruyama(lambda x, t: x, torch.ones(1, 1), uniform_times(2), path=LinearPath(), diffusion="sigma")
