@@ -23,6 +23,7 @@ from stablevelocity.evaluation.classifier import load_judge
 from stablevelocity.evaluation.image_sets import ImageSet
 from stablevelocity.files import sha256
 from stablevelocity.progress import Progress
+from stablevelocity.provenance import code_hash
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -125,10 +126,11 @@ def load_extractor(name: str, weights: Path | str, device: str = "cpu") -> Extra
 def extract_features(source: ImageSet, extractor: Extractor, manifest: Path | str) -> "FeatureStore":
     """Compute the features of all images, shard by shard beside `manifest`, which is written last.
 
-    Shards that an earlier, stopped call has finished for the same images and weights are kept.
+    Shards that an earlier, stopped call has finished for the same images, weights and code are kept.
     """
     manifest = Path(manifest)
-    info = {"extractor": extractor.identity, "source": source.identity}
+    code = code_hash("stablevelocity.evaluation.features")
+    info = {"extractor": extractor.identity, "source": source.identity, "code": code}
     shards = []
     progress = Progress(f"features {manifest.parent.name}", len(source), "images")
     for start in range(0, len(source), SHARD_ROWS):

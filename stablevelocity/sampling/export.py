@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from stablevelocity.data.shards import ShardSet
+from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 
 CHUNK = 1024
@@ -27,8 +28,13 @@ def write_npz(shards: ShardSet, path: Path | str) -> None:
 
 
 def write_png_folder(shards: ShardSet, folder: Path | str) -> None:
-    """000000.png, 000001.png, ... in the order of the images."""
+    """000000.png, 000001.png, ... in the order of the images.
+
+    Raises UserError when the folder holds anything: files of another set would count as this one's.
+    """
     folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: the folder is not empty; give an empty or a new one for the PNG files")
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(len(shards)):
         Image.fromarray(shards.rows("images", np.array([index]))[0]).save(folder / f"{index:06d}.png")

@@ -29,9 +29,9 @@ from torch import Tensor
 from stablevelocity.data.shards import read_shard, shard_info, write_shard
 from stablevelocity.errors import UserError
 from stablevelocity.interpolants import Interpolant, LinearPath
-from stablevelocity.models.autoencoders import decode_latents
 from stablevelocity.models.sit import SiT
 from stablevelocity.progress import Progress
+from stablevelocity.provenance import code_hash
 from stablevelocity.sampling.guidance import guided_velocity
 from stablevelocity.sampling.solvers import (
     Velocity,
@@ -131,9 +131,12 @@ class BlockSampler:
     path: Interpolant = field(default_factory=LinearPath)
 
     def identity(self, weights: str) -> str:
-        """Names the images: hash of every setting and of `weights`, the caller's name for model and decoder."""
+        """Names the images: hash of every setting, of the code that draws, and of `weights`, the caller's name for
+        model and decoder.
+        """
         settings = [self.sampler.model_dump(mode="json"), self.scale, self.seed, self.block, self.precision]
-        text = json.dumps([*settings, type(self.path).__name__, weights])
+        code = code_hash("stablevelocity.sampling.generate")
+        text = json.dumps([*settings, type(self.path).__name__, weights, code])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def labels(self, block: int) -> Int64[Tensor, " block"]:
@@ -175,6 +178,8 @@ class BlockSampler:
     @torch.no_grad()
     def sample(self, block: int) -> Block:
         """Generate and decode one block."""
+        from stablevelocity.models.autoencoders import decode_latents  # imports diffusers: seconds
+
         with _one_thread(self.device):
             latents, labels = self.latents(block)
             images = decode_latents(self.autoencoder, latents.float(), self.scale)
@@ -229,7 +234,7 @@ def generate_shard(
     """Make the images of one shard of `images` in all, and write them (`images`, `labels`) to `output`.
 
     Every block is kept in `<output>.blocks/` as soon as it is done, so a job that was killed goes on where it
-    stopped; the folder goes when the shard is whole. Blocks of other settings or `weights` are made again.
+    stopped; the folder goes when the shard is whole. Blocks of other settings, code or `weights` are made again.
     """
     output = Path(output)
     folder = output.with_name(output.name + ".blocks")

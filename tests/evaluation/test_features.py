@@ -55,7 +55,7 @@ def test_features_on_disk_are_those_of_the_images_in_order(source, tmp_path, mon
     torch.testing.assert_close(column.tensor(), expected.logits)
 
 
-def test_a_stopped_pass_goes_on_and_other_weights_start_again(source, tmp_path, monkeypatch):
+def test_a_stopped_pass_goes_on_and_other_weights_or_code_start_again(source, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "SHARD_ROWS", 64)
     images, _ = source
     manifest = tmp_path / "out" / "features.json"
@@ -67,6 +67,11 @@ def test_a_stopped_pass_goes_on_and_other_weights_start_again(source, tmp_path, 
     extractor.identity = "other weights"
     extract_features(images, extractor, manifest)
     assert extractor.seen == 64 + 200
+    # Another version of the code: what it would have made is not known from what is there.
+    monkeypatch.setattr(features, "code_hash", lambda module: "other code")
+    extract_features(images, extractor, manifest)
+    extract_features(images, extractor, manifest)
+    assert extractor.seen == 64 + 200 + 200
 
 
 def test_unknown_extractors_and_absent_weights_are_refused(tmp_path):

@@ -15,7 +15,7 @@ from stablevelocity.errors import UserError
 from stablevelocity.evaluation.image_sets import open_images
 from stablevelocity.interpolants import LinearPath
 from stablevelocity.models.sit import SiT
-from stablevelocity.sampling import euler, heun, thin_times, uniform_times
+from stablevelocity.sampling import euler, generate, heun, thin_times, uniform_times
 from stablevelocity.sampling.export import write_npz, write_png_folder
 from stablevelocity.sampling.generate import (
     BlockSampler,
@@ -119,7 +119,7 @@ def test_a_killed_job_goes_on_where_it_stopped(expected, tmp_path):
     assert not folder.exists()
 
 
-def test_blocks_of_other_settings_or_weights_are_made_again(tmp_path):
+def test_blocks_of_other_settings_weights_or_code_are_made_again(tmp_path, monkeypatch):
     other = block_sampler(STOCHASTIC.model_copy(update={"diffusion": "2t"}))
     names = {block_sampler().identity("a"), block_sampler().identity("b"), other.identity("a")}
     names |= {block_sampler(seed=1).identity("a"), block_sampler(precision="bf16").identity("a")}
@@ -129,6 +129,12 @@ def test_blocks_of_other_settings_or_weights_are_made_again(tmp_path):
     before = read_shard(file)["images"].copy()
     write_blocks(other, range(1), tmp_path, weights="a")
     assert (read_shard(file)["images"] != before).any()
+    made = file.stat().st_mtime_ns
+    write_blocks(other, range(1), tmp_path, weights="a")
+    assert file.stat().st_mtime_ns == made
+    monkeypatch.setattr(generate, "code_hash", lambda module: "other code")
+    write_blocks(other, range(1), tmp_path, weights="a")
+    assert file.stat().st_mtime_ns != made
 
 
 def test_too_many_shards_are_refused():
@@ -244,3 +250,5 @@ def test_exports_hold_the_same_images(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "batch.npz")["arr_0"], images)
     for path in (tmp_path / "batch.npz", tmp_path / "png", tmp_path):
         np.testing.assert_array_equal(np.concatenate(list(open_images(path).batches(4))), images)
+    with pytest.raises(UserError, match=r"png: the folder is not empty"):
+        write_png_folder(shards, tmp_path / "png")
