@@ -509,7 +509,7 @@ def sweep(
     processes: Annotated[int, typer.Option(help="the numbers do not depend on it")] = 1,
 ) -> None:
     """Few-step and same-noise study of a run: every solver, StableVS and its control arm."""
-    from stablevelocity.evaluation.jobs import run_sweep
+    from stablevelocity.evaluation.sweep_job import run_sweep
 
     run_sweep(load_study(study), run, weights, autoencoder, _path(judge), reference, output, processes)
 

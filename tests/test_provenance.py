@@ -50,6 +50,14 @@ def test_an_edit_of_the_figures_does_not_touch_training(package):
     assert provenance.code_hash(TRAINING) == training
 
 
+def test_an_edit_of_the_sampling_code_touches_the_sweep_and_no_other_evaluation(package):
+    jobs, sweep = "stablevelocity.evaluation.jobs", "stablevelocity.evaluation.sweep_job"
+    before = provenance.code_hash(jobs), provenance.code_hash(sweep)
+    package("sampling/generate.py", "\nEXTRA = 1\n")
+    assert provenance.code_hash(jobs) == before[0]
+    assert provenance.code_hash(sweep) != before[1]
+
+
 def test_a_comment_changes_no_hash(package):
     training = provenance.code_hash(TRAINING)
     package("reference_bank.py", "\n# A remark.\n")

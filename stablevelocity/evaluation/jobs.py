@@ -1,4 +1,4 @@
-"""The workflow's evaluation jobs: judge, reference, scores of a set, the floor between real sets, sweeps."""
+"""The workflow's evaluation jobs: judge, reference, scores of a set, the floor between real sets."""
 
 import tempfile
 from pathlib import Path
@@ -17,7 +17,6 @@ from stablevelocity.evaluation.score import Reference, adm_reference, reference_
 from stablevelocity.files import atomic_write, write_json
 from stablevelocity.progress import log
 from stablevelocity.settings import Evaluation
-from stablevelocity.study import Study
 
 
 def prepare_judge(settings: Evaluation, train: Path, heldout: Path, output: Path) -> None:
@@ -82,7 +81,7 @@ def score_samples(
         bootstrap=settings.bootstrap,
         seed=settings.seed,
     )
-    _write(table, {**facts, "extractor": extractor.name}, output)
+    write_table(table, {**facts, "extractor": extractor.name}, output)
 
 
 def score_floor(settings: Evaluation, judge: Path | None, reference: Path, heldout: Path, output: Path) -> None:
@@ -105,40 +104,7 @@ def score_floor(settings: Evaluation, judge: Path | None, reference: Path, heldo
         "note": "mean and range over 10 splits of the reference's images",
     }
     table = pd.concat([pd.read_csv(output), pd.DataFrame([halves])])
-    _write(table, {}, output)
-
-
-def run_sweep(
-    study: Study,
-    run: str,
-    weights: Path,
-    autoencoder: Path,
-    judge: Path | None,
-    reference: Path,
-    output: Path,
-    processes: int = 1,
-) -> None:
-    """Few-step and same-noise study of one run's last weights; resumes from `<output>.parts/`."""
-    # Imported here: scoring needs no diffusers, whose import takes longer than scoring a set of digits.
-    from stablevelocity.evaluation.sweep import remove_parts, sweep_table
-    from stablevelocity.sampling.jobs import open_sampler
-
-    extractor = open_extractor(study.evaluation, judge)
-    template = study.sampler(study.sampling.main)
-    blocks, identity = open_sampler(weights, autoencoder, template, study.sampling)
-    parts = output.with_name(output.name + ".parts")
-    table = sweep_table(
-        blocks,
-        extractor,
-        Reference.load(reference),
-        study.sampling.sweep,
-        parts,
-        weights=identity,
-        processes=processes,
-    )
-    found = study.runs()[run]
-    _write(table, {"run": run, "arm": found.arm, "seed": found.seed, "step": found.training.steps}, output)
-    remove_parts(parts)
+    write_table(table, {}, output)
 
 
 def score_sets(
@@ -162,12 +128,12 @@ def score_sets(
             held_against = reference_from_features(store, f"{len(store):,} images of {reference.name}")
         store = extract_features(images, network, work / "samples" / "features.json")
         table = score(store, held_against, bootstrap=bootstrap)
-    _write(table, {"extractor": network.name}, output)
+    write_table(table, {"extractor": network.name}, output)
     for row in table.to_dict("records"):
         log.info(f"{row['metric']}: {row['value']:.6g} [{row['low']:.6g}, {row['high']:.6g}] {row['note']}")
 
 
-def _write(table: pd.DataFrame, facts: dict, output: Path) -> None:
+def write_table(table: pd.DataFrame, facts: dict, output: Path) -> None:
     """CSV with `facts` as leading columns."""
     for place, (name, value) in enumerate(facts.items()):
         table.insert(place, name, value)

@@ -1,5 +1,6 @@
 """A set of generated images against a reference: one table with every metric, its interval and its counts."""
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,22 @@ class Reference:
     name: str
     """In words, for tables."""
 
+    @property
+    def identity(self) -> str:
+        """Hash of all numbers in it and of its extractor: two references of one name may hold other images."""
+        digest = hashlib.sha256(f"{self.extractor} {self.pool.count}".encode())
+        for name, tensor in self._tensors().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(memoryview(tensor.cpu().numpy()).cast("B"))
+        return digest.hexdigest()
+
     def save(self, path: Path | str) -> None:
         """Write it as one safetensors file."""
+        info = {"extractor": self.extractor, "name": self.name, "count": str(self.pool.count or "")}
+        with atomic_write(path) as temporary:
+            save_file(self._tensors(), temporary, info)
+
+    def _tensors(self) -> dict[str, Tensor]:
         tensors = {
             "mu": self.pool.mean,
             "sigma": self.pool.covariance,
@@ -52,9 +67,7 @@ class Reference:
             "sigma_s": self.spatial.covariance,
             "features": self.features,
         }
-        info = {"extractor": self.extractor, "name": self.name, "count": str(self.pool.count or "")}
-        with atomic_write(path) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, info)
+        return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
     @staticmethod
     def load(path: Path | str) -> "Reference":

@@ -6,7 +6,7 @@ own measure of StableVS. Beside StableVS always stands its control arm, the base
 grid.
 """
 
-import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,10 +24,10 @@ from stablevelocity.evaluation.score import Reference
 from stablevelocity.evaluation.similarity import compare_images
 from stablevelocity.files import read_json, write_json
 from stablevelocity.progress import Progress
+from stablevelocity.provenance import code_hash
 from stablevelocity.sampling.generate import BlockSampler, generate_shard, network_calls, sampler_times
-from stablevelocity.settings import Sampler, Sweep
+from stablevelocity.settings import Evaluation, Sampler, Sweep
 
-REPLICATES = 100
 SIMILARITIES = ("psnr", "ssim", "lpips", "feature_distance")
 
 
@@ -55,6 +55,7 @@ def sweep_table(
     extractor: Extractor,
     reference: Reference,
     sweep: Sweep,
+    evaluation: Evaluation,
     folder: Path | str,
     *,
     weights: str = "",
@@ -66,23 +67,31 @@ def sweep_table(
     images, reference_steps, extractor; fid with its bootstrap interval fid_low, fid_high; is, precision,
     recall; psnr, ssim, lpips, feature_distance: means over the images against the run of `base_steps`.
     These are NaN for Euler-Maruyama, whose noise differs once the grid does, and lpips where its weights are
-    not at hand. Rows that a stopped call has left in `folder` are kept; the caller removes it.
+    not at hand. Of `evaluation` neighbours, bootstrap and seed are taken. Rows that a stopped call has left in
+    `folder` are kept, unless they depend on anything that has changed since; the caller removes it.
     """
     folder = Path(folder)
     samplers = list(sweep_samplers(sweep, blocks.sampler))
+    measured = {
+        "weights": weights,
+        "extractor": extractor.identity,
+        "reference": reference.identity,
+        "sweep": [sweep.images, sweep.base_steps],
+        "evaluation": evaluation.model_dump(mode="json", include={"neighbours", "bootstrap", "seed"}),
+        "code": code_hash("stablevelocity.evaluation.sweep"),
+    }
     progress = Progress(f"sweep {folder.name}", len(samplers), "samplers")
     rows = []
     for sampler in samplers:
         one = replace(blocks, sampler=sampler)
-        key = one.identity(f"{weights} {extractor.identity} {reference.name} {sweep.images} {sweep.base_steps}")
-        file = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+        file = folder / f"{one.identity(json.dumps(measured))[:16]}.json"
         if not file.exists():
             long_run = None
             if sampler.solver != "euler_maruyama":
                 long = sampler.model_copy(update={"steps": sweep.base_steps, "low_regime": "none"})
                 long_run = _images(replace(blocks, sampler=long), folder, sweep.images, weights, processes)
             images = _images(one, folder, sweep.images, weights, processes)
-            row = _measure(images, long_run, extractor, reference)
+            row = _measure(images, long_run, extractor, reference, evaluation)
             write_json(file, {name: float(value) for name, value in row.items()})
             if images != long_run:
                 images.unlink()
@@ -121,7 +130,9 @@ def _images(blocks: BlockSampler, folder: Path, images: int, weights: str, proce
     return shard
 
 
-def _measure(shard: Path, long_run: Path | None, extractor: Extractor, reference: Reference) -> dict[str, float]:
+def _measure(
+    shard: Path, long_run: Path | None, extractor: Extractor, reference: Reference, evaluation: Evaluation
+) -> dict[str, float]:
     """The measures of one sampler's images, read in batches."""
     images = read_shard(shard)["images"]
     pool, logits, similarities = [], [], []
@@ -133,8 +144,8 @@ def _measure(shard: Path, long_run: Path | None, extractor: Extractor, reference
         if long_run is not None:
             long = np.array(read_shard(long_run)["images"][start : start + BATCH])
             similarities.append(compare_images(batch, long, extractor=extractor))
-    low, high = bootstrap_frechet(pool, reference.pool, replicates=REPLICATES)
-    coverage = precision_recall(torch.cat(pool), reference.features)
+    low, high = bootstrap_frechet(pool, reference.pool, replicates=evaluation.bootstrap, seed=evaluation.seed)
+    coverage = precision_recall(torch.cat(pool), reference.features, neighbours=evaluation.neighbours)
     row = {
         "fid": frechet_distance(gaussian_statistics(pool), reference.pool),
         "fid_low": low,

@@ -1,18 +1,22 @@
 """A sweep runs every sampler from the same noise, StableVS beside its control arm, and goes on where it stopped."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
 
 from stablevelocity.data.shards import read_shard
+from stablevelocity.evaluation import sweep as sweep_module
 from stablevelocity.evaluation.features import FeatureBatch
-from stablevelocity.evaluation.fidelity import frechet_distance, gaussian_statistics
+from stablevelocity.evaluation.fidelity import frechet_distance, gaussian_statistics, precision_recall
+from stablevelocity.evaluation.intervals import bootstrap_frechet
 from stablevelocity.evaluation.score import Reference
 from stablevelocity.evaluation.sweep import remove_parts, sweep_samplers, sweep_table
 from stablevelocity.models.sit import SiT
 from stablevelocity.sampling.generate import BlockSampler, generate_shard, network_calls
-from stablevelocity.settings import Sampler, Sweep
+from stablevelocity.settings import Evaluation, Sampler, Sweep
 
 SWEEP = Sweep(
     solvers=["euler", "heun", "euler_maruyama"],
@@ -23,6 +27,7 @@ SWEEP = Sweep(
     low_steps=[3],
     images=24,
 )
+EVALUATION = Evaluation(neighbours=5, bootstrap=20, seed=3)
 TEMPLATE = Sampler(guidance=1.5, diffusion="2t", labels="balanced")
 
 
@@ -68,7 +73,7 @@ def reference() -> Reference:
 @pytest.fixture(scope="module")
 def table(blocks, reference, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parts")
-    table = sweep_table(blocks, Colours(), reference, SWEEP, folder)
+    table = sweep_table(blocks, Colours(), reference, SWEEP, EVALUATION, folder)
     assert list(folder.glob("*.json"))
     remove_parts(folder)
     assert not folder.exists()
@@ -129,28 +134,53 @@ def test_fid_of_a_row_is_that_of_its_images(table, blocks, reference, tmp_path):
     row = table[(table["solver"] == "heun") & (table["steps"] == 8)].iloc[0]
     assert row["fid"] == pytest.approx(frechet_distance(gaussian_statistics([pool]), reference.pool), rel=1e-9)
     assert row["fid_low"] < row["fid"] < row["fid_high"]
+    # neighbours, bootstrap and seed are the study's.
+    interval = bootstrap_frechet([pool], reference.pool, replicates=20, seed=3)
+    assert (row["fid_low"], row["fid_high"]) == pytest.approx(interval, rel=1e-9)
+    coverage = precision_recall(pool, reference.features, neighbours=5)
+    assert (row["precision"], row["recall"]) == pytest.approx((coverage.precision, coverage.recall))
     assert row["nfe"] == network_calls(sampler)
 
 
 def test_a_stopped_sweep_goes_on_and_another_network_starts_again(blocks, reference, tmp_path):
     small = Sweep(solvers=["euler"], steps=[2, 3], base_steps=4, xi=[0.5], low_steps=[1], images=16)
     first = Colours()
-    whole = sweep_table(blocks, first, reference, small, tmp_path, weights="a")
+    whole = sweep_table(blocks, first, reference, small, EVALUATION, tmp_path, weights="a")
     next(tmp_path.glob("*.json")).unlink()
     again = Colours()
-    resumed = sweep_table(blocks, again, reference, small, tmp_path, weights="a")
+    resumed = sweep_table(blocks, again, reference, small, EVALUATION, tmp_path, weights="a")
     assert resumed.equals(whole)
     assert 0 < again.seen < first.seen
     other = Colours()
-    sweep_table(blocks, other, reference, small, tmp_path, weights="b")
+    sweep_table(blocks, other, reference, small, EVALUATION, tmp_path, weights="b")
     assert other.seen == first.seen
+
+
+def test_rows_of_another_reference_evaluation_or_code_are_measured_again(blocks, reference, tmp_path, monkeypatch):
+    small = Sweep(solvers=["euler"], thinned=[], steps=[2], base_steps=4, images=16)
+    shifted = replace(reference, features=reference.features + 1)  # of the same name
+    assert shifted.name == reference.name
+
+    def seen(reference: Reference, evaluation: Evaluation) -> int:
+        extractor = Colours()
+        sweep_table(blocks, extractor, reference, small, evaluation, tmp_path)
+        return extractor.seen
+
+    whole = seen(reference, EVALUATION)
+    assert seen(reference, EVALUATION) == 0
+    assert seen(shifted, EVALUATION) == whole
+    for change in ({"neighbours": 4}, {"bootstrap": 21}, {"seed": 4}):
+        assert seen(reference, EVALUATION.model_copy(update=change)) == whole
+    assert seen(reference, EVALUATION.model_copy(update={"judge_steps": 1})) == 0  # nothing that the rows depend on
+    monkeypatch.setattr(sweep_module, "code_hash", lambda module: "other code")
+    assert seen(reference, EVALUATION) == whole
 
 
 def test_shards_of_a_stopped_sweep_of_another_size_are_not_taken(blocks, reference, tmp_path):
     """The long run outlives its own row; at 24 images it must not stand in for one of 16."""
     small = SWEEP.model_copy(update={"solvers": ["euler"], "thinned": [], "steps": [12], "images": 16})
-    expected = sweep_table(blocks, Colours(), reference, small, tmp_path / "fresh")
-    sweep_table(blocks, Colours(), reference, small.model_copy(update={"images": 24}), tmp_path / "parts")
+    expected = sweep_table(blocks, Colours(), reference, small, EVALUATION, tmp_path / "fresh")
+    sweep_table(blocks, Colours(), reference, small.model_copy(update={"images": 24}), EVALUATION, tmp_path / "parts")
     assert list((tmp_path / "parts").glob("*.safetensors"))
-    found = sweep_table(blocks, Colours(), reference, small, tmp_path / "parts")
+    found = sweep_table(blocks, Colours(), reference, small, EVALUATION, tmp_path / "parts")
     assert found.equals(expected)

@@ -54,6 +54,13 @@ def code(*modules):
     return code_hash(*(f"stablevelocity.{module}" for module in modules))
 
 
+def present(path):
+    """A file that the study names from outside, as an input: its change makes the rule run again. One that is not
+    there is no input, so that a study can be planned without its data; `onstart` refuses to run it.
+    """
+    return [str(path)] if path is not None and path.exists() else []
+
+
 def shards(pattern, count):
     return [f"{OUT}/{pattern.format(shard=shard)}" for shard in range(count)]
 

@@ -2,6 +2,7 @@
 # Features are kept in metrics/features/, undeclared: another bootstrap or k needs no second pass.
 DIGITS = STUDY.evaluation.extractor == "digits"
 JUDGE = f"{OUT}/metrics/judge.json" if DIGITS else []
+INCEPTION = [] if DIGITS else present(STUDY.evaluation.weights)
 EXTRACTOR = settings(STUDY.evaluation.model_dump(mode="json", include={"extractor", "weights", "reference"}))
 
 
@@ -19,7 +20,7 @@ rule judge:
         f"{OUT}/benchmarks/judge.tsv"
     params:
         settings=settings(STUDY.evaluation.judge_steps, STUDY.evaluation.seed),
-        code=code("evaluation.classifier"),
+        code=code("evaluation.jobs"),
     shell:
         "stablevelocity --log {log} judge --study {STUDY_FILE} --train {input.train} --heldout {input.heldout}"
         " --output {output.description}"
@@ -29,6 +30,8 @@ rule reference:
     input:
         train=f"{OUT}/data/images/train.json",
         judge=JUDGE,
+        inception=INCEPTION,
+        batch=present(STUDY.evaluation.reference),
     output:
         f"{OUT}/metrics/reference.safetensors",
     log:
@@ -37,7 +40,7 @@ rule reference:
         f"{OUT}/benchmarks/reference.tsv"
     params:
         settings=EXTRACTOR,
-        code=code("evaluation.score"),
+        code=code("evaluation.jobs"),
     shell:
         "stablevelocity --log {log} reference --study {STUDY_FILE} --train {input.train}"
         " --judge '{input.judge}' --output {output}"
@@ -48,6 +51,7 @@ rule fidelity:
         samples=f"{OUT}/samples/{SET}/manifest.json",
         reference=f"{OUT}/metrics/reference.safetensors",
         judge=JUDGE,
+        inception=INCEPTION,
     output:
         f"{OUT}/metrics/fidelity/{SET}.csv",
     log:
@@ -56,7 +60,7 @@ rule fidelity:
         f"{OUT}/benchmarks/fidelity-{{run}}-{{step}}-{{sampler}}.tsv"
     params:
         settings=settings(STUDY.evaluation),
-        code=code("evaluation.score"),
+        code=code("evaluation.jobs"),
     shell:
         "stablevelocity --log {log} evaluate --study {STUDY_FILE} --run {wildcards.run} --step {wildcards.step}"
         " --sampler {wildcards.sampler} --samples {input.samples} --reference {input.reference}"
@@ -68,13 +72,14 @@ rule floor:
         heldout=f"{OUT}/data/images/heldout.json",
         reference=f"{OUT}/metrics/reference.safetensors",
         judge=JUDGE,
+        inception=INCEPTION,
     output:
         f"{OUT}/metrics/floor.csv",
     log:
         f"{OUT}/logs/floor.log",
     params:
         settings=settings(STUDY.evaluation),
-        code=code("evaluation.score"),
+        code=code("evaluation.jobs"),
     shell:
         "stablevelocity --log {log} floor --study {STUDY_FILE} --heldout {input.heldout}"
         " --reference {input.reference} --judge '{input.judge}' --output {output}"
@@ -86,6 +91,7 @@ rule sweep:
         autoencoder=f"{OUT}/data/autoencoder.json",
         reference=f"{OUT}/metrics/reference.safetensors",
         judge=JUDGE,
+        inception=INCEPTION,
     output:
         f"{OUT}/metrics/sweep/{{run}}.csv",
     log:
@@ -97,8 +103,9 @@ rule sweep:
             STUDY.sampling.sweep,
             STUDY.sampler(STUDY.sampling.main),
             STUDY.sampling.model_dump(mode="json", include={"block", "seed", "precision"}),
+            STUDY.evaluation,
         ),
-        code=code("evaluation.sweep", "sampling.jobs"),
+        code=code("evaluation.sweep_job"),
     shell:
         "stablevelocity --log {log} sweep --study {STUDY_FILE} --run {wildcards.run} --weights {input.weights}"
         " --autoencoder {input.autoencoder} --reference {input.reference} --judge '{input.judge}'"

@@ -42,6 +42,8 @@ rule sample_manifest:
         f"{OUT}/samples/{SET}/manifest.json",
     log:
         f"{OUT}/logs/sample_manifest-{{run}}-{{step}}-{{sampler}}.log",
+    params:
+        code=code("sampling.jobs"),
     shell:
         "stablevelocity --log {log} sample-manifest --study {STUDY_FILE} --sampler {wildcards.sampler}"
         " --weights {input.weights} --autoencoder {input.autoencoder} --output {output} {input.shards}"
