@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stablevelocity.cluster.job import TrainingJob
-from stablevelocity.cluster.schedulers import Scheduler, Unreachable, is_over
+from stablevelocity.cluster.schedulers import GONE, Scheduler, Unreachable, is_over
 from stablevelocity.cluster.site import Site
 from stablevelocity.cluster.tasks import Task, eta, read_if_there
 from stablevelocity.errors import UserError
@@ -52,12 +52,11 @@ class Head:
         """One look at every run that is not complete; those that no job has are submitted together."""
         unattended = []
         for task in waiting:
-            record = task.record()
-            state = self._state(record) if record else None
-            if record is None or state is None or is_over(state):
+            record, state = self._job(task)
+            if record is None or is_over(state):
                 # Files may come a little later than the news that the job is over: believe it at the second look.
                 watched = record is not None and record["name"] == self.watched.get(task.run.name)
-                if record and state and watched and record["name"] not in self.over:
+                if record and watched and record["name"] not in self.over:
                     self.over.add(record["name"])
                 else:
                     unattended.append(task)
@@ -68,12 +67,16 @@ class Head:
         if unattended:
             self._submit(unattended)
 
-    def _state(self, record: dict[str, Any]) -> str | None:
-        """State of the job of a record; None for a submission of which nothing came."""
-        if record["job"] is None:  # its head died between asking for the job and noting its id
-            job = self.scheduler.find(record["name"])
-            return self.scheduler.state(job) if job else None
-        return self.scheduler.state(record["job"])
+    def _job(self, task: Task) -> tuple[dict[str, Any] | None, str]:
+        """(record, state) of the job that has a run; (None, GONE) when there is none."""
+        record = task.record()
+        if record and record["job"] is None:  # its head died between asking for the job and noting its id
+            record["job"] = self.scheduler.find(record["name"])
+            if record["job"]:
+                task.write_record(**record)
+        if record is None or record["job"] is None:
+            return None, GONE
+        return record, self.scheduler.state(record["job"])
 
     def _submit(self, tasks: list[Task]) -> None:
         with ExitStack() as stack:
@@ -100,15 +103,11 @@ class Head:
                 log.info(f"train {task.run.name}: submitted as job {job}, logs in {missing[0].logs}")
 
     def _attended(self, task: Task) -> bool:
-        record = task.record()
-        state = self._state(record) if record else None
-        if record is None or state is None or is_over(state):
+        record, state = self._job(task)
+        if record is None or is_over(state):
             return False
-        if record["job"] is None:
-            job = self.scheduler.find(record["name"])
-            task.write_record(**{**record, "job": job})
         self.watched[task.run.name] = record["name"]
-        log.info(f"train {task.run.name}: attached to job {task.record()['job']} ({state})")  # type: ignore[index]
+        log.info(f"train {task.run.name}: attached to job {record['job']} ({state})")
         return True
 
     def _facts(self, task: Task, name: str, stalls: int) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class TrainingJob:
         flags = Flags()
         join_processes(environment)
         main = environment.global_rank == 0
+        failure: Exception | None = None
         for task in self.tasks:
             record = read_if_there(task.record_file)
             if record is None or record["name"] != self.name:
@@ -59,7 +60,10 @@ class TrainingJob:
             except (UserError, OSError) as error:  # a full disk is the user's to mend as well
                 if attempt:
                     attempt.write("failed", final=True, message=str(error))
-                raise
+                if environment.num_tasks > 1:
+                    raise  # the other processes do not know, and must not wait
+                failure = error  # the job's other runs need not suffer
+                continue
             except Exception as error:
                 if attempt:
                     attempt.write("failed", final=False, message=f"{type(error).__name__}: {error}".splitlines()[0])
@@ -69,6 +73,8 @@ class TrainingJob:
             if not finished:
                 self._leave(flags, attempt)
                 return
+        if failure:
+            raise failure
 
     def _leave(self, flags: "Flags", attempt: "Attempt | None") -> None:
         if attempt is None:
@@ -148,6 +154,8 @@ def join_processes(environment: submitit.JobEnvironment) -> None:
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     digits = int("".join(character for character in environment.job_id if character.isdigit()))
     os.environ["MASTER_PORT"] = str(20_000 + (digits * 37 + restarts) % 40_000)
+    import torch  # the head imports this module and has no use for it
+
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-    if not os.environ.get("CUDA_VISIBLE_DEVICES", os.environ.get("SLURM_GPUS_ON_NODE")):
+    if not torch.cuda.is_available():
         os.environ["ACCELERATE_USE_CPU"] = "true"

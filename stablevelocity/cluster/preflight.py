@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from typing import Any
 
-from stablevelocity.cluster.schedulers import NO_SLURM, Slurm, Unreachable, clean_environment, one_line
+from stablevelocity.cluster.schedulers import NO_SLURM, Slurm, clean_environment, one_line
 from stablevelocity.cluster.site import Site
 from stablevelocity.errors import UserError
 
@@ -58,7 +58,7 @@ def _ask(what: str, options: tuple[str, ...]) -> None:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         except subprocess.TimeoutExpired:
-            raise Unreachable("sbatch did not answer in 60 s") from None
+            raise UserError("SLURM does not answer: sbatch --test-only took more than 60 s") from None
     if done.returncode != 0:
         said = one_line(done.stderr).replace("allocation failure: ", "")
         raise UserError(f"SLURM refuses the jobs of {what} ({' '.join(options)}): {said}")

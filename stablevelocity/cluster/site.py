@@ -54,7 +54,7 @@ class Site(Section):
     setup: list[str] = Field(default=[], description="lines of shell before every job, such as module load cuda/12.4")
     training: TrainingJobs = TrainingJobs()
     rules: dict[str, Limits] = Field(default={}, description="by rule: what differs from the built-in table")
-    poll_seconds: PositiveFloat = Field(default=15, description="between looks at the queue and the files")
+    poll_seconds: PositiveFloat = Field(default=30, description="between looks at the queue and the files")
 
 
 def load_site(path: Path | str = SITE_FILE) -> Site:

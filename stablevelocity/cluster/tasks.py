@@ -70,7 +70,7 @@ class Task:
         return record if record and record["hash"] == self.hash else None
 
     def write_record(self, **facts: Any) -> None:
-        write_json(self.record_file, {"hash": self.hash, **facts})
+        write_json(self.record_file, {**facts, "hash": self.hash})
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
