@@ -1,10 +1,11 @@
-"""A throw-away SLURM cluster from Python: `with Box(folder) as box: box.run("sinfo")`."""
+"""A throw-away SLURM cluster from Python: `with Box() as box: box.run("sinfo")`."""
 
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -28,25 +29,25 @@ class Box:
     """One cluster, alive inside a `with` block; commands run in its namespaces.
 
     Args:
-        folder: for its state and logs.
         nodes: node names are n1, n2, ...
         accounting: with a database and slurmdbd, where the one account is "physics".
     """
 
-    def __init__(self, folder: Path, nodes: int = 2, accounting: bool = False):
-        self.folder = folder
-        self.settings = {"BOX": str(folder), "NODES": str(nodes), "ACCOUNTING": "yes" if accounting else "no"}
+    def __init__(self, nodes: int = 2, accounting: bool = False):
+        # Not in pytest's folders: the database's user must be able to enter it.
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm-box-"))
+        self.settings = {"BOX": str(self.folder), "NODES": str(nodes), "ACCOUNTING": "yes" if accounting else "no"}
 
     def __enter__(self) -> "Box":
-        self.folder.mkdir(parents=True)
         with open(self.folder / "with_slurm.log", "w") as said:
             command = [str(HERE / "with_slurm.sh"), "sleep", "infinity"]
             self.outer = subprocess.Popen(command, env=os.environ | self.settings, stdout=said, stderr=said)
         deadline = time.monotonic() + 120
         while not (self.folder / "ready").exists():
             if self.outer.poll() is not None or time.monotonic() > deadline:
+                said = "".join(log.read_text() for log in (self.folder / "with_slurm.log", *self.folder.glob("log/*")))
                 self.__exit__()
-                raise RuntimeError(f"no cluster: {(self.folder / 'with_slurm.log').read_text()}")
+                raise RuntimeError(f"no cluster: {said}")
             time.sleep(0.1)
         children = Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text().split()
         self.inner = children[0]
@@ -55,6 +56,7 @@ class Box:
     def __exit__(self, *_: Any) -> None:
         self.outer.kill()  # unshare --kill-child: everything inside goes with it
         self.outer.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def command(self, line: str, folder: Path = REPOSITORY, **environment: str) -> list[str]:
         """A command that runs `line` of shell inside, in `folder`, with this Python's programs first on PATH."""

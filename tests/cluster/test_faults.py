@@ -191,7 +191,7 @@ def scenes(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
         nodes, training = SCENARIOS[scenario]
         folder = tmp_path_factory.mktemp(scenario.__name__)
         launcher = "submitit-local" if scenario is undisturbed_pair else "slurm"
-        with Box(folder / "box", nodes) as box:
+        with Box(nodes) as box:
             scene = Scene(box, folder, data, launcher, **training)
             scenario(scene)
             if scenario is full_disk:  # on a file system of the box

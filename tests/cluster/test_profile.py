@@ -1,6 +1,7 @@
 """`snakemake --profile slurm all` in a fresh clone, on a cluster; and what is said when the cluster cannot take it."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ setup: ["export GLOO_SOCKET_IFNAME=lo OMP_NUM_THREADS=1"]
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory):
-    with Box(tmp_path_factory.mktemp("cluster") / "box", nodes=2, accounting=True) as box:
+def box():
+    with Box(accounting=True) as box:
         yield box
 
 
@@ -41,6 +42,7 @@ def snakemake(box: Box, folder: Path, arguments: str, **environment: str) -> sub
         ("partitions: {gpus: x}", "config/site.yaml: partitions.gpus: no such key"),
         ("launcher: bash", "config/site.yaml: launcher:"),
     ],
+    ids=["partition", "memory-of-training", "memory-of-a-rule", "account", "unknown-key", "launcher"],
 )
 def test_what_the_cluster_cannot_take_is_said_in_one_line_before_anything_is_submitted(
     box: Box, tmp_path: Path, site: str, message: str
@@ -65,7 +67,14 @@ def test_without_sbatch_one_line_says_so(tmp_path: Path) -> None:
     for name in ("bash", "sh", "env", "uname", "which"):
         (programs / name).symlink_to(f"/bin/{name}")
     done = subprocess.run(
-        [snakemake_program(), "--profile", "slurm", "--configfile", "config/smoke.yaml", "all"],
+        [
+            str(Path(sys.executable).with_name("snakemake")),
+            "--profile",
+            "slurm",
+            "--configfile",
+            "config/smoke.yaml",
+            "all",
+        ],
         cwd=folder,
         env={"PATH": f"{programs}", "PYTHONPATH": str(folder), "HOME": str(tmp_path)},
         capture_output=True,
@@ -74,12 +83,6 @@ def test_without_sbatch_one_line_says_so(tmp_path: Path) -> None:
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if "sbatch" in line]
     assert said == ["error: sbatch is not on PATH; expected a login node of a SLURM cluster"], done.stderr
-
-
-def snakemake_program() -> str:
-    import sys
-
-    return str(Path(sys.executable).with_name("snakemake"))
 
 
 def test_a_fresh_clone_makes_the_tables_of_the_local_run(box: Box, tmp_path: Path) -> None:
