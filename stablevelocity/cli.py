@@ -406,7 +406,7 @@ def sample_manifest(
     shards: Annotated[list[Path], typer.Argument()],
 ) -> None:
     """Describe the shards of a set of images, and all that they depend on."""
-    from stablevelocity.sampling.jobs import write_sample_manifest
+    from stablevelocity.sampling.manifest import write_sample_manifest
 
     found = load_study(study)
     write_sample_manifest(weights, autoencoder, _sampler_of(found, sampler), found.sampling, shards, output)

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stablevelocity.errors import UserError
 from stablevelocity.models.encoders import encoder_flops, encoder_shape, feature_bytes
 from stablevelocity.reporting.arms import kind
-from stablevelocity.sampling.generate import network_calls, sampler_times
+from stablevelocity.sampling.run_sampler import network_calls, sampler_times
 from stablevelocity.settings import Sampler
 from stablevelocity.study import Run, Study
 from stablevelocity.training.weights import build_network

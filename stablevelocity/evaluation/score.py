@@ -50,7 +50,7 @@ class Reference:
         digest = hashlib.sha256(f"{self.extractor} {self.pool.count}".encode())
         for name, tensor in self._tensors().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(memoryview(tensor.cpu().numpy()).cast("B"))
+            digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()
 
     def save(self, path: Path | str) -> None:

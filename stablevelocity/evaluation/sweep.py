@@ -25,7 +25,8 @@ from stablevelocity.evaluation.similarity import compare_images
 from stablevelocity.files import read_json, write_json
 from stablevelocity.progress import Progress
 from stablevelocity.provenance import code_hash
-from stablevelocity.sampling.generate import BlockSampler, generate_shard, network_calls, sampler_times
+from stablevelocity.sampling.generate import BlockSampler, generate_shard
+from stablevelocity.sampling.run_sampler import network_calls, sampler_times
 from stablevelocity.settings import Evaluation, Sampler, Sweep
 
 SIMILARITIES = ("psnr", "ssim", "lpips", "feature_distance")

@@ -6,7 +6,6 @@ come out however blocks are dealt to processes and jobs. On the CPU, generation 
 process: with more, matrix products may add in another order.
 """
 
-import functools
 import hashlib
 import json
 import math
@@ -29,79 +28,16 @@ from torch import Tensor
 from stablevelocity.data.shards import read_shard, shard_info, write_shard
 from stablevelocity.errors import UserError
 from stablevelocity.interpolants import Interpolant, LinearPath
+from stablevelocity.models.autoencoders import decode_latents
 from stablevelocity.models.sit import SiT
 from stablevelocity.progress import Progress
 from stablevelocity.provenance import code_hash
 from stablevelocity.sampling.guidance import guided_velocity
-from stablevelocity.sampling.solvers import (
-    Velocity,
-    euler,
-    euler_maruyama,
-    euler_maruyama_times,
-    heun,
-    uniform_times,
-)
-from stablevelocity.sampling.stablevs import BaseSolver, stablevs, thin_times
+from stablevelocity.sampling.run_sampler import solve
 from stablevelocity.settings import Sampler
 from stablevelocity.training.randomness import generator
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def sampler_times(sampler: Sampler) -> Float64[Tensor, " times"]:
-    """The grid of a sampler: uniform, or Euler-Maruyama's, thinned below xi for StableVS and its control."""
-    if sampler.solver == "euler_maruyama":
-        times = euler_maruyama_times(sampler.steps, sampler.last_time)
-    else:
-        times = uniform_times(sampler.steps)
-    if sampler.low_regime == "none":
-        return times
-    return thin_times(times, sampler.xi, sampler.low_steps)
-
-
-def solve(
-    velocity: Velocity,
-    noise: Tensor,
-    sampler: Sampler,
-    *,
-    path: Interpolant,
-    draws: torch.Generator | None = None,
-) -> Tensor:
-    """From noise at t = 1 to a sample at t = 0, in float64, by the sampler's solver on its grid.
-
-    `draws` is where Euler-Maruyama and a StableVS with noise take theirs.
-    """
-    base: BaseSolver
-    if sampler.solver == "euler_maruyama":
-        base = functools.partial(euler_maruyama, path=path, diffusion=sampler.diffusion, generator=draws)
-    else:
-        base = {"euler": euler, "heun": heun}[sampler.solver]
-    times = sampler_times(sampler)
-    if sampler.low_regime != "stablevs":
-        return base(velocity, noise, times)
-    return stablevs(
-        velocity,
-        noise,
-        times,
-        xi=sampler.xi,
-        path=path,
-        noise_factor=sampler.noise_factor,
-        generator=draws,
-        base=base,
-    )
-
-
-def network_calls(sampler: Sampler) -> int:
-    """Number of function evaluations per image; a guided call counts once, though it runs on two rows."""
-    calls = 0
-
-    def count(x: Tensor, t: float) -> Tensor:
-        nonlocal calls
-        calls += 1
-        return torch.zeros_like(x)
-
-    solve(count, torch.zeros(1, 1), sampler, path=LinearPath(), draws=torch.Generator())
-    return calls
 
 
 class Block(NamedTuple):
@@ -178,8 +114,6 @@ class BlockSampler:
     @torch.no_grad()
     def sample(self, block: int) -> Block:
         """Generate and decode one block."""
-        from stablevelocity.models.autoencoders import decode_latents  # imports diffusers: seconds
-
         with _one_thread(self.device):
             latents, labels = self.latents(block)
             images = decode_latents(self.autoencoder, latents.float(), self.scale)

@@ -1,14 +1,13 @@
-"""The workflow's sampling jobs: one shard of a set of images, and the manifest of the set."""
+"""The workflow's sampling job: one shard of a set of images."""
 
 from pathlib import Path
 
 import torch
 
-from stablevelocity.data.shards import write_manifest
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, sha256
-from stablevelocity.models.autoencoders import load_autoencoder
-from stablevelocity.sampling.generate import BlockSampler, generate_shard, network_calls
+from stablevelocity.models.autoencoders import autoencoder_identity, load_autoencoder
+from stablevelocity.sampling.generate import BlockSampler, generate_shard
 from stablevelocity.settings import Sampler, Sampling
 from stablevelocity.training.weights import load_network
 
@@ -36,7 +35,7 @@ def open_sampler(weights: Path, autoencoder: Path, sampler: Sampler, sampling: S
         block=sampling.block,
         precision=sampling.precision,
     )
-    decoder_name = f"{description['decoder']}@{description['decoder_revision']}"
+    decoder_name = autoencoder_identity(description["decoder"], description["decoder_revision"])
     return (
         blocks.to("cuda" if torch.cuda.is_available() else "cpu"),
         f"{sha256(weights)}, {given['identity']}, {decoder_name}",
@@ -62,22 +61,4 @@ def sample_shard(
         shards=sampling.shards,
         processes=processes,
         weights=identity,
-    )
-
-
-def write_sample_manifest(
-    weights: Path, autoencoder: Path, sampler: Sampler, sampling: Sampling, shards: list[Path], output: Path
-) -> None:
-    """Describe a set: shards with checksums, and all that the images depend on, in words."""
-    description = read_json(autoencoder)
-    write_manifest(
-        output,
-        shards,
-        weights=str(weights),
-        decoder=description["decoder"],
-        decoder_revision=description["decoder_revision"],
-        scale=description["scale"],
-        network_calls=network_calls(sampler),
-        sampler=sampler.model_dump(mode="json"),
-        **sampling.model_dump(mode="json", include={"seed", "block", "precision"}),
     )

@@ -15,7 +15,8 @@ from stablevelocity.evaluation.intervals import bootstrap_frechet
 from stablevelocity.evaluation.score import Reference
 from stablevelocity.evaluation.sweep import remove_parts, sweep_samplers, sweep_table
 from stablevelocity.models.sit import SiT
-from stablevelocity.sampling.generate import BlockSampler, generate_shard, network_calls
+from stablevelocity.sampling.generate import BlockSampler, generate_shard
+from stablevelocity.sampling.run_sampler import network_calls
 from stablevelocity.settings import Evaluation, Sampler, Sweep
 
 SWEEP = Sweep(

@@ -12,6 +12,7 @@ rule gmm_variance:
         f"{OUT}/benchmarks/gmm_variance-{{dimension}}.tsv"
     wildcard_constraints:
         dimension=r"\d+",
+    priority: 1  # long and needed late: started first, so that no core waits for it at the end
     params:
         settings=settings(STUDY.variance),
         code=code("variance_study"),
