@@ -65,7 +65,7 @@ def main() -> None:
         abs(value) > half for row in rows for value, half in (row.stablevm_bias, row.stf_bias, row.difference)
     )
     say(f"{outside} of {3 * len(rows)} intervals leave out 0; {0.05 * 3 * len(rows):.1f} would by chance at 95 %.")
-    say("Rows of one n share their draws of references and noise at all t, so they leave out 0 together or not at all.")
+    say("Rows of one n share their draws of references and noise at all t, so their differences move together.")
     say()
     say("## Share of a training step")
     say()
