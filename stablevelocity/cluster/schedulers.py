@@ -7,6 +7,7 @@ to wait; whether a run succeeded is judged by its files alone.
 import contextlib
 import getpass
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +76,17 @@ def clean_environment() -> Iterator[None]:
         yield
     finally:
         os.environ.update(hidden)
+
+
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes started inside hear neither Ctrl-C nor the end of the terminal, which are meant for the head."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Slurm:
@@ -159,7 +171,7 @@ class Processes:
         jobs = self.site.training
         if jobs.nodes > 1:
             raise UserError(f"training.nodes: {jobs.nodes} given, the launcher submitit-local has 1")
-        with clean_environment():
+        with clean_environment(), deaf_children():
             executor = LocalExecutor(folder)
             executor.update_parameters(
                 tasks_per_node=jobs.gpus or jobs.processes, gpus_per_node=jobs.gpus, timeout_min=366 * 24 * 60

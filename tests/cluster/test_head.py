@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -204,16 +205,23 @@ def start_head(data: Path, folder: Path, seconds: float, steps: int) -> subproce
     script = str(HERE / "slow_training.py")
     arguments = [str(data), str(folder / "runs"), "a", "submitit-local", str(site), str(seconds), str(steps)]
     environment = os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent / 'training'}", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, script, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, script, *arguments]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def test_processes_outlive_a_killed_head_and_the_next_one_waits_for_them(data: Path, tmp_path: Path) -> None:
+def test_after_ctrl_c_twice_the_processes_go_on_and_the_next_head_waits_for_them(data: Path, tmp_path: Path) -> None:
     first = start_head(data, tmp_path, 0.05, 40)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/a/checkpoints/*/step-*")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    first.kill()
-    first.wait()
+    os.killpg(first.pid, signal.SIGINT)  # as a terminal does
+    assert first.stderr
+    while "Ctrl-C again leaves" not in (line := first.stderr.readline()):
+        told = line
+    assert re.search(r"train a: job (\d+)\.\d+ goes on; to stop it: kill \1$", told)
+    assert first.poll() is None
+    os.killpg(first.pid, signal.SIGINT)
+    assert first.wait(60) == 130
     second = start_head(data, tmp_path, 0.05, 40)
     _, said = second.communicate(timeout=120)
     assert second.returncode == 0, said
