@@ -57,12 +57,14 @@ def generate(
     batch: int,
     shard: int = 0,
     shards: int = 1,
+    source: str = "",
 ) -> list[Timing]:
     """Make `images` pictures per prompt, for the prompts whose index is `shard` modulo `shards`.
 
     Images go to `<output>/00000/samples/0000.png` (GenEval), videos to `<output>/<category>/0001.mp4`
     (T2V-CompBench, one per prompt; further ones beside as `0001-1.mp4`) with their exact frames in
-    `<output>/frames`. Records of batches lie in `<output>/records`. Returns the timings of all batches.
+    `<output>/frames`. Records of batches lie in `<output>/records`: a batch is kept when its record is of the same
+    pictures, prompts, seed, arm and `source`, which names weights and code. Returns the timings of all batches.
     """
     if not 0 <= shard < shards:
         raise UserError(f"shard {shard} of {shards}: expected 0 to {shards - 1}")
@@ -73,7 +75,8 @@ def generate(
         for number, chosen in enumerate(_chunks(wanted, batch)):
             texts = [prompts[p]["prompt"] for p, _ in chosen]
             # Lists, as they come back from the record.
-            identity = {"pictures": [list(pair) for pair in chosen], "prompts": texts, "seed": seed, "arm": vars(arm)}
+            pairs = [list(pair) for pair in chosen]
+            identity = {"pictures": pairs, "prompts": texts, "seed": seed, "arm": vars(arm), "source": source}
             record = output / "records" / f"{shard:03d}-{number:05d}.json"
             done = read_json(record) if record.exists() else None
             if done is None or done["identity"] != identity:

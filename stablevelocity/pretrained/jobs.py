@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 
 from stablevelocity.errors import UserError
-from stablevelocity.files import atomic_write, read_json, write_json
-from stablevelocity.pretrained.families import FAMILIES, family_named
+from stablevelocity.files import atomic_write, read_json, sha256, write_json
+from stablevelocity.pretrained.families import FAMILIES, Family, family_named
 from stablevelocity.pretrained.generate import Timing, generate, prepare, total
 from stablevelocity.pretrained.judge import DigitJudge, judge_accuracy
 from stablevelocity.pretrained.picture_files import read_pictures, write_comparison
@@ -23,10 +23,18 @@ from stablevelocity.pretrained.prompts import (
 )
 from stablevelocity.pretrained.score import arm_row, capped_psnr, likeness, paired_difference, score_digits
 from stablevelocity.pretrained.settings import AUTOENCODER_FROM, VIDEO, Pretrained, PretrainedFamily
+from stablevelocity.provenance import code_hash
 from stablevelocity.schedulers.accuracy import scheduler_errors
 
 #: Videos in the side-by-side file, and frames a second of the tiny ones, which have only five.
 COMPARED_VIDEOS, TINY_FPS = 6, 4
+
+
+def weights_identity(model: Path | None, chosen: PretrainedFamily, entry: Family) -> str:
+    """What names a pipeline's weights: a tiny one's checksums, a folder, or a hub id with its revision."""
+    if model is not None:
+        return ", ".join(sha256(file)[:16] for file in sorted(model.rglob("*.safetensors")))
+    return str(chosen.folder) if chosen.folder else f"{entry.hub_id}@{entry.revision}"
 
 
 def write_prompt_file(settings: Pretrained, family: str, output: Path) -> None:
@@ -74,6 +82,7 @@ def generate_arms(
     pipeline = entry.load(model or chosen.folder, torch.float32 if tiny else None)
     pipeline = prepare(pipeline, place, chosen.offload)
     wanted = read_prompts(prompts)
+    source = f"{weights_identity(model, chosen, entry)}, code {code_hash('stablevelocity.pretrained.generate')}"
     timings = {}
     for name in arms:
         arm = entry.arm(name, xi=settings.xi, low_steps=settings.low_steps, noise_factor=settings.noise_factor)
@@ -88,6 +97,7 @@ def generate_arms(
             batch=chosen.batch,
             shard=shard,
             shards=chosen.shards,
+            source=source,
         )
         timings[name] = vars(total(made))
     write_json(output, timings)

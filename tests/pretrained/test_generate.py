@@ -108,6 +108,19 @@ def test_a_stopped_run_goes_on_and_makes_only_what_is_missing(load, tmp_path):
     assert not np.array_equal(read_pictures(family, tmp_path, prompts, 1), pictures)
 
 
+def test_pictures_of_other_weights_are_made_again(load, tmp_path):
+    family = FAMILIES["flux"]
+    pipeline, prompts, arm = load(family), some_prompts(family, 1), small_arm(family)
+
+    def run(source):
+        generate(family, pipeline, arm, prompts, tmp_path, images=1, seed=0, batch=1, source=source)
+        return (tmp_path / "records" / "000-00000.json").stat().st_mtime_ns
+
+    first = run("first weights")
+    assert run("first weights") == first
+    assert run("other weights") != first
+
+
 def test_images_lie_as_genevals_scorer_wants_them(load, tmp_path):
     family = FAMILIES["sd35"]
     prompts = some_prompts(family)

@@ -69,7 +69,7 @@ rule generate_arms:
         family="|".join(FAMILIES),
     params:
         settings=lambda wildcards: settings(
-            FAMILIES[wildcards.family].model_dump(mode="json", exclude={"tiny", "shards"}),
+            FAMILIES[wildcards.family].model_dump(mode="json", exclude={"tiny"}),
             STUDY.pretrained.model_dump(mode="json", include={"xi", "low_steps", "xi_sweep", "noise_factor", "seed"}),
         ),
         code=code("pretrained.generate"),
