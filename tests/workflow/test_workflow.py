@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# One process runs all tests of this file: they share one finished study.
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+# They share one finished study; pytest-xdist gives a file to one process (--dist loadfile).
+pytestmark = pytest.mark.workflow
 
 
 class Workflow:
