@@ -81,7 +81,7 @@ def test_without_sbatch_one_line_says_so(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode != 0
-    said = [line for line in done.stderr.splitlines() if "sbatch" in line]
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert said == ["error: sbatch is not on PATH; expected a login node of a SLURM cluster"], done.stderr
 
 
