@@ -9,6 +9,7 @@ from box import REPOSITORY, Box
 
 pytestmark = pytest.mark.slurm
 
+MEASURED = {"toy_cost.csv"}  # seconds
 LIMIT = 1500  # seconds; for a test that hangs
 SITE = """\
 poll_seconds: 1
@@ -86,7 +87,7 @@ def test_without_sbatch_one_line_says_so(tmp_path: Path) -> None:
 
 
 def test_a_fresh_clone_makes_the_tables_of_the_local_run(box: Box, tmp_path: Path) -> None:
-    """Bit for bit, on one machine and one process a run; times and memory are measured and may differ."""
+    """Bit for bit, on one machine and one process a run; but for the table of measured times."""
     here, there = clone(tmp_path / "here"), clone(tmp_path / "there")
     (there / "config" / "site.yaml").write_text(SITE + "account: physics\n")
     done = snakemake(box, there, "--profile slurm --slurm-init-seconds-before-status-checks 2")
@@ -94,11 +95,12 @@ def test_a_fresh_clone_makes_the_tables_of_the_local_run(box: Box, tmp_path: Pat
     done = snakemake(box, here, "--cores 2")
     assert done.returncode == 0, done.stderr[-5000:]
     tables = sorted(path.name for path in (here / "results/smoke/tables").glob("*.csv"))
-    assert tables
+    assert len(tables) > 10
     assert [
         name
         for name in tables
-        if (here / "results/smoke/tables" / name).read_text() != (there / "results/smoke/tables" / name).read_text()
+        if name not in MEASURED
+        and (here / "results/smoke/tables" / name).read_text() != (there / "results/smoke/tables" / name).read_text()
     ] == []
     # Training went through submitit, and `jobs` tells it.
     told = box.run("stablevelocity jobs results/smoke", there, PYTHONPATH=str(there)).stdout.splitlines()
