@@ -4,6 +4,7 @@ PAPER: section 5, table. A family is loaded from the hub's local cache at a pinn
 diffusers' layout; the tiny models trained here are such folders, so both go the same way.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,8 +73,10 @@ class Arm:
 class Family:
     """A model of the paper.
 
-    `guidance` holds the pipeline's own names for its guidance; `size` is (height, width) in pixels; `fps` is
-    for the video file. `gate` says what the hub asks for first. Solvers and steps stand in `settings`.
+    `scheduler` holds what decides its base schedule, by the names of its scheduler's config: with other values the
+    same number of steps stands elsewhere, and the paper's budgets do not hold. `guidance` holds the pipeline's own
+    names for its guidance; `size` is (height, width) in pixels; `fps` is for the video file. `gate` says what the hub
+    asks for first. Solvers and steps stand in `settings`.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Family:
     hub_id: str
     revision: str
     pipeline: type[DiffusionPipeline]
+    scheduler: dict[str, Any]
     guidance: dict[str, Any]
     size: tuple[int, int]
     embeddings: Callable[[list[str]], dict[str, Tensor]]
@@ -97,7 +101,7 @@ class Family:
         return self.frames is not None
 
     def arm(self, name: str, *, xi: float = 0.85, low_steps: int = 9, noise_factor: float = 0.0) -> Arm:
-        """An arm by its name, such as `euler-long`, `dpm-control` or, at another xi, `euler-stablevs-xi0.70`.
+        """An arm by its name, such as `euler-long`, `dpm-control` or, at another xi, `euler-stablevs-xi0.7`.
 
         Raises UserError for a name that is none.
         """
@@ -128,20 +132,51 @@ class Family:
             arguments["max_sequence_length"] = self.max_tokens
         return arguments
 
+    def locate(self, folder: Path | None = None) -> Path:
+        """The pipeline's folder: `folder`, or where it lies in the hub's cache; nothing is downloaded or loaded.
+
+        Raises UserError, one line that names the id, the revision, the licence gate and the command to download, or the
+        folder that is none.
+        """
+        source = folder if folder is not None else self._snapshot()
+        if not (source / "model_index.json").is_file():
+            raise UserError(f"{self.name}: {source} is not a whole pipeline folder: it has no model_index.json")
+        return source
+
     def load(self, folder: Path | None = None, dtype: torch.dtype | None = None) -> Any:
         """The pipeline, from `folder` or from the hub's cache on this machine; nothing is downloaded.
 
-        Raises UserError, one line that names the id, the revision, the licence gate and the command to download.
+        Warns, in one line, where an original's base schedule is not the paper's. Raises UserError as `locate`, and for
+        a folder that lacks parts.
         """
-        source = folder if folder is not None else self._snapshot()
+        source = self.locate(folder)
         try:
             index = read_json(source / "model_index.json")
             # Parts that were saved as absent must be passed as absent.
             absent = {name: None for name, entry in index.items() if isinstance(entry, list) and entry[0] is None}
-            return self.pipeline.from_pretrained(source, dtype=dtype or self.dtype, local_files_only=True, **absent)
+            # The word encoder that stands for absent ones speaks float32.
+            usual = torch.float32 if "text_encoder" in absent else self.dtype
+            pipeline: Any = self.pipeline.from_pretrained(source, dtype=dtype or usual, local_files_only=True, **absent)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"{self.name}: {source} is not a whole pipeline folder: {reason}") from None
+        # A tiny model, which has no encoders, scales its range of tokens instead.
+        others = self.other_schedule(pipeline.scheduler.config) if pipeline.text_encoder is not None else []
+        if others:
+            warnings.warn(
+                f"{self.name}: the base schedule of {source} is not the paper's ({', '.join(others)}), so its numbers "
+                "of steps above and below xi need not be the paper's",
+                stacklevel=2,
+            )
+        return pipeline
+
+    def other_schedule(self, config: Any) -> list[str]:
+        """What of a scheduler's config differs from `scheduler`, such as `shift 1.0 instead of 3.0`."""
+        return [
+            f"{key} {config.get(key)} instead of {value}"
+            for key, value in self.scheduler.items()
+            if config.get(key) != value
+        ]
 
     def _snapshot(self) -> Path:
         from huggingface_hub import snapshot_download
@@ -190,6 +225,7 @@ FAMILIES: dict[str, Family] = {
             hub_id="stabilityai/stable-diffusion-3.5-large",
             revision="ceddf0a7fdf2064ea28e2213e3b84e4afa170a0f",
             pipeline=StableDiffusion3Pipeline,
+            scheduler={"shift": 3.0, "use_dynamic_shifting": False},
             guidance={"guidance_scale": 4.5},
             tiny_guidance={"guidance_scale": 3.0},
             size=(1024, 1024),
@@ -203,6 +239,15 @@ FAMILIES: dict[str, Family] = {
             hub_id="black-forest-labs/FLUX.1-dev",
             revision="3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
             pipeline=FluxPipeline,
+            scheduler={
+                "use_dynamic_shifting": True,
+                "time_shift_type": "exponential",
+                "base_shift": 0.5,
+                "max_shift": 1.15,
+                "base_image_seq_len": 256,
+                "max_image_seq_len": 4096,
+                "shift_terminal": None,
+            },
             guidance={"guidance_scale": 3.5},
             tiny_guidance={"true_cfg_scale": 3.0},
             size=(1024, 1024),
@@ -216,6 +261,15 @@ FAMILIES: dict[str, Family] = {
             hub_id="Qwen/Qwen-Image-2512",
             revision="25468b98e3276ca6700de15c6628e51b7de54a26",
             pipeline=QwenImagePipeline,
+            scheduler={
+                "use_dynamic_shifting": True,
+                "time_shift_type": "exponential",
+                "base_shift": 0.5,
+                "max_shift": 0.9,
+                "base_image_seq_len": 256,
+                "max_image_seq_len": 8192,
+                "shift_terminal": 0.02,
+            },
             guidance={"true_cfg_scale": 4.0},
             tiny_guidance={"true_cfg_scale": 3.0},
             size=(1024, 1024),
@@ -229,6 +283,13 @@ FAMILIES: dict[str, Family] = {
             hub_id="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
             revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
             pipeline=WanPipeline,
+            scheduler={
+                "use_flow_sigmas": True,
+                "prediction_type": "flow_prediction",
+                "flow_shift": 3.0,
+                "solver_order": 2,
+                "solver_type": "bh2",
+            },
             # PAPER: section 5: the pipeline's default, so nothing is passed.
             guidance={},
             tiny_guidance={"guidance_scale": 3.0},

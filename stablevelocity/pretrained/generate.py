@@ -1,7 +1,7 @@
 """Prompts x seeds x one arm: images or videos in the benchmarks' own folder layouts, with their timings.
 
 Every picture's noise is seeded by (seed, prompt, image), so it does not depend on the arm, the batch or the
-shard. Batches are the unit of restart: a batch whose record and files are there is not made again.
+shard. Batches are the unit of restart: a batch whose record and pictures are there is not made again.
 """
 
 import hashlib
@@ -16,11 +16,15 @@ import torch
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, write_json
 from stablevelocity.pretrained.families import Arm, Family
-from stablevelocity.pretrained.picture_files import save_picture
+from stablevelocity.pretrained.picture_files import picture_paths, save_picture
 from stablevelocity.pretrained.prompts import Requirement
 from stablevelocity.pretrained.scenes import FRAMES, SIZE
+from stablevelocity.progress import Progress
 
 Offload = Literal["none", "model", "sequential"]
+
+#: Of the call that is not timed. The first call of a process also loads kernels and takes its memory.
+WARM_UP_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -62,15 +66,18 @@ def generate(
     """Make `images` pictures per prompt, for the prompts whose index is `shard` modulo `shards`.
 
     Images go to `<output>/00000/samples/0000.png` (GenEval), videos to `<output>/<category>/0001.mp4`
-    (T2V-CompBench, one per prompt; further ones beside as `0001-1.mp4`) with their exact frames in
+    (T2V-CompBench, one per prompt; further ones in `<category>-1` and so on) with their exact frames in
     `<output>/frames`. Records of batches lie in `<output>/records`: a batch is kept when its record is of the same
-    pictures, prompts, seed, arm and `source`, which names weights and code. Returns the timings of all batches.
+    pictures, prompts, seed, arm and `source`, which names weights and code, and all its files are there. A short call
+    that is not timed goes before the first that is. Returns the timings of all batches.
     """
     if not 0 <= shard < shards:
         raise UserError(f"shard {shard} of {shards}: expected 0 to {shards - 1}")
     wanted = [(p, i) for p in range(shard, len(prompts), shards) for i in range(images)]
     stock = pipeline.scheduler
     timings = []
+    warm = False
+    progress = Progress(f"{family.name} {output.name}", len(wanted), "pictures")
     try:
         for number, chosen in enumerate(_chunks(wanted, batch)):
             texts = [prompts[p]["prompt"] for p, _ in chosen]
@@ -79,15 +86,21 @@ def generate(
             identity = {"pictures": pairs, "prompts": texts, "seed": seed, "arm": vars(arm), "source": source}
             record = output / "records" / f"{shard:03d}-{number:05d}.json"
             done = read_json(record) if record.exists() else None
-            if done is None or done["identity"] != identity:
-                pipeline.scheduler = arm.scheduler(stock.config)
+            files = [path for p, i in chosen for path in picture_paths(family, output, p, i, prompts[p])]
+            if done is None or done["identity"] != identity or not all(path.exists() for path in files):
                 seeds = [seed_of(seed, p, i) for p, i in chosen]
+                if not warm:
+                    pipeline.scheduler = arm.scheduler(stock.config)
+                    sample(family, pipeline, texts, seeds, WARM_UP_STEPS, arm.xi)
+                    warm = True
+                pipeline.scheduler = arm.scheduler(stock.config)
                 pictures, timing = sample(family, pipeline, texts, seeds, arm.steps, arm.xi)
                 for (p, i), picture in zip(chosen, pictures, strict=True):
                     save_picture(family, output, p, i, prompts[p], picture)
                 done = {"identity": identity, "timing": vars(timing)}
                 write_json(record, done)
             timings.append(Timing(**done["timing"]))
+            progress.update(len(chosen))
     finally:
         pipeline.scheduler = stock
     return timings
@@ -106,8 +119,10 @@ def sample(
     if family.frames is not None:
         shape["num_frames"] = family.frames if has_encoders else FRAMES
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    # The pipelines hand their generators to the first noise only; fresh noise inside a scheduler comes from the
-    # global generator, which is therefore seeded too.
+    # The pipelines hand their generators to the first noise only. The fresh noise of a noise_factor goes on from them,
+    # so that it is each picture's own, whatever shares its batch.
+    if hasattr(pipeline.scheduler, "generator"):
+        pipeline.scheduler.generator = generators
     torch.manual_seed(seeds[0])
     with _Clock(pipeline) as clock:
         result = pipeline(

@@ -14,20 +14,25 @@ from stablevelocity.pretrained.judge import DigitJudge, score_video
 from stablevelocity.pretrained.picture_files import read_pictures
 from stablevelocity.pretrained.prompts import Requirement
 
+Scores = tuple[pd.DataFrame, dict[str, float], float]
+"""Rows per picture, the benchmark's summary, and the standard error of its main number."""
 
-def score_digits(
+
+def score_images(folder: Path, detector: geneval.Detector) -> Scores:
+    """GenEval's protocol over an arm's images."""
+    rows = geneval.score_folder(folder, detector)
+    return rows, geneval.summary(rows), geneval.standard_error(rows)
+
+
+def score_digit_videos(
     family: Family, folder: Path, prompts: list[Requirement], images: int, judge: DigitJudge
-) -> tuple[pd.DataFrame, dict[str, float], float]:
-    """Rows per picture, the benchmark's summary, and the standard error of its main number, by the digit judge."""
-    if not family.is_video:
-        rows = geneval.score_folder(folder, judge)
-        return rows, geneval.summary(rows), geneval.standard_error(rows)
+) -> Scores:
+    """T2V-CompBench's consistency over an arm's videos, by the digit judge."""
     found = []
-    videos = read_pictures(family, folder, prompts, images)
-    for number, video in enumerate(videos):
-        prompt, image = divmod(number, images)
-        letter, moved = score_video(prompts[prompt], [judge.read_frame(frame) for frame in video])
-        found.append((prompt, image, letter, t2v_compbench.points(letter), moved))
+    for prompt, wanted in enumerate(prompts):
+        for image, video in enumerate(read_pictures(family, folder, prompts, images, [prompt])):
+            letter, moved = score_video(wanted, [judge.read_frame(frame) for frame in video])
+            found.append((prompt, image, letter, t2v_compbench.points(letter), moved))
     rows = pd.DataFrame(found, columns=["prompt", "image", "answer", "points", "motion"])
     return rows, t2v_compbench.summary(rows), t2v_compbench.standard_error(rows)
 
@@ -35,12 +40,16 @@ def score_digits(
 def likeness(family: Family, folder: Path, reference: Path, prompts: list[Requirement], images: int) -> pd.DataFrame:
     """PSNR and SSIM (LPIPS where its weights are) to the same pictures of the long run; a video counts by frame.
 
-    A picture that equals the long run's has infinite PSNR; see `capped_psnr`.
+    Rows are in order of (prompt, image, frame). Pictures are read prompt by prompt. A picture that equals the long
+    run's has infinite PSNR; see `capped_psnr`.
     """
-    ours, theirs = (read_pictures(family, where, prompts, images) for where in (folder, reference))
-    if family.is_video:
-        ours, theirs = (videos.reshape(-1, *videos.shape[2:]) for videos in (ours, theirs))
-    return compare_images(ours, theirs)
+    parts = []
+    for prompt in range(len(prompts)):
+        ours, theirs = (read_pictures(family, where, prompts, images, [prompt]) for where in (folder, reference))
+        if family.is_video:
+            ours, theirs = (videos.reshape(-1, *videos.shape[2:]) for videos in (ours, theirs))
+        parts.append(compare_images(ours, theirs))
+    return pd.concat(parts, ignore_index=True)
 
 
 def capped_psnr(rows: pd.DataFrame) -> np.ndarray:

@@ -78,11 +78,33 @@ class Pretrained(Section):
     gmm_dimensions: list[Positive] = Field(default=[16, 512], description="mixtures of the schedulers' error table")
     gmm_points: Positive = 256
 
+    @model_validator(mode="after")
+    def _sweep_names_each_xi_once(self) -> "Pretrained":
+        if len(set(self.xi_sweep)) < len(self.xi_sweep):
+            raise ValueError(f"xi_sweep: a value stands there twice, given {self.xi_sweep}")
+        return self
+
+    @property
+    def tiny(self) -> list[str]:
+        """Families whose models are trained here."""
+        return [name for name, family in self.families.items() if family.tiny]
+
+    def control_equals_stablevs(self, family: str) -> bool:
+        """Whether the control arm of a family's main solver makes the very pictures of StableVS.
+
+        Without added noise the closed form on the linear path is the Euler step, and it is computed as that.
+        """
+        return SOLVERS[family][0] == "euler" and self.noise_factor == 0
+
     def arm_names(self, family: str) -> list[str]:
-        """Arms of a family in the order of its table, then the other values of xi."""
+        """Arms of a family in the order of its table, then the other values of xi.
+
+        Where control equals StableVS it is drawn at the table's xi only; the report shows it beside each row of the
+        sweep all the same.
+        """
         main = SOLVERS[family][0]
         table = [f"{solver}-{kind}" for solver in SOLVERS[family] for kind in ("long", "short", "stablevs", "control")]
-        # With Euler the control arm takes the very steps of StableVS; its row in the table shows it once.
-        kinds = ("stablevs",) if main == "euler" else ("stablevs", "control")
-        sweep = [f"{main}-{kind}-xi{xi:.2f}" for xi in self.xi_sweep if xi != self.xi for kind in kinds]
+        kinds = ("stablevs",) if self.control_equals_stablevs(family) else ("stablevs", "control")
+        # Written so that the arm reads back the very number.
+        sweep = [f"{main}-{kind}-xi{xi!r}" for xi in self.xi_sweep if xi != self.xi for kind in kinds]
         return [*table, *sweep]

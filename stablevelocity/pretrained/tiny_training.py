@@ -22,6 +22,7 @@ from stablevelocity.pretrained.scenes import TASKS, draw_scene, draw_video_scene
 from stablevelocity.pretrained.settings import TinyTraining
 from stablevelocity.pretrained.tiny import TinyFamily, save_tiny
 from stablevelocity.pretrained.words import encode_words
+from stablevelocity.progress import Progress
 
 #: Noise on the latents while the autoencoder trains, as a share of their own spread: the decoder must forgive a
 #: sampler's small errors. (A fixed size would drown the latents of a fresh encoder, which then never learns.)
@@ -92,13 +93,14 @@ def train_autoencoder(family: TinyFamily, autoencoder: Any, pictures: Tensor, bu
     optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=budget.lr, fused=True)
     generator = torch.Generator().manual_seed(budget.seed)
     batches = _batches(len(pictures), budget.autoencoder_batch, generator)
+    progress = Progress(f"{family.name}: autoencoder", budget.autoencoder_steps, "steps")
     for step in range(budget.autoencoder_steps):
         _set_rate(optimizer, budget.lr, step, budget.autoencoder_steps)
         x = pictures[next(batches)]
         z = family.encode(autoencoder, x)
         noised = z + LATENT_NOISE * z.detach().std() * torch.randn(z.shape, generator=generator)
         error = (decode_unclamped(family, autoencoder, noised) - x).square().mean()
-        _update(error, autoencoder, optimizer, step)
+        progress.update(loss=_update(error, autoencoder, optimizer, step))
     autoencoder.eval()
 
 
@@ -126,6 +128,7 @@ def train_flow(family: TinyFamily, latents: Tensor, captions: list[str], budget:
     batches = _batches(len(latents), budget.batch, generator)
     words = encode_words(captions)
     losses = []
+    progress = Progress(f"{family.name}: transformer", budget.steps, "steps")
     for step in range(budget.steps):
         _set_rate(optimizer, budget.lr, step, budget.steps)
         rows = next(batches)
@@ -138,6 +141,7 @@ def train_flow(family: TinyFamily, latents: Tensor, captions: list[str], budget:
         velocity = family.velocity(transformer, (1 - at) * z + at * eps, t, text)
         loss = (velocity - (eps - z)).square().mean()
         losses.append(_update(loss, transformer, optimizer, step))
+        progress.update(loss=losses[-1])
         decay = min(budget.ema, (1 + step) / (10 + step))
         for kept_weight, weight in zip(averaged.parameters(), transformer.parameters(), strict=True):
             kept_weight.lerp_(weight.detach(), 1 - decay)

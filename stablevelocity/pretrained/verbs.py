@@ -1,7 +1,7 @@
 """Verbs of the command line for pretrained models. Heavy imports happen in the verb."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,17 +15,34 @@ Output = Annotated[Path, typer.Option("--output")]
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the command line."""
-    verbs = (generate, geneval, prompts, tiny_model, generate_arms, score_family, judge_accuracy, scheduler_errors)
-    for verb in verbs:
+    workflow = (prompts, tiny_model, generate_arms, score_family, compare_videos, judge_accuracy, scheduler_errors)
+    for verb in (generate, geneval, *workflow):
         app.command()(verb)
 
 
+def _weights_are_there(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+    """Of `--family` and `--folder`, before any other option is looked at: without weights nothing else matters."""
+    from stablevelocity.pretrained.families import family_named
+
+    given = {**context.params, parameter.name: value}
+    # Whichever comes second knows both.
+    if {"family", "folder"} <= given.keys() and not context.resilient_parsing:
+        family_named(given["family"]).locate(given["folder"])
+    return value
+
+
 def generate(
-    family: FamilyName,
+    family: Annotated[
+        str,
+        typer.Option("--family", help="sd35, flux, qwen-image or wan22", is_eager=True, callback=_weights_are_there),
+    ],
     prompt_file: Annotated[Path, typer.Option("--prompts", help="GenEval metadata or T2V-CompBench prompt file")],
     output: Output,
     arm: Annotated[list[str], typer.Option(help="such as euler-long or euler-stablevs; repeat for several")],
-    folder: Annotated[Path | None, typer.Option(help="pipeline folder; none: the hub's cache")] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="pipeline folder; none: the hub's cache", is_eager=True, callback=_weights_are_there),
+    ] = None,
     category: Annotated[str, typer.Option(help="category of a T2V-CompBench file")] = "consistent_attr",
     images: Annotated[int, typer.Option(help="pictures per prompt")] = 4,
     seed: int = 0,
@@ -35,15 +52,16 @@ def generate(
     xi: float = 0.85,
     low_steps: int = 9,
     noise_factor: float = 0.0,
-    device: Annotated[str | None, typer.Option(help="such as cuda:1; none: cuda where there is one")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="such as cuda:1; none: a free one of those there are, or cpu")
+    ] = None,
     offload: Annotated[str, typer.Option(help="none, model or sequential")] = "none",
 ) -> None:
     """Prompts x seeds x arms of a large model, in the benchmarks' folder layouts; again to go on where it stopped."""
-    import torch
-
     from stablevelocity.files import write_json
     from stablevelocity.pretrained import generate as library
     from stablevelocity.pretrained.families import family_named
+    from stablevelocity.pretrained.jobs import own_device, source_of
     from stablevelocity.pretrained.prompts import read_geneval, read_t2v_compbench
 
     chosen = family_named(family)
@@ -51,27 +69,30 @@ def generate(
         raise UserError(f"--offload {offload}: expected none, model or sequential")
     arms = {name: chosen.arm(name, xi=xi, low_steps=low_steps, noise_factor=noise_factor) for name in arm}
     wanted = read_t2v_compbench(prompt_file, category) if chosen.is_video else read_geneval(prompt_file)
-    pipeline = library.prepare(chosen.load(folder), device or ("cuda" if torch.cuda.is_available() else "cpu"), offload)
-    for name, sampler in arms.items():
-        timings = library.generate(
-            chosen,
-            pipeline,
-            sampler,
-            wanted,
-            output / name,
-            images=images,
-            seed=seed,
-            batch=batch,
-            shard=shard,
-            shards=shards,
-        )
-        took = library.total(timings)
-        write_json(output / name / f"timing-{shard:05d}.json", vars(took))
-        each = [value / took.pictures for value in (took.end_to_end, took.denoising, took.low_regime)]
-        typer.echo(
-            f"{name}: {took.pictures} pictures of {took.steps} steps ({took.low_steps} below xi); seconds each: "
-            f"{each[0]:.2f} end to end, {each[1]:.2f} denoising, {each[2]:.2f} low regime"
-        )
+    source = source_of(chosen, folder, checksums=False)
+    with own_device(shard, device) as place:
+        pipeline = library.prepare(chosen.load(folder), place, offload)
+        for name, sampler in arms.items():
+            timings = library.generate(
+                chosen,
+                pipeline,
+                sampler,
+                wanted,
+                output / name,
+                images=images,
+                seed=seed,
+                batch=batch,
+                shard=shard,
+                shards=shards,
+                source=source,
+            )
+            took = library.total(timings)
+            write_json(output / name / f"timing-{shard:05d}.json", vars(took))
+            each = [value / took.pictures for value in (took.end_to_end, took.denoising, took.low_regime)]
+            typer.echo(
+                f"{name}: {took.pictures} pictures of {took.steps} steps ({took.low_steps} below xi); seconds each: "
+                f"{each[0]:.2f} end to end, {each[1]:.2f} denoising, {each[2]:.2f} low regime"
+            )
 
 
 def geneval(
@@ -109,13 +130,9 @@ def tiny_model(
     ] = "",
 ) -> None:
     """Train a tiny model of a family's real classes on captioned digits."""
-    import os
-
-    import torch
-
     from stablevelocity.pretrained.jobs import train_tiny_model
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    _set_threads()
     train_tiny_model(_settings(study), family, Path(autoencoder).parent if autoencoder else None, output)
 
 
@@ -132,6 +149,7 @@ def generate_arms(
     from stablevelocity.pretrained import jobs
 
     settings = _settings(study)
+    _set_threads()
     jobs.generate_arms(
         settings,
         family,
@@ -157,6 +175,20 @@ def score_family(
     jobs.score_family(_settings(study), family, prompt_file, shards, output)
 
 
+def compare_videos(
+    study: StudyFile,
+    family: FamilyName,
+    prompt_file: Annotated[Path, typer.Option("--prompts")],
+    shard: Annotated[Path, typer.Option(help="any shard's timings; the arms' folders lie beside it")],
+    video: Annotated[Path, typer.Option(help="mp4 file")],
+    preview: Annotated[Path, typer.Option(help="gif file")],
+) -> None:
+    """Some videos of a family side by side, a column per arm: an mp4 and an animated preview."""
+    from stablevelocity.pretrained import jobs
+
+    jobs.compare_videos(_settings(study), family, prompt_file, shard, video, preview)
+
+
 def judge_accuracy(output: Output) -> None:
     """The digit judge on real scenes: the ceiling of the tiny models' scores."""
     from stablevelocity.pretrained.jobs import write_judge_accuracy
@@ -169,6 +201,15 @@ def scheduler_errors(study: StudyFile, output: Output) -> None:
     from stablevelocity.pretrained.jobs import write_scheduler_errors
 
     write_scheduler_errors(_settings(study), output)
+
+
+def _set_threads() -> None:
+    """As many as the job was given, on every machine: measured seconds are then those of the same effort."""
+    import os
+
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 def _settings(study: Path) -> Pretrained:

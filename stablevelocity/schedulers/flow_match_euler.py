@@ -17,6 +17,7 @@ from stablevelocity.schedulers.thinned import Generators, StableVSMixin, Thinned
 
 class _ThinnedEuler(ThinnedGridMixin, FlowMatchEulerDiscreteScheduler):
     skips_smallest_sigma = True
+    shift_names = ("shift", "flow_shift")
 
     def _check_config(self) -> None:
         super()._check_config()
@@ -34,14 +35,43 @@ class _ThinnedEuler(ThinnedGridMixin, FlowMatchEulerDiscreteScheduler):
         """As the base class; the result is thinned below xi, so it may hold fewer steps than asked for."""
         super().set_timesteps(num_inference_steps, device, sigmas, mu, timesteps)  # type: ignore[arg-type]
         if self.config.enabled:
-            self._thin()
+            self._thin(num_inference_steps if sigmas is None and timesteps is None else None)
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: float | Tensor,
+        sample: Tensor,
+        s_churn: float = 0.0,
+        s_tmin: float = 0.0,
+        s_tmax: float = float("inf"),
+        s_noise: float = 1.0,
+        generator: Generators = None,
+        per_token_timesteps: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> FlowMatchEulerDiscreteSchedulerOutput | tuple:
+        """As the base class, but in float32 throughout; StableVS's closed form where the current sigma is below xi."""
+        churn: Any = (s_churn, s_tmin, s_tmax, s_noise, generator, per_token_timesteps)
+        if not self.config.enabled:
+            return super().step(model_output, timestep, sample, *churn, return_dict)  # type: ignore[arg-type]
+        if per_token_timesteps is not None:
+            raise UserError(f"{type(self).__name__} takes one timestep per step, got per_token_timesteps")
+        x, velocity = sample.float(), model_output.float()
+        if self._takes_closed_form(timestep):
+            stepped = self._closed_form(velocity, x, generator)
+        else:
+            stepped = super().step(velocity, timestep, x, *churn, return_dict=False)[0]  # type: ignore[arg-type]
+        stepped = stepped.to(model_output.dtype)
+        if not return_dict:
+            return (stepped,)
+        return FlowMatchEulerDiscreteSchedulerOutput(prev_sample=stepped)  # type: ignore[arg-type]
 
 
 class ThinnedFlowMatchEulerScheduler(_ThinnedEuler):
     """Control arm: FlowMatchEulerDiscreteScheduler, unchanged but for the grid that StableVS uses.
 
-    On the linear path with `noise_factor` 0 the closed form *is* the Euler step, so this arm and
-    `StableVSFlowMatchEulerScheduler` make the same samples: with Euler all of the gain is the grid.
+    On the linear path with `noise_factor` 0 the closed form *is* the Euler step, and both are computed in float32,
+    so this arm and `StableVSFlowMatchEulerScheduler` make the same samples: with Euler all of the gain is the grid.
     """
 
     @extends_config_of(FlowMatchEulerDiscreteScheduler)
@@ -71,37 +101,3 @@ class StableVSFlowMatchEulerScheduler(StableVSMixin, _ThinnedEuler):
         super().__init__(*args, **base_config)
         if enabled:
             self._check_config()
-
-    def step(
-        self,
-        model_output: Tensor,
-        timestep: float | Tensor,
-        sample: Tensor,
-        s_churn: float = 0.0,
-        s_tmin: float = 0.0,
-        s_tmax: float = float("inf"),
-        s_noise: float = 1.0,
-        generator: Generators = None,
-        per_token_timesteps: Tensor | None = None,
-        return_dict: bool = True,
-    ) -> FlowMatchEulerDiscreteSchedulerOutput | tuple:
-        """As the base class, but in closed form where the current sigma is below xi."""
-        if self.config.enabled and per_token_timesteps is not None:
-            raise UserError(f"{type(self).__name__} takes one timestep per step, got per_token_timesteps")
-        if not self._takes_closed_form(timestep):
-            return super().step(
-                model_output,  # type: ignore[arg-type]
-                timestep,  # type: ignore[arg-type]
-                sample,  # type: ignore[arg-type]
-                s_churn,
-                s_tmin,
-                s_tmax,
-                s_noise,
-                generator,  # type: ignore[arg-type]
-                per_token_timesteps,
-                return_dict,
-            )
-        stepped = self._closed_form(model_output, sample, generator).to(model_output.dtype)
-        if not return_dict:
-            return (stepped,)
-        return FlowMatchEulerDiscreteSchedulerOutput(prev_sample=stepped)  # type: ignore[arg-type]

@@ -1,7 +1,8 @@
 """What all schedulers here share: a base scheduler of diffusers whose grid is thinned below xi.
 
-`ThinnedGridMixin` changes the grid and nothing else (the control arm of every comparison); `StableVSMixin`
-adds the closed-form step below xi. Both stand in front of a diffusers scheduler in a class's bases.
+`ThinnedGridMixin` changes the grid (the control arm of every comparison); `StableVSMixin` adds the closed-form
+step below xi. Both stand in front of a diffusers scheduler in a class's bases. While enabled, each base's `step`
+computes in float32 in both regimes and casts its result back; so the arms differ in grid and step, not in rounding.
 
 Each module with schedulers imports SchedulerMixin though it does not use it: when diffusers loads a pipeline that was
 saved with one of them, it looks for the base class in the module that the pipeline names.
@@ -53,6 +54,11 @@ class ThinnedGridMixin:
     Config: `xi` in [0, 1], `low_steps` >= 1, `enabled` (False: the base scheduler, bit for bit).
     """
 
+    #: (its own, the other's): what this base and the other kind of base call the shift of their flow sigmas.
+    shift_names: ClassVar[tuple[str, str]]
+    #: Options of the other kind of base that this one has no place for.
+    foreign_options: ClassVar[tuple[str, ...]] = ()
+
     #: The rule that says which base steps remain; replace it to place steps otherwise.
     grid_rule: ClassVar[Callable[..., list[int]]] = staticmethod(thinned_indices)
     #: Whether the grid leaves out the smallest base sigma (the released Euler scheduler does).
@@ -64,8 +70,39 @@ class ThinnedGridMixin:
     num_inference_steps: int | None
     step_index: int | None
     _step_index: int | None
+    _begin_index: int | None
     #: Index of the first step that starts below xi; None until `set_timesteps`.
     first_low_step: int | None = None
+    #: The number of base steps asked for, where that was all that was given and some of them were dropped.
+    _asked_steps: int | None = None
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **options: Any) -> Any:
+        """As the base class; a shift that the config has by its other name, `shift` or `flow_shift`, is taken over.
+
+        Raises UserError for an option of the other kind of scheduler that would otherwise be dropped in silence.
+        """
+        own, other = cls.shift_names
+        hidden = {}
+        if cls._takes_over(config, options):
+            for option in cls.foreign_options:
+                if config.get(option):
+                    raise UserError(
+                        f"{cls.__name__} cannot honour {option}={config[option]!r} of this config: its base has no "
+                        "such option; drop it from the config if the schedule without it is meant"
+                    )
+            if own not in config and other in config:
+                options.setdefault(own, config[other])
+                # Kept for the way back to the stock class, but not shown to the base class, which would warn of it.
+                hidden = {other: config[other]}
+                config = {key: value for key, value in config.items() if key != other}
+        made = super().from_config(config, return_unused_kwargs, **options)  # type: ignore[misc]
+        (made[0] if return_unused_kwargs else made).register_to_config(**hidden)
+        return made
+
+    @staticmethod
+    def _takes_over(config: Any, options: dict[str, Any]) -> bool:
+        return isinstance(config, dict) and options.get("enabled", config.get("enabled", True))
 
     def _check_config(self) -> None:
         """Refuse a config that has no meaning; called by `__init__` where `enabled`."""
@@ -87,8 +124,11 @@ class ThinnedGridMixin:
                 f"pass {option}={value!r} to from_config"
             )
 
-    def _thin(self) -> None:
-        """Drop base steps from the grid that the base class has just set, by `grid_rule`."""
+    def _thin(self, asked: int | None) -> None:
+        """Drop base steps from the grid that the base class has just set, by `grid_rule`.
+
+        `asked` is the number of steps where that is all the caller gave, None where sigmas or timesteps were given.
+        """
         sigmas = self.sigmas[:-1].detach().cpu().numpy().astype(np.float64)
         require_flow_sigmas(sigmas, type(self).__name__)
         # The base class stores float32; xi must meet sigma = xi in the same precision.
@@ -98,6 +138,40 @@ class ThinnedGridMixin:
         self.sigmas = self.sigmas[[*kept, -1]]
         self.num_inference_steps = len(kept)
         self.first_low_step = int(np.count_nonzero(sigmas[kept] >= xi))
+        self._asked_steps = asked if len(kept) < len(sigmas) else None
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """As the base class: where a run starts, counted in steps of the thinned grid.
+
+        Raises UserError for a start after the first step where only a number of steps was given: a pipeline counts
+        that start in the steps it asked for, and the grid holds fewer.
+        """
+        if begin_index:
+            self._refuse_unknown_start(begin_index)
+        super().set_begin_index(begin_index)  # type: ignore[misc]
+
+    def _init_step_index(self, timestep: Any) -> None:
+        super()._init_step_index(timestep)  # type: ignore[misc]
+        # Pipelines that set no begin index (video to video) start at the timestep they sliced off.
+        if self._begin_index is None and self._asked_steps is not None and timestep != self.timesteps[0]:
+            self._refuse_unknown_start(self.step_index)
+
+    def _refuse_unknown_start(self, start: int | None) -> None:
+        if self._asked_steps is not None:
+            n, kept = self._asked_steps, len(self.timesteps)
+            raise UserError(
+                f"{type(self).__name__}: step {start} of {n} asked for is not step {start} of the {kept} kept; "
+                f"to start there pass sigmas=np.linspace(1, 1 / {n}, {n})[{start}:] and strength=1"
+            )
+
+    def _takes_closed_form(self, timestep: Any) -> bool:
+        """Whether the coming step is the closed form; the control arm takes none."""
+        return False
+
+    def _closed_form(
+        self, velocity: Float[Tensor, "batch *shape"], x: Float[Tensor, "batch *shape"], generator: Generators
+    ) -> Float[Tensor, "batch *shape"]:
+        raise NotImplementedError
 
 
 class StableVSMixin(ThinnedGridMixin):
@@ -108,7 +182,9 @@ class StableVSMixin(ThinnedGridMixin):
 
     #: DPM-Solver++ hands over one step earlier: where the *next* sigma is below xi.
     hands_over_on_next_sigma: ClassVar[bool] = False
-    _init_step_index: Callable[[Any], None]
+    #: Where the fresh noise of `noise_factor` > 0 comes from when `step` is given no generator: pipelines hand theirs
+    #: to the first noise only. One, or a list with one per sample; None is torch's global generator.
+    generator: Generators = None
 
     def _check_config(self) -> None:
         super()._check_config()
@@ -117,7 +193,7 @@ class StableVSMixin(ThinnedGridMixin):
 
     def _takes_closed_form(self, timestep: Any) -> bool:
         """Whether the coming step is one of the low regime (counts steps: no look at values on a device)."""
-        if not self.config.enabled or self.first_low_step is None:
+        if self.first_low_step is None:
             return False
         if self.step_index is None:
             self._init_step_index(timestep)
@@ -130,16 +206,16 @@ class StableVSMixin(ThinnedGridMixin):
     def _closed_form(
         self, velocity: Float[Tensor, "batch *shape"], x: Float[Tensor, "batch *shape"], generator: Generators
     ) -> Float[Tensor, "batch *shape"]:
-        """One closed-form step in float32; the base solver's multistep history is left alone."""
+        """One closed-form step; the base solver's multistep history is left alone."""
         assert self._step_index is not None
         sigma, sigma_next = self.sigmas[self._step_index], self.sigmas[self._step_index + 1]
         stepped = closed_form_step(
-            x.to(torch.float32),
-            velocity.to(torch.float32),
+            x,
+            velocity,
             sigma.to(x.device),
             sigma_next.to(x.device),
             noise_factor=self.config.noise_factor,
-            generator=generator,
+            generator=self.generator if generator is None else generator,
         )
         self._step_index += 1
         return stepped

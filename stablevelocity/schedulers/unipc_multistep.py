@@ -8,18 +8,13 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput  # noqa: F401 (see thinned.py)
 from torch import Tensor
 
-from stablevelocity.schedulers.thinned import Generators, StableVSMixin, ThinnedGridMixin, extends_config_of
+from stablevelocity.schedulers.multistep import MultistepFlowMixin
+from stablevelocity.schedulers.thinned import Generators, StableVSMixin, extends_config_of
 
 
-class _ThinnedUniPC(ThinnedGridMixin, UniPCMultistepScheduler):
+class _ThinnedUniPC(MultistepFlowMixin, UniPCMultistepScheduler):
     def _check_config(self) -> None:
         super()._check_config()
-        self._require("use_flow_sigmas", True)
-        self._require("prediction_type", "flow_prediction")
-        self._require("final_sigmas_type", "zero")
-        # Karras sigmas are turned into flow sigmas by the base class; these two are not.
-        for option in ("use_exponential_sigmas", "use_beta_sigmas"):
-            self._refuse(option, "the base class then leaves flow sigmas for variance-preserving ones")
         self._refuse("solver_p", "another predictor would keep the grid that is not thinned")
 
     def set_timesteps(
@@ -31,10 +26,32 @@ class _ThinnedUniPC(ThinnedGridMixin, UniPCMultistepScheduler):
     ) -> None:
         """As the base class; the result is thinned below xi, so it may hold fewer steps than asked for."""
         # The base class computes with them as an array; pipelines and people pass lists.
-        given = None if sigmas is None else np.asarray(sigmas, dtype=np.float64)
+        given = None if sigmas is None else np.asarray(sigmas)
         super().set_timesteps(num_inference_steps, device, given, mu)  # type: ignore[arg-type]
         if self.config.enabled:
-            self._thin()
+            self._thin(num_inference_steps if sigmas is None else None)
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: int | Tensor,
+        sample: Tensor,
+        return_dict: bool = True,
+        generator: Generators = None,
+    ) -> SchedulerOutput | tuple:
+        """As the base class, but in float32 throughout; StableVS's closed form where the current sigma is below xi.
+
+        `generator` is for the fresh noise of `noise_factor` > 0; the base class has none.
+        """
+        if not self.config.enabled:
+            return super().step(model_output, timestep, sample, return_dict)
+        x, velocity = sample.float(), model_output.float()
+        if self._takes_closed_form(timestep):
+            stepped = self._closed_form(velocity, x, generator)
+        else:
+            stepped = super().step(velocity, timestep, x, return_dict=False)[0]
+        stepped = stepped.to(sample.dtype)
+        return SchedulerOutput(prev_sample=stepped) if return_dict else (stepped,)
 
 
 class ThinnedUniPCMultistepScheduler(_ThinnedUniPC):
@@ -67,20 +84,3 @@ class StableVSUniPCMultistepScheduler(StableVSMixin, _ThinnedUniPC):
         super().__init__(*args, **base_config)
         if enabled:
             self._check_config()
-
-    def step(
-        self,
-        model_output: Tensor,
-        timestep: int | Tensor,
-        sample: Tensor,
-        return_dict: bool = True,
-        generator: Generators = None,
-    ) -> SchedulerOutput | tuple:
-        """As the base class, but in closed form where the current sigma is below xi.
-
-        `generator` is for the fresh noise of `noise_factor` > 0; the base class has none.
-        """
-        if not self._takes_closed_form(timestep):
-            return super().step(model_output, timestep, sample, return_dict)
-        stepped = self._closed_form(model_output, sample, generator).to(sample.dtype)
-        return SchedulerOutput(prev_sample=stepped) if return_dict else (stepped,)

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from stablevelocity.errors import UserError
+from stablevelocity.pretrained import generate as library
 from stablevelocity.pretrained.families import FAMILIES
-from stablevelocity.pretrained.generate import generate, prepare, seed_of, total
-from stablevelocity.pretrained.picture_files import read_pictures
+from stablevelocity.pretrained.generate import generate, prepare, sample, seed_of, total
+from stablevelocity.pretrained.picture_files import picture_paths, read_pictures
 from stablevelocity.pretrained.prompts import digit_prompts, digit_video_prompts
 from stablevelocity.pretrained.scenes import FRAMES, SIZE
 from stablevelocity.pretrained.settings import SOLVERS
@@ -108,6 +109,57 @@ def test_a_stopped_run_goes_on_and_makes_only_what_is_missing(load, tmp_path):
     assert not np.array_equal(read_pictures(family, tmp_path, prompts, 1), pictures)
 
 
+@pytest.mark.parametrize("name", ["flux", "wan22"])
+def test_a_deleted_picture_is_made_again_though_its_record_is_there(name, load, tmp_path):
+    family = FAMILIES[name]
+    pipeline, prompts, arm = load(family), some_prompts(family), small_arm(family)
+
+    def run():
+        generate(family, pipeline, arm, prompts, tmp_path, images=1, seed=0, batch=1)
+
+    run()
+    for path in picture_paths(family, tmp_path, 1, 0, prompts[1]):
+        before, kept = path.read_bytes(), (tmp_path / "records" / "000-00000.json").stat().st_mtime_ns
+        path.unlink()
+        run()
+        assert path.read_bytes() == before
+        assert (tmp_path / "records" / "000-00000.json").stat().st_mtime_ns == kept
+
+
+def test_the_first_call_of_a_process_is_not_timed(load, tmp_path, monkeypatch):
+    family, calls = FAMILIES["sd35"], []
+
+    def slow_at_first(*arguments):
+        calls.append(arguments[4])
+        return sample(*arguments)
+
+    monkeypatch.setattr(library, "sample", slow_at_first)
+    pipeline, prompts = load(family), some_prompts(family)
+    made = generate(family, pipeline, small_arm(family), prompts, tmp_path, images=1, seed=0, batch=1)
+    # A short one, then one for each of the two batches, and two timings.
+    assert calls == [2, 30, 30]
+    assert [timing.steps for timing in made] == [20, 20]
+    generate(family, pipeline, small_arm(family), prompts, tmp_path, images=1, seed=0, batch=1)
+    assert calls == [2, 30, 30]
+
+
+@pytest.mark.parametrize("name", ["sd35", "wan22"])
+def test_fresh_noise_belongs_to_the_picture_not_to_its_batch(name, load, tmp_path):
+    family = FAMILIES[name]
+    pipeline, prompts = load(family), some_prompts(family)
+    arm = family.arm(f"{SOLVERS[name][0]}-stablevs", noise_factor=0.5)
+    pictures = []
+    for batch in (4, 1):
+        where = tmp_path / str(batch)
+        generate(family, pipeline, arm, prompts, where, images=2, seed=0, batch=batch)
+        pictures.append(read_pictures(family, where, prompts, 2).astype(int))
+    # Batched matrix products round differently; one grey level of 255. Other noise would differ by many.
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+    calm = tmp_path / "calm"
+    generate(family, pipeline, small_arm(family), prompts, calm, images=2, seed=0, batch=4)
+    assert np.abs(read_pictures(family, calm, prompts, 2).astype(int) - pictures[0]).max() > 1
+
+
 def test_pictures_of_other_weights_are_made_again(load, tmp_path):
     family = FAMILIES["flux"]
     pipeline, prompts, arm = load(family), some_prompts(family, 1), small_arm(family)
@@ -137,7 +189,10 @@ def test_videos_lie_as_t2v_compbenchs_scorer_wants_them(load, tmp_path):
     family = FAMILIES["wan22"]
     prompts = some_prompts(family)
     generate(family, load(family), small_arm(family), prompts, tmp_path, images=1, seed=0, batch=2)
-    assert sorted(path.name for path in (tmp_path / "consistent_attr").iterdir()) == ["0001.mp4", "0002.mp4"]
+    # The scorer pairs all files of the folder with the prompts by their order, so a second set lies elsewhere.
+    generate(family, load(family), small_arm(family), prompts, tmp_path, images=2, seed=0, batch=4)
+    for folder in ("consistent_attr", "consistent_attr-1"):
+        assert sorted(path.name for path in (tmp_path / folder).iterdir()) == ["0001.mp4", "0002.mp4"]
     assert len(iio.imread(tmp_path / "consistent_attr" / "0001.mp4")) == FRAMES
 
 

@@ -1,6 +1,9 @@
 """A study of pretrained models only, from prompts to its report, with models that are hardly trained."""
 
+import base64
+
 import imageio.v3 as iio
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -8,12 +11,21 @@ from PIL import Image
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
 from stablevelocity.pretrained import jobs
+from stablevelocity.pretrained.families import FAMILIES
+from stablevelocity.pretrained.picture_files import save_picture
+from stablevelocity.pretrained.prompts import digit_video_prompts, write_prompts
+from stablevelocity.pretrained.settings import VIDEO
 from stablevelocity.reporting import registry
+from stablevelocity.reporting.blocks import Table
 from stablevelocity.reporting.claims import make_claims
 from stablevelocity.reporting.figures import make_figure
-from stablevelocity.reporting.page import make_page
+from stablevelocity.reporting.page import Context, make_page
+from stablevelocity.reporting.reference import make_reference
+from stablevelocity.reporting.sections.pretrained import figures
+from stablevelocity.reporting.sections.pretrained.text import EQUAL, text
+from stablevelocity.reporting.source import Source
 from stablevelocity.reporting.tables import make_table
-from stablevelocity.study import load_study, parse_study
+from stablevelocity.study import load_study, parse_study, study_json
 
 TINY = {"scenes": 16, "autoencoder_steps": 1, "autoencoder_batch": 4, "steps": 1, "batch": 4}
 STUDY = {
@@ -44,6 +56,9 @@ def made(tmp_path_factory):
         for shard, output in enumerate(shards):
             jobs.generate_arms(settings, family, model, prompts, shard, settings.arm_names(family), "cpu", output)
         jobs.score_family(settings, family, prompts, shards, folder / "metrics.csv")
+        if family in VIDEO:
+            videos = folder / "comparison.mp4", folder / "comparison.gif"
+            jobs.compare_videos(settings, family, prompts, shards[0], *videos)
     jobs.write_judge_accuracy(results / "pretrained" / "judge.json")
     jobs.write_scheduler_errors(settings, results / "pretrained" / "scheduler_errors.csv")
     for name in registry.tables(study):
@@ -66,6 +81,15 @@ def test_every_arm_has_its_row_with_score_likeness_and_three_times(made):
     assert (seconds.diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
     # On the linear path with Euler the control arm is StableVS.
     assert table.loc["euler-stablevs", "psnr_over_control"] == 0
+
+
+def test_the_trained_models_say_how_well_their_autoencoders_draw(made):
+    _study, results = made
+    table = pd.read_csv(results / "tables" / "tiny_models.csv").set_index("family")
+    for family, row in table.iterrows():
+        facts = read_json(results / "pretrained" / str(family) / "model" / "training.json")
+        assert row["autoencoder_psnr"] == pytest.approx(facts["autoencoder_psnr"], rel=1e-5)  # six digits are written
+    assert "The tiny models" in (results / "report.html").read_text()
 
 
 def test_videos_are_compared_and_swept_too(made):
@@ -91,6 +115,65 @@ def test_the_report_shows_measured_beside_published(made):
     assert "http://" not in html.replace("http://www.w3.org", "")
     claims = {claim["id"]: claim for claim in read_json(results / "claims.json")}
     assert {"stablevs-sd35-short", "stablevs-wan22-short", "stablevs-wan22-control"} == set(claims)
+
+
+def test_the_sweep_shows_the_control_arm_beside_stablevs_at_every_xi(made):
+    study, results = made
+    blocks = text(Context(study, Source(study, results)))
+    table = next(block for block in blocks if isinstance(block, Table) and block.title == "The sweep of xi")
+    kinds = {("SD3.5", "0.7"): 2, ("SD3.5", "0.85"): 2, ("Wan2.2", "0.7"): 2, ("Wan2.2", "0.85"): 2}
+    for (model, xi), count in kinds.items():
+        samplers = [row[1] for row in table.rows if (row[0], row[2]) == (model, xi)]
+        assert len(samplers) == count
+        assert "StableVS" in samplers[0]
+        assert "control" in samplers[1]
+    # At the table's xi the control arm was drawn; at the other it is StableVS by construction, and the row says so.
+    assert [row[1] for row in table.rows if row[0] == "SD3.5"] == [
+        "Euler + StableVS",
+        f"Euler, control ({EQUAL})",
+        "Euler + StableVS",
+        "Euler, control",
+    ]
+    assert "SD3.5 0 dB" in table.how
+
+
+def test_the_page_says_what_such_a_study_can_show_and_nothing_of_training(made):
+    _study, results = made
+    html = (results / "report.html").read_text()
+    assert "tiny models of the real classes, trained on digit scenes: sd35, wan22" in html
+    assert "It cannot say how the originals fare" in html
+    for word in ("FID here", "SiT of", "SiT-", "ImageNet"):
+        assert word not in html
+
+
+@pytest.mark.parametrize("frames, shown", [(5, [1, 2, 3, 4, 5]), (81, [1, 21, 41, 61, 81]), (2, [1, 2])])
+def test_a_figure_shows_a_few_small_frames_of_a_long_video(frames, shown, made, tmp_path):
+    study, _results = made
+    family = FAMILIES["wan22"]
+    prompts = digit_video_prompts(3, 0)
+    folder = tmp_path / "pretrained" / "wan22"
+    write_prompts(folder / "prompts.jsonl", prompts)
+    long = np.zeros((frames, 300, 400, 3), np.uint8) + np.arange(frames, dtype=np.uint8)[:, None, None, None]
+    for kind in ("long", "short", "stablevs", "control"):
+        for prompt, wanted in enumerate(prompts):
+            save_picture(family, folder / "samples" / f"unipc-{kind}", prompt, 0, wanted, long)
+    pictures, _, _, numbers = figures._videos(Source(study, tmp_path), "wan22")
+    assert numbers == shown
+    assert pictures.shape == (6, 4, len(shown), 192, 256, 3)
+    assert (pictures[0, 0, :, 0, 0, 0] + 1).tolist() == shown
+
+
+def test_the_preview_moves_in_the_page_and_is_kept_with_it(made, tmp_path):
+    study, results = made
+    gif = results / "pretrained" / "wan22" / "comparison.gif"
+    html = (results / "report.html").read_text()
+    assert "data:image/gif;base64," + base64.b64encode(gif.read_bytes()).decode() in html
+    (results / "study.json").write_text(study_json(study))
+    make_reference(results, tmp_path / "kept")
+    for name in ("comparison.gif", "comparison.mp4"):
+        kept = tmp_path / "kept" / "pretrained" / "wan22" / name
+        assert kept.read_bytes() == (results / "pretrained" / "wan22" / name).read_bytes()
+        assert kept.stat().st_size <= 500_000
 
 
 def test_a_study_without_arms_or_pretrained_models_is_refused():

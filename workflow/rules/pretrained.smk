@@ -1,11 +1,12 @@
 # Large pretrained models, or tiny ones of the same classes: prompts -> pictures of every arm -> scores.
 # A job draws all arms of a family for its share of the prompts, so that weights are loaded once; pictures and the
-# records of finished batches lie undeclared beside its output, so that it goes on where it was stopped.
-from stablevelocity.pretrained.settings import AUTOENCODER_FROM
+# records of finished batches lie undeclared beside its output, so that it goes on where it was stopped. Where there are
+# accelerators a job takes a free one for itself, or waits for one: more jobs than devices may be started.
+from stablevelocity.pretrained.settings import AUTOENCODER_FROM, VIDEO
 
 FAMILIES = STUDY.pretrained.families
 PRETRAINED = f"{OUT}/pretrained"
-TINY = [name for name, family in FAMILIES.items() if family.tiny]
+TINY = STUDY.pretrained.tiny
 
 
 def tiny_model_of(wildcards):
@@ -39,6 +40,8 @@ rule tiny_model:
 
 
 rule prompts:
+    input:
+        lambda wildcards: present(FAMILIES[wildcards.family].prompts),
     output:
         f"{PRETRAINED}/{{family}}/prompts.jsonl",
     log:
@@ -91,10 +94,30 @@ rule score_family:
     wildcard_constraints:
         family="|".join(FAMILIES),
     params:
-        code=code("pretrained.score", "pretrained.judge"),
+        code=code("pretrained.score", "pretrained.judge", "evaluation.geneval_detector"),
     shell:
         "stablevelocity --log {log} score-family --study {STUDY_FILE} --family {wildcards.family}"
         " --prompts {input.prompts} --output {output} {input.shards}"
+
+
+rule compare_videos:
+    input:
+        prompts=f"{PRETRAINED}/{{family}}/prompts.jsonl",
+        shards=lambda wildcards: shards(
+            f"pretrained/{wildcards.family}/samples/shard-{{shard:05d}}.json", FAMILIES[wildcards.family].shards
+        ),
+    output:
+        video=f"{PRETRAINED}/{{family}}/comparison.mp4",
+        preview=f"{PRETRAINED}/{{family}}/comparison.gif",
+    log:
+        f"{OUT}/logs/compare_videos-{{family}}.log",
+    wildcard_constraints:
+        family="|".join(FAMILIES),
+    params:
+        code=code("pretrained.picture_files"),
+    shell:
+        "stablevelocity --log {log} compare-videos --study {STUDY_FILE} --family {wildcards.family}"
+        " --prompts {input.prompts} --shard {input.shards[0]} --video {output.video} --preview {output.preview}"
 
 
 rule judge_accuracy:
@@ -125,5 +148,6 @@ rule scheduler_errors:
 PRODUCTS += [rules.judge_accuracy.output, rules.scheduler_errors.output]
 PRODUCTS += expand(rules.tiny_model.output, family=TINY)
 PRODUCTS += expand(rules.prompts.output, family=FAMILIES) + expand(rules.score_family.output, family=FAMILIES)
+PRODUCTS += expand(rules.compare_videos.output, family=[name for name in FAMILIES if name in VIDEO])
 for family, model in FAMILIES.items():
     PRODUCTS += shards(f"pretrained/{family}/samples/shard-{{shard:05d}}.json", model.shards)
