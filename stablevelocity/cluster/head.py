@@ -4,6 +4,7 @@ A head holds nothing that it could lose: which job has a run is in <run>/job/job
 submission under a lock, so that a head that starts later, or at the same time, finds the job and waits for it too.
 """
 
+import shutil
 import signal
 import sys
 import time
@@ -30,13 +31,14 @@ class Head:
         self.tasks, self.launcher, self.scheduler, self.site = tasks, launcher, scheduler, site
         self.watched: dict[str, str] = {}  # job that this head saw at work on a run: only its death counts as one
         self.over: set[str] = set()  # jobs that were over at the last look
+        self.failed: dict[str, UserError] = {}  # runs that no other job can mend
         self.said: dict[str, tuple[str, float]] = {}
         self.interrupted = False
 
     def wait(self) -> None:
         previous = signal.signal(signal.SIGINT, self._interrupt)
         try:
-            while waiting := [task for task in self.tasks if not task.complete()]:
+            while waiting := [task for task in self.tasks if task.run.name not in self.failed and not task.complete()]:
                 try:
                     self.look(waiting)
                 except Unreachable as error:
@@ -45,18 +47,24 @@ class Head:
         finally:
             signal.signal(signal.SIGINT, previous)
         for task in self.tasks:
-            task.publish()
-            log.info(f"train {task.run.name}: finished, {task.run.training.steps} steps")
+            if task.run.name not in self.failed:
+                task.publish()
+                log.info(f"train {task.run.name}: finished, {task.run.training.steps} steps")
+        if self.failed:
+            raise UserError("; ".join(map(str, self.failed.values())))
 
     def look(self, waiting: list[Task]) -> None:
         """One look at every run that is not complete; those that no job has are submitted together."""
-        unattended = []
+        unattended, over = [], set(self.over)
+        records = {task.run.name: self._record(task) for task in waiting}
+        states = self._states([record for record in records.values() if record])
         for task in waiting:
-            record, state = self._job(task)
+            record = records[task.run.name]
+            state = states[record["job"]] if record else GONE
             if record is None or is_over(state):
                 # Files may come a little later than the news that the job is over: believe it at the second look.
                 watched = record is not None and record["name"] == self.watched.get(task.run.name)
-                if record and watched and record["name"] not in self.over:
+                if record and watched and record["name"] not in over:
                     self.over.add(record["name"])
                 else:
                     unattended.append(task)
@@ -67,16 +75,18 @@ class Head:
         if unattended:
             self._submit(unattended)
 
-    def _job(self, task: Task) -> tuple[dict[str, Any] | None, str]:
-        """(record, state) of the job that has a run; (None, GONE) when there is none."""
+    def _record(self, task: Task) -> dict[str, Any] | None:
+        """The record of the job that has a run, with the job's id; None when there is none."""
         record = task.record()
         if record and record["job"] is None:  # its head died between asking for the job and noting its id
             record["job"] = self.scheduler.find(record["name"])
             if record["job"]:
                 task.write_record(**record)
-        if record is None or record["job"] is None:
-            return None, GONE
-        return record, self.scheduler.state(record["job"])
+        return record if record and record["job"] else None
+
+    def _states(self, records: list[dict[str, Any]]) -> dict[str, str]:
+        jobs = sorted({record["job"] for record in records})
+        return self.scheduler.states(jobs) if jobs else {}
 
     def _submit(self, tasks: list[Task]) -> None:
         with ExitStack() as stack:
@@ -86,14 +96,22 @@ class Head:
             missing = [task for task in tasks if not task.complete() and not self._attended(task)]
             if not missing:
                 return
-            stalls = {task.run.name: self._judge(task) for task in missing}
+            stalls: dict[str, int] = {}
+            for task in missing:
+                try:
+                    stalls[task.run.name] = self._judge(task)
+                except UserError as error:  # the other runs of its job go on without it
+                    self.failed[task.run.name] = error
+            missing = [task for task in missing if task.run.name in stalls]
+            if not missing:
+                return
             name = f"sv-{missing[0].run.name}-{uuid.uuid4().hex[:8]}"
             facts = {task.run.name: self._facts(task, name, stalls[task.run.name]) for task in missing}
             for task in missing:
                 task.write_record(job=None, **facts[task.run.name])
             try:
                 job = self.scheduler.submit(TrainingJob(name, missing), name, missing[0].logs)
-            except UserError:
+            except (UserError, OSError):
                 for task in missing:
                     task.record_file.unlink(missing_ok=True)
                 raise
@@ -103,8 +121,8 @@ class Head:
                 log.info(f"train {task.run.name}: submitted as job {job}, logs in {missing[0].logs}")
 
     def _attended(self, task: Task) -> bool:
-        record, state = self._job(task)
-        if record is None or is_over(state):
+        record = self._record(task)
+        if record is None or is_over(state := self._states([record])[record["job"]]):
             return False
         self.watched[task.run.name] = record["name"]
         log.info(f"train {task.run.name}: attached to job {record['job']} ({state})")
@@ -130,7 +148,7 @@ class Head:
         if record is None or record["name"] != self.watched.get(task.run.name):
             return 0  # the user has started again: a new chance
         job, logs = record["job"], task.logs
-        word = self.scheduler.state(job)
+        word = self._states([record])[job]
         failed = state.get("state") == "failed" and state.get("name") == record["name"]
         if failed and state["final"]:
             raise UserError(f"{task.run.name}: {state['message']} (job {job}, logs in {logs})")
@@ -139,6 +157,9 @@ class Head:
         if word == "OUT_OF_MEMORY":
             given = self.site.training.mem_gb
             raise UserError(f"{task.run.name}: job {job} needs more memory than training.mem_gb: {given:g}")
+        begun = {other.run.name for other in self.tasks if _said_by(other, record["name"])}
+        if begun and task.run.name not in begun:
+            return record["stalls"]  # its turn had not come: the job died of another run
         step = (task.last_checkpoint() or (0, 0))[0]
         stalls = 0 if step > record["from_step"] else record["stalls"] + 1
         said = f": {state['message']}" if failed else ""
@@ -153,10 +174,13 @@ class Head:
     def _tell(self, task: Task, record: dict[str, Any], state: str) -> None:
         row = task.progress()
         line = f"job {record['job']} {state}"
-        if row and state == "RUNNING":
+        if state == "RUNNING" and not _said_by(task, record["name"]):
+            line += ", not begun"
+        elif row and state == "RUNNING":
             line += f", step {row['step']:.0f}/{task.run.training.steps}, loss {row['loss']:.4g}"
             line += f", {row['images_per_s']:.3g} images/s, ETA {eta(row, task.run)}"
-        self._say(f"train {task.run.name}", line, state)
+        self._show(f"train {task.run.name}: {line}")
+        self._say(f"train {task.run.name}", line, line.partition("step")[0])
 
     def _say(self, what: str, line: str, key: str = "") -> None:
         """Log a line when its key changes, else once a minute."""
@@ -164,7 +188,14 @@ class Head:
         before, at = self.said.get(what, ("", 0.0))
         if key != before or now - at >= SAY_EVERY:
             self.said[what] = key, now
+            self._show("")
             log.info(f"{what}: {line}")
+
+    def _show(self, line: str) -> None:
+        """On a terminal, a line that the next one overwrites."""
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
+            sys.stderr.flush()
 
     def _interrupt(self, number: int, frame: Any) -> None:
         jobs = []
@@ -178,3 +209,8 @@ class Head:
             sys.exit(130)
         self.interrupted = True
         log.info("Ctrl-C again leaves; the next start attaches to what still runs")
+
+
+def _said_by(task: Task, name: str) -> bool:
+    """Whether the job of this name has begun with the run."""
+    return (read_if_there(task.state_file) or {}).get("name") == name

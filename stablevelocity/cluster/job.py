@@ -127,8 +127,12 @@ class Attempt:
         write_json(self.task.state_file, {**self.facts, "state": state, **more})
 
     def write(self, state: str, **more: Any) -> None:
-        if self._is_last():
+        if not self._is_last():
+            return
+        try:
             self._put(state, **more)
+        except OSError as error:  # a full disk must not hide what there was to say
+            log.info(f"{self.task.run.name}: {state} {more or ''}; {self.task.state_file} cannot be written ({error})")
 
     def superseded(self) -> bool:
         """Whether another attempt has the run now; looked up every few seconds."""

@@ -15,13 +15,26 @@ def launch(tasks: list[Task], launcher: str, site: Site) -> None:
     if launcher not in LAUNCHERS:
         raise UserError(f"launcher: {launcher!r} given, expected one of {', '.join(LAUNCHERS)}")
     if launcher == "local":
-        for task in tasks:
-            if not task.complete():
-                task.train()
-            task.publish()
+        failures = [error for task in tasks if (error := _train_here(task))]
+        if failures:
+            raise UserError("; ".join(map(str, failures)))
         return
     # The library works without submitit; only these launchers need it.
     from stablevelocity.cluster.head import Head
     from stablevelocity.cluster.schedulers import scheduler
 
-    Head(tasks, launcher, scheduler(launcher, site), site).wait()
+    try:
+        Head(tasks, launcher, scheduler(launcher, site), site).wait()
+    except OSError as error:
+        raise UserError(f"{error.filename or tasks[0].folder}: {error.strerror or error}") from None
+
+
+def _train_here(task: Task) -> UserError | None:
+    """Train in this process. Where another one does so already (its head was killed, it was not), wait for that."""
+    try:
+        with task.lock():
+            if not task.complete():
+                task.train()
+            task.publish()
+    except UserError as error:
+        return error

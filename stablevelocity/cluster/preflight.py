@@ -8,8 +8,9 @@ import subprocess
 from typing import Any
 
 from stablevelocity.cluster.schedulers import NO_SLURM, Slurm, clean_environment, one_line
-from stablevelocity.cluster.site import Site
+from stablevelocity.cluster.site import SITE_FILE, Site
 from stablevelocity.errors import UserError
+from stablevelocity.study import Study
 
 OPTIONS = {
     "account": "account",
@@ -50,6 +51,15 @@ def check_slurm(site: Site, ordinary: dict[str, dict[str, Any]]) -> None:
         if options not in asked:
             asked.add(options)
             _ask(what, options)
+
+
+def check_training(site: Site, study: Study) -> None:
+    """Refuse to train a network for ImageNet on what a job gets when nobody says what it needs."""
+    if study.arms and study.images.dataset == "folder" and "training" not in site.model_fields_set:
+        raise UserError(
+            f"{SITE_FILE}: training: missing, so each run would train on 1 processor and {site.training.mem_gb:g} GB;"
+            " expected gpus and mem_gb, see config/site.example.yaml"
+        )
 
 
 def _ask(what: str, options: tuple[str, ...]) -> None:

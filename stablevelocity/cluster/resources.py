@@ -1,13 +1,14 @@
 """Time, memory, processors and accelerators of every ordinary rule: the one table.
 
 Two sizes of study are known: one on small images, which runs on processors, and one on a folder of images such as
-ImageNet, which wants accelerators. `rules` in config/site.yaml overrides the table by rule. Training jobs have their
-own section there.
+ImageNet, which wants accelerators. Pretrained models are tiny or the originals. `rules` in config/site.yaml overrides
+the table by rule. Training jobs have their own section there.
 """
 
 from typing import Any, NamedTuple
 
-from stablevelocity.cluster.site import Site
+from stablevelocity.cluster.site import SITE_FILE, Site
+from stablevelocity.errors import UserError
 from stablevelocity.study import Study
 
 
@@ -20,7 +21,10 @@ class Need(NamedTuple):
     gpus: int = 0
 
 
-ORDINARY = Need(30, 4)  # tables, figures, manifests, and every stage of a small study
+MIB_PER_GB = 1024
+ORDINARY = Need(30, 4)  # every stage of a small study that is not in the table
+QUICK = dict.fromkeys(["table", "tables", "figure", "figures", "claims", "report", "sample_manifest"], ORDINARY)
+QUICK |= dict.fromkeys(["variance_curves", "prompts"], ORDINARY)
 SMALL = {
     "toy": Need(12 * 60, 4),
     "autoencoder": Need(120, 4),
@@ -49,15 +53,41 @@ LARGE = {
     "floor": Need(120, 64, 8, 1),
     "sweep": Need(24 * 60, 64, 8, 1),
     "alignment_curve": Need(60, 32, 8, 1),
+    "judge": Need(120, 32, 8, 1),
+    "online_features": Need(120, 16),
 }
+TINY_MODELS = {
+    "tiny_model": Need(4 * 60, 8, 2),
+    "generate_arms": Need(4 * 60, 8, 2),
+    "score_family": Need(60, 8, 2),
+    "compare_videos": Need(60, 8),
+    "judge_accuracy": Need(60, 4),
+    "scheduler_errors": Need(60, 4),
+}
+# A job of pictures that runs out of time goes on where it was when the study is started again.
+ORIGINALS = TINY_MODELS | {
+    "generate_arms": Need(24 * 60, 96, 8, 1),
+    "score_family": Need(8 * 60, 64, 8, 1),
+    "compare_videos": Need(60, 16),
+}
+RULES = QUICK | SMALL | LARGE | ORIGINALS
 
 
 def need(rule: str, study: Study, site: Site) -> Need:
     """What a job of `rule` asks for in this study on this site."""
+    families = study.pretrained.families.values() if study.pretrained else []
     table = LARGE if study.images.dataset == "folder" else SMALL
+    table = table | (TINY_MODELS if all(family.tiny for family in families) else ORIGINALS)
     limits = site.rules.get(rule)
     changes = limits.model_dump(exclude_none=True) if limits else {}
     return table.get(rule, ORDINARY)._replace(**changes)
+
+
+def check_rules(site: Site) -> None:
+    """Raises UserError when the site file names a rule that there is not."""
+    for rule in site.rules:
+        if rule not in RULES:
+            raise UserError(f"{SITE_FILE}: rules.{rule}: no such rule; expected one of {', '.join(sorted(RULES))}")
 
 
 def training_resources(site: Site) -> dict[str, Any]:
@@ -65,7 +95,7 @@ def training_resources(site: Site) -> dict[str, Any]:
     jobs = site.training
     return {
         "runtime": jobs.minutes,
-        "mem_mb": round(jobs.mem_gb * 1000),
+        "mem_mb": round(jobs.mem_gb * MIB_PER_GB),
         "training_nodes": jobs.nodes,
         "training_gpus": jobs.gpus,
     }
@@ -76,7 +106,7 @@ def snakemake_resources(rule: str, study: Study, site: Site) -> dict[str, Any]:
     wanted = need(rule, study, site)
     resources: dict[str, Any] = {
         "runtime": wanted.minutes,
-        "mem_mb": round(wanted.mem_gb * 1000),
+        "mem_mb": round(wanted.mem_gb * MIB_PER_GB),
         "cpus_per_task": wanted.cpus,
         "slurm_account": site.account,
         "qos": site.qos,

@@ -51,8 +51,8 @@ class Scheduler(Protocol):
         """The id of a job by its name, when there is one that has not ended."""
         ...
 
-    def state(self, job_id: str) -> str:
-        """A word such as PENDING, RUNNING, FAILED; GONE when it is not known any more."""
+    def states(self, job_ids: list[str]) -> dict[str, str]:
+        """By job: a word such as RUNNING or FAILED, PENDING with its reason, GONE when it is not known any more."""
         ...
 
     def cancel_command(self, job_id: str) -> str:
@@ -67,15 +67,20 @@ def is_over(state: str) -> bool:
 @contextlib.contextmanager
 def clean_environment() -> Iterator[None]:
     """Hide what an outer job has set, so that a nested submission takes nothing from it. SLURM_CONF stays."""
-    hidden = {
-        name: os.environ.pop(name)
-        for name in list(os.environ)
-        if (name.startswith(("SLURM_", "SUBMITIT_")) and name != "SLURM_CONF") or name in TORCH_VARIABLES
-    }
+    hidden = forget_outer_job()
     try:
         yield
     finally:
         os.environ.update(hidden)
+
+
+def forget_outer_job() -> dict[str, str]:
+    """Remove what an outer job has set, all but SLURM_CONF, from the environment; what it was."""
+    return {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if (name.startswith(("SLURM_", "SUBMITIT_")) and name != "SLURM_CONF") or name in TORCH_VARIABLES
+    }
 
 
 @contextlib.contextmanager
@@ -140,8 +145,12 @@ class Slurm:
                 return job_id
         return None
 
-    def state(self, job_id: str) -> str:
-        return self._squeue("--jobs", job_id, "--format", "%T").strip() or GONE
+    def states(self, job_ids: list[str]) -> dict[str, str]:
+        found = dict.fromkeys(job_ids, GONE)
+        for line in self._squeue("--jobs", ",".join(job_ids), "--format", "%A %T %r").splitlines():
+            job_id, state, reason = line.split(maxsplit=2)
+            found[job_id] = f"{state} ({reason})" if state == "PENDING" else state
+        return found
 
     def _squeue(self, *options: str) -> str:
         command = ["squeue", "--noheader", "--states", "all", *options]
@@ -182,12 +191,16 @@ class Processes:
     def find(self, name: str) -> str | None:
         return None
 
-    def state(self, job_id: str) -> str:
-        pid, started = job_id.split(".")
-        return "RUNNING" if _started(pid) == started else GONE
+    def states(self, job_ids: list[str]) -> dict[str, str]:
+        return {job_id: "RUNNING" if _lives(job_id) else GONE for job_id in job_ids}
 
     def cancel_command(self, job_id: str) -> str:
         return f"kill {job_id.split('.')[0]}"
+
+
+def _lives(job_id: str) -> bool:
+    pid, started = job_id.split(".")
+    return _started(pid) == started
 
 
 def _started(pid: str) -> str | None:

@@ -106,6 +106,18 @@ class Task:
         return last_row(self.checkpoints / "metrics.csv")
 
 
+def is_locked(path: Path) -> bool:
+    """Whether some process holds `Task.lock` of a run now."""
+    try:
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def batches(runs: list[Run], size: int) -> list[list[Run]]:
     """Runs in groups of at most `size`, in their order: each group is one job."""
     return [runs[start : start + size] for start in range(0, len(runs), size)]

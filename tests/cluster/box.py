@@ -22,6 +22,9 @@ def why_not() -> str | None:
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         return f"SLURM for real needs Debian's packages, see tests/cluster/README.md; missing: {', '.join(missing)}"
+    namespaces = ["unshare", "--mount", "--pid", "--net", "--fork", "--mount-proc", "true"]
+    if subprocess.run(namespaces, capture_output=True).returncode:
+        return "SLURM for real needs mount, process and network namespaces; this machine lets nobody make them"
     return None
 
 

@@ -40,6 +40,14 @@ def slow_task(data: Path, runs: Path, name: str, seconds: float, steps: int) -> 
     return SlowTask(run, data / "latents" / "train.json", None, runs / name, "", seconds)
 
 
+@dataclass(frozen=True)
+class BrokenTask(SlowTask):
+    """A task that ends for good whenever it is begun."""
+
+    def train(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        raise UserError("the loss is not finite")
+
+
 def main(data: str, runs: str, name: str, launcher: str, site: str, seconds: str = "0", steps: str = "40") -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     try:

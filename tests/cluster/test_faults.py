@@ -5,6 +5,7 @@ wait more than they compute.
 """
 
 import functools
+import re
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.slurm
 
 PATIENCE = 900  # seconds; a limit for a test that hangs, not a promise
 STEPS, LONG = 150, 480
+AT_ONCE = 8  # scenarios; they wait more than they compute
 
 
 class Scene:
@@ -62,6 +64,15 @@ class Scene:
     def last_step(self) -> int:
         return max((int(file.stem[-8:]) for file in self.run.glob("checkpoints/*/step-*")), default=0)
 
+    def overview(self) -> str:
+        """What `stablevelocity jobs` says of it."""
+        script = (
+            "from pathlib import Path; from slow_training import slow_task;"
+            "from stablevelocity.cluster.overview import table;"
+            f"runs = Path('{self.run.parent}'); print(table({{'a': slow_task(runs, runs, 'a', 0, {STEPS}).run}}, runs))"
+        )
+        return self.box.says(f'{sys.executable} -c "{script}"')
+
     def weights(self, steps: int = STEPS) -> dict[str, torch.Tensor]:
         return load_file(self.run / "weights" / f"step-{steps:08d}.safetensors")
 
@@ -76,9 +87,22 @@ def time_limit(scene: Scene) -> None:
 
 
 def requeue(scene: Scene) -> None:
-    head = scene.head()
+    head = scene.head(seconds=1)  # time to look at it
     scene.box.says(f"scontrol requeue {scene.trains()}")
+    told: list[str] = []
+
+    def goes_on() -> bool:
+        told[:] = re.split("  +", scene.overview().splitlines()[1])
+        return told[:3] == ["a", "RUNNING", "1"] and told[6] == "1"
+
+    scene.wait_for(goes_on, "again at work in the overview")
+    assert int(told[3]) >= 20
+    assert told[4] == str(STEPS)
+    assert re.fullmatch(r"\d+ min ago", told[5])
+    assert re.fullmatch(r"\d+:\d\d", told[7])
     scene.ends_well(head)
+    assert re.search(rf"job 1 RUNNING, step \d+/{STEPS}, loss \d\S*, \d\S* images/s, ETA \d+:\d\d$", scene.said(), re.M)
+    assert re.search(r"job 1 PENDING \(\w+\)$", scene.said(), re.M)
     assert len(scene.box.jobs()) == 1
 
 
@@ -87,6 +111,33 @@ def signalled(scene: Scene) -> None:
     scene.box.says(f"scancel --signal=USR2 {scene.trains()}")
     scene.ends_well(head)
     assert len(scene.box.jobs()) == 1
+
+
+def pair_signalled(scene: Scene) -> None:
+    signalled(scene)
+
+
+def terminated(scene: Scene) -> None:
+    """Saved and gone, as the scheduler takes it away; the head brings another."""
+    head = scene.head()
+    scene.box.says(f"scancel --signal=TERM {scene.trains()}")
+    scene.ends_well(head)
+    assert len(scene.box.jobs()) == 2
+
+
+def requeues_used_up(scene: Scene) -> None:
+    head = scene.head(seconds=0.4)
+    scene.box.says(f"scancel --signal=USR2 {scene.trains()}")
+    scene.wait_for(lambda: "Restarts=1" in scene.box.says("scontrol show job 1"), "queued again")
+    at = scene.last_step()
+    scene.wait_for(lambda: scene.last_step() > at, "at the next checkpoint")
+    scene.box.says("scancel --signal=USR2 1")
+    assert head.wait(PATIENCE) == 1, scene.said()
+    last = scene.said().splitlines()[-1]
+    message = "error: a: the job reached its time limit more often than training.max_requeues of the site file allows"
+    assert last.startswith(message)
+    assert scene.box.jobs() == ["1"]
+    scene.ends_well(scene.head("second"), "second")
 
 
 def killed(scene: Scene) -> None:
@@ -148,6 +199,25 @@ def full_disk(scene: Scene) -> None:
     assert first >= 10
 
 
+def full_run_folder(scene: Scene) -> None:
+    """Not even the word that the disk is full can be written."""
+    scene.box.says(f"mkdir -p {scene.run} && mount -t tmpfs -o size=4M tmpfs {scene.run}")
+    head = scene.head()
+    there = f"ls {scene.run}/checkpoints/*/step-00000020.safetensors"
+    scene.wait_for(lambda: scene.box.run(there).returncode == 0, "at step 20")
+    scene.box.run(f"cat /dev/zero > {scene.run}/filler")
+    assert head.wait(PATIENCE) == 1, scene.said()
+    assert "Traceback" not in scene.said()
+    last = scene.said().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "No space left on device" in last
+    scene.box.says(f"rm {scene.run}/filler")
+    scene.ends_well(scene.head("second"), "second")
+    # Out of the box, where the test can see it. Lazily: the job may still hold its log open when its result is there.
+    kept = scene.folder / "kept"
+    scene.box.says(f"cp -r {scene.run} {kept} && umount --lazy {scene.run} && cp -r {kept}/weights {scene.run}")
+
+
 def scheduler_restarted(scene: Scene) -> None:
     head = scene.head(seconds=0.4)
     scene.trains()
@@ -174,9 +244,16 @@ SCENARIOS: dict[Callable[[Scene], None], tuple[int, dict[str, float]]] = {
     two_heads: (1, {}),
     killed: (1, {}),
     requeue: (1, {}),
+    full_run_folder: (1, {}),
+    requeues_used_up: (1, {"minutes": 8, "max_requeues": 1}),
+    terminated: (1, {}),
     signalled: (1, {}),
+    pair_signalled: (1, {"processes": 2}),
     undisturbed_pair: (1, {"processes": 2}),
 }
+
+
+PAIRS = ("node_lost", "pair_signalled")  # of two processes
 
 
 @pytest.fixture(scope="module")
@@ -194,14 +271,13 @@ def scenes(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
         with Box(nodes) as box:
             scene = Scene(box, folder, data, launcher, **training)
             scenario(scene)
-            if scenario is full_disk:  # on a file system of the box
-                scene.box.says(f"umount {scene.run}/checkpoints")
         return scene
 
     chosen = " ".join(item.name for item in request.session.items)
-    pair = {"node_lost", "undisturbed_pair"} if "lost_node" in chosen else set()
-    wanted = [scenario for scenario in SCENARIOS if scenario.__name__ in pair or f"[{scenario.__name__}]" in chosen]
-    with ThreadPoolExecutor(len(wanted)) as pool:
+    names = {name for name in PAIRS if f"[{name}]" in chosen}
+    names |= {"undisturbed_pair"} if names else set()
+    wanted = [scenario for scenario in SCENARIOS if scenario.__name__ in names or f"[{scenario.__name__}]" in chosen]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {scenario.__name__: pool.submit(play, scenario) for scenario in wanted}
 
 
@@ -223,7 +299,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dic
     return weights
 
 
-@pytest.mark.parametrize("scenario", [s.__name__ for s in SCENARIOS if s not in (node_lost, undisturbed_pair)])
+@pytest.mark.parametrize("scenario", [s.__name__ for s in SCENARIOS if s.__name__ not in (*PAIRS, "undisturbed_pair")])
 def test_the_weights_are_those_of_an_undisturbed_run(scenario: str, scenes, undisturbed) -> None:
     scene = scenes[scenario].result(PATIENCE)
     steps = LONG if scenario == "time_limit" else STEPS
@@ -231,7 +307,8 @@ def test_the_weights_are_those_of_an_undisturbed_run(scenario: str, scenes, undi
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
 
 
-def test_a_lost_node_of_two_changes_nothing_against_two_processes_here(scenes) -> None:
+@pytest.mark.parametrize("scenario", PAIRS)
+def test_the_weights_of_two_processes_are_those_of_an_undisturbed_pair_here(scenario: str, scenes) -> None:
     expected = scenes["undisturbed_pair"].result(PATIENCE).weights()
-    found = scenes["node_lost"].result(PATIENCE).weights()
+    found = scenes[scenario].result(PATIENCE).weights()
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []

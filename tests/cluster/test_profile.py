@@ -1,7 +1,10 @@
 """`snakemake --profile slurm all` in a fresh clone, on a cluster; and what is said when the cluster cannot take it."""
 
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,8 @@ from box import REPOSITORY, Box
 pytestmark = pytest.mark.slurm
 
 MEASURED = {"toy_cost.csv"}  # seconds
-LIMIT = 1500  # seconds; for a test that hangs
+LIMIT = 3600  # seconds; for a test that hangs
+SOON = "--slurm-init-seconds-before-status-checks 2"
 SITE = """\
 poll_seconds: 1
 setup: ["export GLOO_SOCKET_IFNAME=lo OMP_NUM_THREADS=1"]
@@ -21,6 +25,15 @@ setup: ["export GLOO_SOCKET_IFNAME=lo OMP_NUM_THREADS=1"]
 def box():
     with Box(accounting=True) as box:
         yield box
+
+
+@pytest.fixture(scope="module")
+def finished(box: Box, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with the whole study, made without SLURM."""
+    folder = clone(tmp_path_factory.mktemp("finished") / "clone")
+    done = snakemake(box, folder, "--cores 2")
+    assert done.returncode == 0, done.stderr[-5000:]
+    return folder
 
 
 def clone(folder: Path) -> Path:
@@ -86,13 +99,114 @@ def test_without_sbatch_one_line_says_so(tmp_path: Path) -> None:
     assert said == ["error: sbatch is not on PATH; expected a login node of a SLURM cluster"], done.stderr
 
 
-def test_a_fresh_clone_makes_the_tables_of_the_local_run(box: Box, tmp_path: Path) -> None:
+def occupy(box: Box) -> Callable[[], str]:
+    """Fill both nodes, so that jobs wait in the queue; what frees them again."""
+    box.says("scancel --name=occupy")  # of a test that failed
+    box.says("sbatch --job-name=occupy --account=physics --nodes=2 --exclusive --wrap 'sleep infinity'")
+    while box.says("squeue --noheader --name=occupy --states=RUNNING") == "":
+        time.sleep(0.2)
+    return lambda: box.says("scancel --name=occupy")
+
+
+class Start:
+    """A start of Snakemake inside the box, in a session of its own, as from a terminal of its own."""
+
+    def __init__(self, box: Box, folder: Path, name: str, target: str, **environment: str):
+        self.box, self.head, self.log = box, folder / "results/smoke/head", folder / f"{name}.log"
+        arguments = f"{target} --profile slurm {SOON} --configfile config/smoke.yaml"
+        line = box.command(f"exec setsid snakemake {arguments}", folder, PYTHONPATH=str(folder), **environment)
+        with open(self.log, "w") as said:
+            self.process = subprocess.Popen(line, stdout=said, stderr=said)
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + LIMIT
+        while not condition():
+            assert self.process.poll() is None, f"ended before it was {what}: {self.said()}"
+            assert time.monotonic() < deadline, f"never {what}: {self.said()}"
+            time.sleep(0.2)
+
+    def says(self, text: str) -> None:
+        self.wait_for(lambda: text in self.said(), f"said {text}")
+
+    def signal(self, name: str) -> None:
+        """To all processes of the session, as a terminal does; KILL to Snakemake alone."""
+        process = self.head.read_text().split()[1]
+        self.box.says(f"kill -{name} {process}" if name == "KILL" else f"kill -{name} -- -{process}")
+
+
+def test_a_killed_snakemake_starts_again_and_its_training_is_submitted_once(
+    box: Box, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "clone"
+    shutil.copytree(finished, folder, symlinks=True)
+    shutil.rmtree(folder / "results/smoke/runs")
+    (folder / "config" / "site.yaml").write_text(SITE + "account: physics\n")
+    target = "results/smoke/runs/cfm-s0/metrics.csv"
+    free = occupy(box)  # the job stays in the queue
+    first = Start(box, folder, "first", target)
+    first.says("train cfm-s0: job ")
+    assert "PENDING (" in first.said()  # and why
+    beside = Start(box, folder, "beside", target)
+    assert beside.process.wait(LIMIT) != 0
+    assert "cannot be locked" in beside.said()
+    first.signal("KILL")
+    first.process.wait()
+    second = Start(box, folder, "second", target)
+    second.says("train cfm-s0: job ")
+    second.signal("INT")
+    second.says("goes on; to stop it: scancel ")
+    second.signal("INT")
+    assert second.process.wait(LIMIT) != 0
+    third = Start(box, folder, "third", target)
+    third.says("train cfm-s0: job ")
+    free()
+    assert third.process.wait(LIMIT) == 0, third.said()
+    names = box.says("squeue --noheader --states=all --format=%j").split()
+    assert len([name for name in names if name.startswith("sv-cfm-s0-")]) == 1
+    for path in (finished / "results/smoke/runs/cfm-s0/weights").iterdir():
+        assert path.read_bytes() == (folder / "results/smoke/runs/cfm-s0/weights" / path.name).read_bytes()
+
+
+def test_ordinary_rules_outlive_slurmctld_and_need_no_accounting_and_nothing_of_an_outer_job(
+    box: Box, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "clone"
+    shutil.copytree(finished, folder, symlinks=True)
+    (folder / "config" / "site.yaml").write_text(SITE + "account: physics\n")
+    programs, calls, failures = tmp_path / "bin", tmp_path / "calls", tmp_path / "failures"
+    programs.mkdir()
+    for name in ("sacct", "sacctmgr", "sshare"):
+        (programs / name).write_text("#!/bin/sh\nexec sleep infinity\n")
+    squeue = shutil.which("squeue")
+    (programs / "squeue").write_text(
+        f'#!/bin/sh\necho "$SLURM_CONF$SLURM_JOB_ID$SLURM_MEM_PER_NODE" >>{calls}\n'
+        f'{squeue} "$@" || {{ echo failed >>{failures}; exit 1; }}\n'
+    )
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    outer = {"SLURM_CONF": "/etc/slurm/slurm.conf", "SLURM_JOB_ID": "7", "SLURM_MEM_PER_NODE": "1"}
+    path = f"{programs}:{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
+    free = occupy(box)
+    start = Start(box, folder, "start", "toy --forcerun toy", PATH=path, **outer)
+    start.says("has been submitted with SLURM jobid")
+    box.says(f"kill $(cat {box.folder}/run/slurmctld.pid)")
+    # More often than the plugin asks by itself.
+    start.wait_for(lambda: failures.exists() and len(failures.read_text().split()) > 5, "asked in vain")
+    box.says("slurmctld")
+    start.wait_for(lambda: box.run("scontrol ping").returncode == 0, "up again")
+    free()
+    assert start.process.wait(LIMIT) == 0, start.said()
+    assert set(calls.read_text().split()) == {"/etc/slurm/slurm.conf"}
+
+
+def test_a_fresh_clone_makes_the_tables_of_the_local_run(box: Box, finished: Path, tmp_path: Path) -> None:
     """Bit for bit, on one machine and one process a run; but for the table of measured times."""
-    here, there = clone(tmp_path / "here"), clone(tmp_path / "there")
+    here, there = finished, clone(tmp_path / "there")
     (there / "config" / "site.yaml").write_text(SITE + "account: physics\n")
-    done = snakemake(box, there, "--profile slurm --slurm-init-seconds-before-status-checks 2")
-    assert done.returncode == 0, done.stderr[-5000:]
-    done = snakemake(box, here, "--cores 2")
+    done = snakemake(box, there, f"--profile slurm {SOON}")
     assert done.returncode == 0, done.stderr[-5000:]
     tables = sorted(path.name for path in (here / "results/smoke/tables").glob("*.csv"))
     assert len(tables) > 10

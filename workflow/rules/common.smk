@@ -4,7 +4,7 @@ import json
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 from stablevelocity.provenance import code_hash
-from stablevelocity.study import parse_study, study_json
+from stablevelocity.study import parse_study, read_yaml, study_json
 
 DEFAULT_STUDY = Path(workflow.basedir).parent / "config" / "digits.yaml"
 
@@ -15,6 +15,8 @@ def read_study():
         config.update(yaml.safe_load(DEFAULT_STUDY.read_text()))
     source = ", ".join(str(file) for file in workflow.configfiles) or str(DEFAULT_STUDY)
     try:
+        for file in workflow.configfiles:
+            read_yaml(Path(file))  # Snakemake's own reading lets a key stand twice
         return parse_study(dict(config), source)
     except UserError as error:
         sys.exit(f"error: {error}")

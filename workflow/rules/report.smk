@@ -1,4 +1,5 @@
-# Tables, figures, claims and the page, from the registry of the report's sections.
+# Tables, figures, claims and the page, from the registry of the report's sections. Each takes seconds: on a cluster they are
+# made on the head node, a few at a time (`report_slots` in the profile).
 from stablevelocity.reporting import registry
 
 TABLES = registry.tables(STUDY)
@@ -24,6 +25,9 @@ rule table:
         f"{OUT}/logs/table-{{table}}.log",
     wildcard_constraints:
         table="|".join(TABLES),
+    localrule: True
+    resources:
+        report_slots=1,
     params:
         settings=settings(STUDY),
         code=lambda wildcards: code(TABLES[wildcards.table].module),
@@ -46,6 +50,9 @@ rule figure:
         f"{OUT}/logs/figure-{{figure}}.log",
     wildcard_constraints:
         figure="|".join(FIGURES),
+    localrule: True
+    resources:
+        report_slots=1,
     params:
         settings=settings(STUDY),
         code=lambda wildcards: code(FIGURES[wildcards.figure].module),
@@ -66,6 +73,7 @@ rule claims:
         f"{OUT}/claims.json",
     log:
         f"{OUT}/logs/claims.log",
+    localrule: True
     params:
         code=code(*registry.claims_modules()),
     shell:
@@ -80,6 +88,7 @@ rule report:
         f"{OUT}/report.html",
     log:
         f"{OUT}/logs/report.log",
+    localrule: True
     params:
         settings=settings(STUDY),
         code=code(*registry.page_modules()),

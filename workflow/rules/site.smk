@@ -1,15 +1,28 @@
 # What config/site.yaml says of this cluster. Without that file, and without a cluster, nothing of it matters.
+from stablevelocity.cluster.claim import claim, forget_dead
+from stablevelocity.cluster.resources import check_rules
+from stablevelocity.cluster.schedulers import forget_outer_job
 from stablevelocity.cluster.site import SITE_FILE, load_site
 
 
 def read_site():
     try:
-        return load_site(SITE_FILE)
+        site = load_site(SITE_FILE)
+        check_rules(site)
     except UserError as error:
         sys.exit(f"error: {error}")
+    return site
 
 
 SITE = read_site()
+
+if workflow.is_main_process:
+    forget_dead(Path(OUT))
+    if workflow.resource_settings.nodes is not None:  # --jobs, as in the profile slurm: rules become jobs
+        from stablevelocity.cluster import plugin
+
+        forget_outer_job()
+        plugin.mend()
 
 if workflow.remote_exec and SITE.setup:
     shell.prefix("".join(f"{line}; " for line in SITE.setup))
@@ -23,13 +36,15 @@ def launcher(wildcards):
 
 
 def check_site():
-    """Ask SLURM whether it would take the jobs of this study, before the first is submitted."""
-    if workflow.local_exec or launcher(None) != "slurm":
-        return
-    from stablevelocity.cluster.preflight import check_slurm
-
-    needed = {job.rule.name for job in workflow.dag.needrun_jobs() if not job.is_local}
+    """Be the only head of this study, and ask SLURM whether it would take its jobs, before the first is submitted."""
     try:
+        claim(Path(OUT))
+        if workflow.local_exec or launcher(None) != "slurm":
+            return
+        from stablevelocity.cluster.preflight import check_slurm, check_training
+
+        check_training(SITE, STUDY)
+        needed = {job.rule.name for job in workflow.dag.needrun_jobs() if not job.is_local}
         check_slurm(SITE, {rule: snakemake_resources(rule, STUDY, SITE) for rule in sorted(needed)})
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -31,6 +31,8 @@ for batch in BATCHES:
             f"{OUT}/logs/train-{batch[0].name}.log",
         benchmark:
             f"{OUT}/benchmarks/train-{batch[0].name}.tsv"
+        # The longest jobs before the many short ones, so that no processor waits for the last of them.
+        priority: 10
         # With a cluster, this submits a job that may take many turns, and waits for it.
         localrule: True
         resources:

@@ -1,0 +1,50 @@
+"""One Snakemake at a time works on a study, and one that was killed leaves nothing that must be cleared by hand.
+
+Snakemake's own lock files outlive `kill -9` or a closed terminal, and one Snakemake that ends removes those of all
+others. So each holds a lock of the kernel on results/<study>/head as well, for as long as it lives.
+"""
+
+import atexit
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from stablevelocity.errors import UserError
+
+LOCKS = Path(".snakemake/locks")
+_held: list[int] = []  # open as long as this process lives
+
+
+def forget_dead(results: Path) -> None:
+    """Remove Snakemake's lock files of this study when the process that made them died on this host."""
+    mine = [file for file in LOCKS.glob("*.lock") if f"{results}/" in file.read_text()]
+    if not mine or not (results / "head").exists():
+        return
+    descriptor = os.open(results / "head", os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Where the file system does not pass locks on to other hosts, nothing is known of theirs.
+        if os.read(descriptor, 1000).decode().split()[:1] == [socket.gethostname()]:
+            for file in mine:
+                file.unlink(missing_ok=True)
+    except BlockingIOError:
+        pass  # it lives: Snakemake says so
+    finally:
+        os.close(descriptor)
+
+
+def claim(results: Path) -> None:
+    """Be the one that works on this study until this process ends. Raises UserError when there is another."""
+    results.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(results / "head", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        host, process = [*os.read(descriptor, 1000).decode().split(), "?", "?"][:2]
+        os.close(descriptor)
+        raise UserError(f"{results}: another snakemake works on it (process {process} on {host})") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{socket.gethostname()} {os.getpid()}\n".encode(), 0)
+    _held.append(descriptor)
+    atexit.register(os.ftruncate, descriptor, 0)  # a clean end: nothing is left to be forgotten

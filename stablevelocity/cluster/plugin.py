@@ -1,0 +1,52 @@
+"""What Snakemake's executor for SLURM (snakemake-executor-plugin-slurm, pinned) asks of accounting, mended.
+
+It looks up the account with sacct, sacctmgr or sshare, without a time limit, before every submission, and turns to
+sacct for the states of jobs whenever slurmctld does not answer. On a cluster without accounting, or with a late one,
+rules fail or are waited for without end. The account has been tried with `sbatch --test-only` already (preflight.py).
+"""
+
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import snakemake_executor_plugin_slurm as plugin
+
+ASK_AGAIN = 10.0  # seconds
+MIN_JOB_AGE = 300  # SLURM's default, seconds
+
+
+def mend() -> None:
+    """Change the plugin of this process."""
+    plugin.Executor.get_account_arg = account_argument  # pyright: ignore[reportAttributeAccessIssue]
+    plugin.get_min_job_age = remembered(plugin.get_min_job_age)
+
+
+def account_argument(executor: Any, job: Any) -> Iterator[str]:
+    """The option of sbatch, taken as it is; given when SLURM answers, as the submission follows at once."""
+    wait_for_slurm()
+    account = job.resources.get("slurm_account")
+    yield f" --account={shlex.quote(str(account))}" if account else ""
+
+
+def wait_for_slurm() -> None:
+    said = False
+    while subprocess.run(["sinfo", "--noheader"], capture_output=True).returncode != 0:
+        if not said:
+            print("SLURM does not answer (sinfo); submissions wait for it", file=sys.stderr, flush=True)
+            said = True
+        time.sleep(ASK_AGAIN)
+
+
+def remembered(ask: Callable[[], int | None]) -> Callable[[], int]:
+    """The last answer where there is none; the plugin takes none to mean that squeue forgets jobs at once."""
+    last = MIN_JOB_AGE
+
+    def answer() -> int:
+        nonlocal last
+        last = ask() or last
+        return last
+
+    return answer
