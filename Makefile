@@ -12,7 +12,7 @@ demo: environment
 test: environment
 	pytest -n auto -m "not slurm"
 
-# A real SLURM, started by the tests: needs root and Debian's packages, and says so. Ten minutes on 2 cores.
+# A real SLURM, started by the tests: needs root and Debian's packages, and says so. Twelve minutes on 2 cores.
 test-slurm: environment
 	pytest -m slurm -rs
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: print all tables and write them to benchmarks/RESULTS.md. About four minutes on 2 cores."""
+"""`python -m benchmarks`: print all tables and write them to benchmarks/RESULTS.md. About five minutes on 2 cores."""
 
 import datetime
 import multiprocessing
@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks import speed, stf, target_share
+from benchmarks import latents, speed, stf, target_share, trainer_step
 from benchmarks.measuring import Comparison, machine
 from stablevelocity.files import atomic_write
 
@@ -78,6 +78,26 @@ def main() -> None:
     )
     if "cuda" not in step.model:
         say("No accelerator was at hand: the share of an SiT-XL/2 step at batch 256 is not measured.")
+    say()
+    say("## Where a step of the digits study goes")
+    say()
+    say("Per cent of the training thread's CPU time; the reader's thread runs beside it.")
+    say()
+    rows = alone(trainer_step.digits, 300, 50)
+    sections = sorted({name for _, _, shares in rows for name in shares}, key=lambda name: -rows[-1][2].get(name, 0))
+    say(f"| arm | steps/s | {' | '.join(sections)} |")
+    say("| --- " * (2 + len(sections)) + "|")
+    for arm, rate, shares in rows:
+        say(f"| {arm} | {rate:.3g} | {' | '.join(f'{100 * shares.get(name, 0):.1f}' for name in sections)} |")
+    say()
+    say("## From images to latents")
+    say()
+    rates = alone(latents.measure, 16, 8192, 5)
+    say(
+        f"8,192 images and the autoencoder of the digits study: {rates['overlapped']:,.0f} images/s with reading and "
+        f"writing beside the encoding, {rates['one after the other']:,.0f} one after the other. "
+        "Each job's log says what bounds it."
+    )
     with atomic_write(RESULTS) as temporary:
         temporary.write_text("\n".join(lines) + "\n")
 

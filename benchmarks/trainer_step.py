@@ -83,7 +83,7 @@ def measure(run: Run, data: Path, steps: int, warm_up: int) -> tuple[float, dict
         job = Trainer(run, data / "latents" / "train.json", features, Path(folder))
         clock = Clock(job.device)
         for owner, name, section in (
-            (job.batches, "make", "batch: bank, noise, target, tokens"),
+            (job.batches, "make", "batch: noising, CFM target, tokens"),
             (job, "losses", "losses"),
             (job, "network", "network forward"),
             (job.accelerator, "backward", "backward"),
@@ -94,6 +94,11 @@ def measure(run: Run, data: Path, steps: int, warm_up: int) -> tuple[float, dict
         ):
             if name != "network":
                 clock.watch(owner, name, section)
+        for bank in (job.batches.bank, job.batches.sources):
+            if bank is not None:
+                clock.watch(bank, "insert", "bank: insertion and picking")
+                clock.watch(bank, "pick", "bank: insertion and picking")
+                clock.watch(bank, "target", "StableVM target")
         # A module cannot be replaced by a function; its forward can.
         clock.watch(job.network, "forward", "network forward")
         began = {"wall": 0.0, "here": 0.0}
@@ -142,14 +147,18 @@ def report(title: str, rate: float, shares: dict[str, float]) -> None:
         print(f"  {section:36} {share:6.1%}{'' if section in NETWORK or share < 0.05 else '   above 5 %'}")
 
 
-def digits(steps: int, warm_up: int) -> None:
+def digits(steps: int, warm_up: int) -> list[tuple[str, float, dict[str, float]]]:
+    """(arm, steps a second, share of the step by section) of every arm of the digits study."""
     study = load_study(Path(__file__).parent.parent / "config" / "digits.yaml")
+    torch.set_num_threads(1)
+    results = []
     with tempfile.TemporaryDirectory() as folder:
         write_data(Path(folder), images=1438, classes=10, shape=(4, 8, 8), tokens=16, width=64)
         for arm in study.arms:
             run = short(first_run(study, arm), steps + warm_up)
             rate, shares, _ = measure(run, Path(folder), steps, warm_up)
-            report(f"{study.arms[arm].label}, batch {run.training.batch}", rate, shares)
+            results.append((f"{study.arms[arm].label}, batch {run.training.batch}", rate, shares))
+    return results
 
 
 def imagenet(arguments: argparse.Namespace) -> None:
@@ -181,4 +190,8 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--warm-up", type=int, default=20)
     given = parser.parse_args()
-    imagenet(given) if given.model else digits(given.steps, given.warm_up)
+    if given.model:
+        imagenet(given)
+    else:
+        for line in digits(given.steps, given.warm_up):
+            report(*line)

@@ -20,16 +20,22 @@ Output = Annotated[Path, typer.Option("--output")]
 
 
 def main() -> None:
-    """Entry point: a UserError ends in one line, without traceback."""
+    """Entry point: a UserError, or a file that is not there, ends in one line without traceback."""
     try:
         app()
     except UserError as error:
         logging.getLogger("stablevelocity").error(f"error: {error}")
         sys.exit(1)
+    except FileNotFoundError as error:
+        if error.filename is None:
+            raise
+        logging.getLogger("stablevelocity").error(f"error: {error.filename}: no such file")
+        sys.exit(1)
 
 
 @app.callback()
 def prepare(
+    context: typer.Context,
     log: Annotated[Path | None, typer.Option(help="also write what is said to this file")] = None,
 ) -> None:
     """Stable Velocity, reproduced: StableVM, VA-REPA and StableVS."""
@@ -42,8 +48,11 @@ def prepare(
     # A warning is one line, and stands in the log file too.
     warnings.formatwarning = lambda message, *where: f"warning: {message}"
     logging.captureWarnings(True)
-    # Nothing but `download` may reach for the network.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # Nothing but `download` may reach for the network. The hub's library reads this once, when it is imported.
+    if context.invoked_subcommand == "download":
+        os.environ["HF_HUB_OFFLINE"] = "0"
+    else:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @app.command()
@@ -406,7 +415,7 @@ def sample_manifest(
     shards: Annotated[list[Path], typer.Argument()],
 ) -> None:
     """Describe the shards of a set of images, and all that they depend on."""
-    from stablevelocity.sampling.manifest import write_sample_manifest
+    from stablevelocity.data.sample_manifest import write_sample_manifest
 
     found = load_study(study)
     write_sample_manifest(weights, autoencoder, _sampler_of(found, sampler), found.sampling, shards, output)

@@ -3,8 +3,9 @@
 What comes from the hub is pinned to a revision, so that two machines get the same bytes.
 """
 
-import os
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from stablevelocity.errors import UserError
@@ -28,7 +29,6 @@ def download(name: str, *, revision: str | None = None, output: Path | None = No
 
     Raises UserError when no revision is known, when `output` is missing, or the file is not the pinned one.
     """
-    os.environ["HF_HUB_OFFLINE"] = "0"
     if name == "cifar10":
         from stablevelocity.data.images import download_cifar10
 
@@ -42,9 +42,9 @@ def download(name: str, *, revision: str | None = None, output: Path | None = No
     from huggingface_hub import snapshot_download
 
     pinned = _pinned(name, revision or AUTOENCODERS.get(name))
-    return Path(
-        snapshot_download(name, revision=pinned, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
-    )
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    with _failures_named(name, pinned):
+        return Path(snapshot_download(name, revision=pinned, allow_patterns=patterns))
 
 
 def _encoder(name: str, revision: str | None, output: Path) -> Path:
@@ -54,12 +54,24 @@ def _encoder(name: str, revision: str | None, output: Path) -> Path:
     pinned = _pinned(name, revision or (spec.pin and spec.pin.revision))
     from huggingface_hub import hf_hub_download
 
-    found = Path(hf_hub_download(spec.source, "model.safetensors", revision=pinned))
+    with _failures_named(spec.source, pinned):
+        found = Path(hf_hub_download(spec.source, "model.safetensors", revision=pinned))
     if spec.pin is not None and pinned == spec.pin.revision and sha256(found) != spec.pin.sha256:
         raise UserError(f"download: {name} at {pinned} is not the file it was (SHA-256 {sha256(found)[:16]}...)")
     with atomic_write(output) as temporary:
         shutil.copyfile(found, temporary)
     return output
+
+
+@contextlib.contextmanager
+def _failures_named(name: str, revision: str) -> Iterator[None]:
+    """Whatever the hub's library raises (no network, no such repository, a gate) as one line."""
+    try:
+        yield
+    except Exception as error:
+        cause = error.__cause__ or error
+        said = " ".join(str(cause).split()) or type(cause).__name__
+        raise UserError(f"download: {name} at revision {revision}: {said}") from error
 
 
 def _pinned(name: str, revision: str | None) -> str:

@@ -93,8 +93,7 @@ class Interpolant:
         marginal velocity for every smooth data law, since E[eps | x_t] = -sigma score goes to 0 there.
         """
         alpha, sigma, alpha_dot, sigma_dot = self.coefficients(x_t, t)
-        at_data = sigma == 0
-        noise = torch.where(at_data, 0.0, (x_t - alpha * mean) / torch.where(at_data, 1.0, sigma))
+        noise = (x_t - alpha * mean) / torch.where(sigma == 0, torch.inf, sigma)
         return (alpha_dot * mean + sigma_dot * noise).to(x_t.dtype)
 
     def posterior_mean_from_velocity(

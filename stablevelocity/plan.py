@@ -149,7 +149,9 @@ class Planner:
             if run.stablevm is not None:
                 bank = run.stablevm.bank
                 size = {"float32": 4, "float16": 2, "bfloat16": 2}[bank.dtype]
-                checkpoint += self.classes * bank.capacity * _product(self.latent_shape) * size
+                rows = self.classes * bank.capacity
+                rows += bank.null_capacity or rows  # by default as many of all classes
+                checkpoint += rows * _product(self.latent_shape) * size
             total += checkpoint * (len(run.steps) + 1) + parameters * len(run.steps)
         return total + sum(1 for _ in sets) * self.study.sampling.images * 3 * self.study.images.size**2
 
@@ -190,6 +192,7 @@ def plan(study: Study, throughput: Throughput, *, devices: int, per_run: int) ->
             f"{name}: {flops / 1e9:,.3g} GFLOP per image trained, {rate / flops:,.0f} images/s per device "
             f"({rate / 1e12:,.1f} TFLOP/s, {source})"
         )
+    notes.append(f"wall time: on {devices} devices in all, {per_run} of them for each training run")
     return Plan(tables, arms, planner.row("whole study", sets), planner.data(), notes)
 
 

@@ -8,6 +8,7 @@ Nothing here draws a random number: the caller gives a uniform number per sample
 processes makes the same draws.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -142,37 +143,64 @@ class ReferenceBank:
         """The StableVM target of each sample over the references of its label (PAPER: section 3).
 
         As `targets.stablevm_target`, without gathering the references of the batch. Rows in host memory are
-        read in place, label by label; rows on an accelerator are gathered in blocks of slots, without a wait
+        read in place, ring by ring; rows on an accelerator are gathered in blocks of slots, without a wait
         for the device.
         """
         if x_t.shape[1:] != self.shape:
             raise ValueError(f"x_t has shape {tuple(x_t.shape[1:])} per sample; expected {self.shape}")
-        self._check(labels)
         with exact_arithmetic(x_t.device):
             queries = x_t.flatten(1).float()
             alpha, sigma, _, _ = path.coefficients(queries, t)
             alpha, sigma = (c.to(queries).expand(len(queries), 1) for c in (alpha, sigma))
-            one_by_one = self.device.type == "cpu"
-            mean = (self._mean_by_label if one_by_one else self._mean_by_slot)(queries, alpha, sigma, labels)
+            in_place = self.device.type == "cpu"
+            mean = (self._mean_by_ring if in_place else self._mean_by_slot)(queries, alpha, sigma, labels)
             velocity = path.velocity_from_posterior_mean(queries, mean, t)
             return velocity.reshape(x_t.shape).to(x_t.dtype)
 
-    def _mean_by_label(self, queries: Tensor, alpha: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
-        """Group the batch by label: each ring is read where it lies, once for all samples of its label."""
-        mean = torch.empty_like(queries)
-        order = labels.argsort()
-        groups, sizes = torch.unique_consecutive(labels[order], return_counts=True)
-        held = self.counts[groups.to(self.device)].tolist()
-        for label, count, members in zip(groups.tolist(), held, order.split(sizes.tolist()), strict=True):
-            centre = self._centres[label].to(queries.device)
-            blocks = _cut(*self._ring(label, count), queries)
-            mean[members] = posterior_mean(queries[members], alpha[members], sigma[members], centre, blocks)
-        return mean
+    def _mean_by_ring(self, queries: Tensor, alpha: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
+        """Sort the batch by label: each ring is read where it lies, once for all samples of its label."""
+        labels, order = labels.sort()
+        self._check(labels[:: max(1, len(labels) - 1)])  # the lowest and the highest
+        queries, alpha, sigma = queries[order], alpha[order], sigma[order]
+        groups, counts = torch.unique_consecutive(labels, return_counts=True)
+        groups, sizes = groups.tolist(), iter(counts.tolist())
+        # As many rings of classes at a time as make one block, so that small ones do not cost by their number; the
+        # null ring, of another length, by itself.
+        step = max(1, block_entries(queries.device) // (self.capacity * queries.shape[1]))
+        classes = [label for label in groups if label < self.num_classes]
+        parts = [classes[start : start + step] for start in range(0, len(classes), step)]
+        if groups[-1:] == [self.num_classes]:
+            parts.append([self.num_classes])
+        means, end = [], 0
+        for part in parts:
+            own_sizes = list(itertools.islice(sizes, len(part)))
+            start, end = end, end + sum(own_sizes)
+            own = slice(start, end)
+            centre = self._centres[labels[own].to(self.device)].to(queries.device)
+            blocks = self._rings(part, own_sizes, labels[own], queries)
+            means.append(posterior_mean(queries[own], alpha[own], sigma[own], centre, blocks))
+        return torch.empty_like(queries).index_copy_(0, order, torch.cat(means))
+
+    def _rings(self, part: list[int], sizes: list[int], labels: Tensor, queries: Tensor) -> Iterator[ReferenceBlock]:
+        """The rings of the labels in `part`, each read by as many samples as `sizes` says; `labels` are theirs."""
+        device = queries.device
+        if len(part) == 1:
+            yield from _cut(*self._ring(part[0], int(self.counts[part[0]])), queries)
+            return
+        own = labels.to(self.device)
+        counts = self.counts[own][:, None]
+        begins = [label * self.capacity for label in part]
+        shortest, longest = (int(count) for count in counts.aminmax())
+        rows = [self._rows[begin : begin + longest].to(device, queries.dtype, non_blocking=True) for begin in begins]
+        slots = torch.arange(longest, device=self.device)
+        distances = self._squared_distances[own[:, None] * self.capacity + slots].to(device)
+        yield ReferenceBlock(rows, distances, None if shortest == longest else (slots < counts).to(device), sizes)
 
     def _mean_by_slot(self, queries: Tensor, alpha: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
         """Gather some slots of every sample's ring at a time; the null ring is one product with the whole
         batch.
         """
+        self._check(labels)
         is_null = labels == self.num_classes
         own = torch.where(is_null, 0, labels)
         mean = posterior_mean(queries, alpha, sigma, self._centres[own], self._gather(own, queries))

@@ -120,7 +120,11 @@ class Model(Section):
     width: Positive = 64
     heads: Positive = 4
     patch: Positive = 2
-    encoder_depth: Positive = Field(default=2, description="the block, counted from 1, whose tokens are aligned")
+    encoder_depth: Positive | None = Field(
+        default=None,
+        description="the block, counted from 1, whose tokens are aligned; none: the paper's for a named model (4 in S "
+        "and B, 8 in L and XL), 2 for one by its sizes",
+    )
     projector_width: Positive = Field(default=2048, description="hidden width of the projector")
 
     @field_validator("name")

@@ -73,8 +73,22 @@ class Study(Section):
         for where, arm in [*named, *(("sampling.sweep.arms", arm) for arm in self.sampling.sweep.arms)]:
             _known(arm, self.arms, where, "arm")
         for name in self.arms:
-            self.arm_training(name)
+            self._fits_latents(name, self.arm_training(name))
+        if self.evaluation.extractor == "inception" and self.evaluation.weights is None:
+            raise ValueError("evaluation.weights: the extractor inception needs the file of its weights")
         return self
+
+    def _fits_latents(self, arm: str, training: Training) -> None:
+        """Images are halved per level of an autoencoder trained here, then cut into patches."""
+        if self.autoencoder.pretrained is None:
+            model = training.model
+            patch = int(model.name.rsplit("/", 1)[1]) if model.name else model.patch
+            step = patch * 2 ** (len(self.autoencoder.widths) - 1)
+            if self.images.size % step:
+                raise ValueError(
+                    f"images.size: {self.images.size} is no multiple of {step}, what the autoencoder's "
+                    f"{len(self.autoencoder.widths)} levels and patch {patch} of arm {arm} divide it by"
+                )
 
     def arm_training(self, arm: str) -> Training:
         """`training` with the arm's own values."""
@@ -129,6 +143,8 @@ class Study(Section):
             "evaluation.weights": self.evaluation.weights,
             "evaluation.reference": self.evaluation.reference,
         }
+        for name, family in (self.pretrained.families if self.pretrained else {}).items():
+            paths |= {f"pretrained.families.{name}.{key}": getattr(family, key) for key in ("prompts", "folder")}
         for key, path in paths.items():
             if path is not None and not path.exists():
                 raise UserError(f"{key}: there is no {str(path)!r}")
@@ -143,15 +159,33 @@ def load_study(path: Path | str) -> Study:
     Raises UserError, one line that names the key, when the file is not a valid study.
     """
     path = Path(path)
+    return parse_study(read_yaml(path), str(path))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose mappings name no key twice: the second would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise UserError(f"line {key.start_mark.line + 1}: the key {key.value!r} stands twice")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML or JSON file. Raises UserError, with the line, when it is not YAML or repeats a key."""
     try:
-        content = yaml.safe_load(path.read_text())
+        return yaml.load(path.read_text(), _Loader)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}:{where} is not YAML ({getattr(error, 'problem', error)})") from None
-    return parse_study(content, str(path))
 
 
 def parse_study(content: Any, source: str = "study") -> Study:

@@ -28,14 +28,34 @@ CPU_BLOCK, ACCELERATOR_BLOCK = 2**20, 2**24
 
 
 class ReferenceBlock(NamedTuple):
-    """Some references: rows (n, d) shared by the batch or (B, n, d) per sample, in the precision of the
-    arithmetic; ||x_k - c||^2 for the centre c in use, (n,) or (B, n); and a mask of those that count, of
-    either shape, or None for all.
+    """Some references: rows (n, d) shared by the batch, (B, n, d) per sample, or a list of (n, d), one for each run of
+    samples that share them (their lengths are `sizes`), in the precision of the arithmetic; ||x_k - c||^2 for the
+    centre c in use, (n,) or (B, n); and a mask of those that count, of either shape, or None for all.
     """
 
-    rows: Tensor
+    rows: Tensor | list[Tensor]
     squared_distances: Tensor
     mask: Tensor | None
+    sizes: list[int] | None = None
+
+    def products(self, queries: Tensor) -> Tensor:
+        """Inner products (B, n) of the queries (B, d) with their references."""
+        if isinstance(self.rows, list):
+            return torch.cat([own @ rows.mT for own, rows in self._runs(queries)])
+        if self.rows.ndim == 2:
+            return queries @ self.rows.mT
+        # Row vectors in both batched products: column vectors take a path that is ten times slower on a CPU.
+        return (queries[:, None, :] @ self.rows.mT).squeeze(1)
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Sums (B, d) of the references, weighted by (B, n)."""
+        if isinstance(self.rows, list):
+            return torch.cat([own @ rows for own, rows in self._runs(weights)])
+        return weights @ self.rows if self.rows.ndim == 2 else (weights[:, None, :] @ self.rows).squeeze(1)
+
+    def _runs(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        assert self.sizes is not None
+        return zip(values.split(self.sizes), self.rows, strict=True)
 
 
 def cfm_target(
@@ -112,19 +132,16 @@ def posterior_mean(
     precision = 1 / (sigma**2).clamp_min(torch.finfo(queries.dtype).tiny)
     offsets = torch.addcmul(queries, alpha, centre, value=-1)
     top = total = mean = None
-    for rows, squared_distances, mask in blocks:
-        shared = rows.ndim == 2
-        # Row vectors in both batched products: column vectors take a path that is ten times slower on a CPU.
-        products = offsets @ rows.mT if shared else (offsets[:, None, :] @ rows.mT).squeeze(1)
-        energy = alpha * products - alpha**2 / 2 * squared_distances
-        if mask is not None:
-            energy = energy.masked_fill(~mask, -torch.inf)
+    for block in blocks:
+        energy = torch.addcmul(block.products(offsets), alpha / 2, block.squared_distances, value=-1).mul_(alpha)
+        if block.mask is not None:
+            energy.masked_fill_(~block.mask, -torch.inf)
         peak = energy.amax(-1, keepdim=True)
         peak = peak if top is None else torch.maximum(top, peak)
         # A sample with no reference yet keeps its peak at -inf; 0 stands in, as -inf - -inf is not a number.
-        shift = torch.where(torch.isneginf(peak), 0.0, peak)
-        weights = torch.exp((energy - shift) * precision)
-        weighted = weights @ rows if shared else (weights[:, None, :] @ rows).squeeze(1)
+        shift = peak if block.mask is None else torch.where(torch.isneginf(peak), 0.0, peak)
+        weights = energy.sub_(shift).mul_(precision).exp_()
+        weighted = block.weighted_sum(weights)
         if top is None or total is None or mean is None:
             total, mean = weights.sum(-1, keepdim=True), weighted
         else:

@@ -1,6 +1,11 @@
-"""Only what is pinned is fetched. (The fetching itself is not tested: it needs the network.)"""
+"""Only what is pinned is fetched. (What the hub answers is not tested: that needs the network.)"""
 
+import os
 import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -39,3 +44,35 @@ def test_the_imagenet_study_names_the_pinned_autoencoders() -> None:
     autoencoder = load_study(CONFIG / "imagenet256.yaml").autoencoder
     assert autoencoder.revision == AUTOENCODERS[str(autoencoder.pretrained)]
     assert autoencoder.decoder_revision == AUTOENCODERS[str(autoencoder.decoder)]
+
+
+@pytest.mark.parametrize("name", ["stabilityai/sd-vae-ft-mse", "dinov2-base"])
+def test_a_download_asks_the_hub_and_what_fails_is_one_line(name: str, tmp_path: Path) -> None:
+    """A hub that knows nothing. Everything else runs offline, so the verb must say so in time that it does not."""
+    asked = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    hub = HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    output = ["--output", str(tmp_path / "weights.safetensors")] if "/" not in name else []
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("stablevelocity")), "download", name, *output],
+        env={**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    hub.shutdown()
+    repository = name if "/" in name else ENCODERS[name].source
+    assert any(repository in path for path in asked)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"error: download: {repository} at revision ")

@@ -8,6 +8,7 @@ import pytest
 
 from stablevelocity.errors import UserError
 from stablevelocity.plan import Planner, Throughput, network_rows, plan, plan_text, read_measured, tables_of
+from stablevelocity.reference_bank import ReferenceBank
 from stablevelocity.settings import Sampler
 from stablevelocity.study import Study, load_study
 
@@ -45,6 +46,15 @@ def test_a_measured_rate_takes_the_place_of_the_assumed_one(imagenet: Study) -> 
     # The same rate, and the encoder's forward pass at every step on top: 6.5 % of SiT-XL/2's three.
     repa = measured.training_hours(measured.runs["repa-s0"], 100_000)
     assert repa / hours == pytest.approx(1.064, abs=0.005)
+
+
+def test_a_checkpoint_with_a_bank_takes_what_the_bank_holds() -> None:
+    """The rows of all classes and, by default, as many again for the null class: as the trainer makes it."""
+    digits = Planner(load_study(CONFIG / "digits.yaml"), Throughput(), devices=1, per_run=1)
+    plain, stable = digits.runs["cfm-s0"], digits.runs["stablevm-s0"]
+    bank = ReferenceBank(10, 128, digits.latent_shape, null_capacity=1280)
+    # Of the last two checkpoints the last is that of the final step, the one that is kept.
+    assert digits.disk([stable], []) - digits.disk([plain], []) == 2 * bank.state_dict()["rows"].nbytes
 
 
 def test_guided_calls_count_twice_where_guidance_is_on() -> None:

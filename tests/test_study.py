@@ -45,6 +45,8 @@ def changed(keys: str, value) -> dict:
         ("training.milestones", [99], "training.milestones: each must be below steps (20)"),
         ("training.micro_batch", 5, "training.micro_batch: 5 does not divide batch (32)"),
         ("name", "../x", "name: String should match pattern"),
+        ("images.size", 15, "images.size: 15 is no multiple of 4"),
+        ("evaluation.extractor", "inception", "evaluation.weights: the extractor inception needs the file"),
     ],
 )
 def test_a_wrong_study_ends_in_one_line_that_names_the_key(keys, value, expected):
@@ -107,6 +109,13 @@ def test_milestones_and_samplers_make_the_sets_of_images():
     assert len(sets) == 3 * 2 + 3  # three steps: ode for both arms, sde for one
     assert ("cfm-s0", 20, "sde") in sets
     assert ("stablevm-va-s0", 20, "sde") not in sets
+
+
+def test_a_key_that_stands_twice_is_refused_by_its_line(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("name: twice\ntraining:\n  steps: 20\n  batch: 32\n  steps: 30\n")
+    with pytest.raises(UserError, match=r"study\.yaml: line 5: the key 'steps' stands twice"):
+        load_study(file)
 
 
 def test_the_committed_schema_is_that_of_the_code():

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from stablevelocity.data.shards import ShardSet, random_rows, read_shard, write_manifest, write_shard
+from stablevelocity.data.overlap import encode_shard
+from stablevelocity.data.shards import ShardSet, random_rows, read_shard, write_manifest
 from stablevelocity.files import read_json, write_json
 from stablevelocity.models.autoencoders import (
     autoencoder_identity,
@@ -15,11 +16,8 @@ from stablevelocity.models.autoencoders import (
     reconstruction_psnr,
     train_autoencoder,
 )
-from stablevelocity.progress import Progress
 from stablevelocity.settings import Autoencoder
 
-# Images are encoded in slices, so that a shard of any size runs in bounded memory and shows progress.
-SLICE = 512
 PSNR_IMAGES = 2000
 
 
@@ -51,10 +49,8 @@ def prepare_autoencoder(settings: Autoencoder, train: Path, heldout: Path, outpu
             "decoder": settings.decoder or name,
             "decoder_revision": settings.decoder_revision if settings.decoder else revision,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "psnr_train": reconstruction_psnr(model, images.rows("images", random_rows(len(images), PSNR_IMAGES))),
-            "psnr_held_out": reconstruction_psnr(
-                model, held_out.rows("images", random_rows(len(held_out), PSNR_IMAGES))
-            ),
+            "psnr_train": _psnr(model, images),
+            "psnr_held_out": _psnr(model, held_out),
         },
     )
 
@@ -69,16 +65,13 @@ def write_latent_shard(image_shard: Path, autoencoder: Path, output: Path) -> No
     model = load_autoencoder(description["autoencoder"], description["revision"])
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # pyright: ignore[reportArgumentType]
     arrays = read_shard(image_shard)
-    images = arrays["images"]
-    progress = Progress(f"latents {output.name}", len(images), "images")
-    means, stds = [], []
-    for start in range(0, len(images), SLICE):
-        mean, std = encode_images(model, images[start : start + SLICE])
-        means.append(mean.astype(np.float16))
-        stds.append(std.astype(np.float16))
-        progress.update(len(mean))
-    labels = np.array(arrays["labels"])
-    write_shard(output, {"mean": np.concatenate(means), "std": np.concatenate(stds), "labels": labels})
+    shape = encode_images(model, arrays["images"][:1])[0].shape[1:]
+
+    def encode(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(("mean", "std"), encode_images(model, pixels), strict=True))
+
+    shapes = {"mean": shape, "std": shape}
+    encode_shard(f"latents {output.name}", arrays["images"], encode, shapes, output, labels=arrays["labels"])
 
 
 def write_latent_manifest(images: Path, autoencoder: Path, shards: list[Path], output: Path) -> None:

@@ -6,16 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stablevelocity.data.shards import ShardSet, read_shard, write_manifest, write_shard
+from stablevelocity.data.overlap import encode_shard
+from stablevelocity.data.shards import ShardSet, read_shard, write_manifest
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, write_json
 from stablevelocity.models.digits_vit import DIGITS_VIT, classify, save_digits_vit, train_classifier_vit
 from stablevelocity.models.encoders import encode_tokens, feature_bytes, load_encoder
-from stablevelocity.progress import Progress, log
+from stablevelocity.progress import log
 from stablevelocity.settings import Encoder
-
-# Images are encoded in slices, so that a shard of any size runs in bounded memory and shows progress.
-SLICE = 512
 
 
 def prepare_encoder(settings: Encoder, train: Path, heldout: Path, output: Path) -> None:
@@ -50,18 +48,15 @@ def write_feature_shard(images: Path, encoder: Path, output: Path) -> None:
     pixels = read_shard(images)["images"]
     size = feature_bytes(model.width, model.grid, len(pixels)) / 2**20
     log.info(f"features {output.name}: {len(pixels)} images will take {size:,.1f} MiB")
-    progress = Progress(f"features {output.name}", len(pixels), "images")
-    tokens, class_tokens = [], []
-    for start in range(0, len(pixels), SLICE):
-        patches, class_token = encode_tokens(model, pixels[start : start + SLICE])
-        tokens.append(patches.astype(np.float16))
-        if class_token is not None:
-            class_tokens.append(class_token.astype(np.float16))
-        progress.update(len(patches))
-    arrays = {"tokens": np.concatenate(tokens)}
-    if class_tokens:
-        arrays["class_token"] = np.concatenate(class_tokens)
-    write_shard(output, arrays)
+    shapes: dict[str, tuple[int, ...]] = {"tokens": (model.grid**2, model.width)}
+    if model.has_class_token:
+        shapes["class_token"] = (model.width,)
+
+    def encode(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        tokens, class_token = encode_tokens(model, pixels)
+        return {"tokens": tokens} if class_token is None else {"tokens": tokens, "class_token": class_token}
+
+    encode_shard(f"features {output.name}", pixels, encode, shapes, output)
 
 
 def write_feature_manifest(encoder: Path, shards: list[Path], output: Path) -> None:

@@ -6,8 +6,11 @@ files as they lie on disk; opening a set checks every file against it, so a half
 
 import contextlib
 import json
+import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from safetensors import safe_open
@@ -17,6 +20,7 @@ from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json, sha256, write_json
 
 DTYPES = {"U8": "u1", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
+DTYPE_NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 
 
 def write_shard(path: Path | str, arrays: dict[str, np.ndarray], info: dict[str, str] | None = None) -> None:
@@ -28,8 +32,36 @@ def write_shard(path: Path | str, arrays: dict[str, np.ndarray], info: dict[str,
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, info)
 
 
-def read_shard(path: Path | str) -> dict[str, np.ndarray]:
-    """The arrays of a shard, mapped from disk and read when touched."""
+@contextlib.contextmanager
+def new_shard(path: Path | str, layout: dict[str, tuple[tuple[int, ...], np.dtype]]) -> Iterator[dict[str, np.memmap]]:
+    """The arrays of a new shard, by shape and type, mapped to disk to be filled; the file appears when all are.
+
+    The file is the one that `write_shard` writes of the same arrays.
+    """
+    # As safetensors' own writer: the widest types first, then by name; a header padded to 8 bytes.
+    names = sorted(layout, key=lambda name: (-layout[name][1].itemsize, name))
+    header, offset = {}, 0
+    for name in names:
+        shape, dtype = layout[name]
+        end = offset + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_write(path) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            file.flush()
+            # Disk space is taken now: on a full disk this is an error, a write to mapped memory would be a crash.
+            os.posix_fallocate(file.fileno(), 0, 8 + len(text) + offset)
+        arrays = read_shard(temporary, "r+")
+        yield arrays
+        for array in arrays.values():
+            array.flush()
+
+
+def read_shard(path: Path | str, mode: Literal["r", "r+"] = "r") -> dict[str, np.memmap]:
+    """The arrays of a shard, mapped from disk and read when touched (with "r+" also written)."""
     # safetensors' own reader copies whole arrays; its layout is plain: 8 bytes of length, a JSON header, the data.
     with open(path, "rb") as file:
         header_bytes = int.from_bytes(file.read(8), "little")
@@ -39,7 +71,7 @@ def read_shard(path: Path | str) -> dict[str, np.ndarray]:
         name: np.memmap(
             path,
             DTYPES[entry["dtype"]],
-            "r",
+            mode,
             8 + header_bytes + entry["data_offsets"][0],
             tuple(entry["shape"]),
         )

@@ -19,6 +19,8 @@ from stablevelocity.evaluation.geneval import Found
 
 DETECTOR = "facebook/mask2former-swin-small-coco-instance"
 CLIP = "openai/clip-vit-large-patch14"
+#: Commits on the hub. None: not known here; the hub's cache then decides, and a report should say what lies there.
+REVISIONS: dict[str, str | None] = {DETECTOR: None, CLIP: "32bd64288804d66eefd0ccbe215aa642df71cc41"}
 
 THRESHOLD, COUNTING_THRESHOLD = 0.3, 0.9
 MOST_OBJECTS = 16
@@ -82,6 +84,9 @@ class Mask2FormerDetector:
         result = self.processor.post_process_instance_segmentation(
             self.model(**inputs), threshold=threshold, target_sizes=[image.shape[:2]], return_binary_maps=True
         )[0]
+        if not result["segments_info"]:
+            # The map that comes with none is not one of instances.
+            return []
         found: list[Found] = []
         for instance, mask in zip(result["segments_info"], result["segmentation"], strict=True):
             inside = mask.cpu().numpy() > 0
@@ -113,16 +118,21 @@ def load_detector(detector: Path | str = DETECTOR, clip: Path | str = CLIP, devi
     from transformers import AutoImageProcessor, AutoProcessor, CLIPModel, Mask2FormerForUniversalSegmentation
 
     def found(kind: Any, source: Path | str) -> Any:
+        revision = REVISIONS.get(str(source))
         try:
-            return kind.from_pretrained(source, local_files_only=True)
+            return kind.from_pretrained(source, local_files_only=True, revision=revision or "main")
         except (OSError, ValueError):
             raise UserError(
-                f"{source} is not on this machine; to download it: stablevelocity download {source} --revision <commit>"
+                f"{source} is not on this machine; to download it: stablevelocity download {source} "
+                f"--revision {revision or '<commit>'}"
             ) from None
 
+    # The cheap part of each comes first.
+    image_processor, processor = found(AutoImageProcessor, detector), found(AutoProcessor, clip)
     model = found(Mask2FormerForUniversalSegmentation, detector).to(device).eval()
-    classifier = ColorClassifier(found(CLIPModel, clip).to(device), found(AutoProcessor, clip))
-    return Mask2FormerDetector(model, found(AutoImageProcessor, detector), classifier)
+    if model.config.num_labels != len(NAMES):
+        raise UserError(f"{detector}: has {model.config.num_labels} classes, expected COCO's {len(NAMES)}")
+    return Mask2FormerDetector(model, image_processor, ColorClassifier(found(CLIPModel, clip).to(device), processor))
 
 
 def _features(output: Any) -> torch.Tensor:

@@ -65,11 +65,12 @@ def sweep_table(
     """Run a sweep: one row per sampler.
 
     Columns: solver, low_regime, steps, nfe (network calls per image), xi and low_steps (NaN for plain samplers),
-    images, reference_steps, extractor; fid with its bootstrap interval fid_low, fid_high; is, precision,
-    recall; psnr, ssim, lpips, feature_distance: means over the images against the run of `base_steps`.
-    These are NaN for Euler-Maruyama, whose noise differs once the grid does, and lpips where its weights are
-    not at hand. Of `evaluation` neighbours, bootstrap and seed are taken. Rows that a stopped call has left in
-    `folder` are kept, unless they depend on anything that has changed since; the caller removes it.
+    diffusion and last_time (NaN but for Euler-Maruyama), guidance, guidance_low, guidance_high, labels, images,
+    reference_steps, extractor; fid with its bootstrap interval fid_low, fid_high; is, precision, recall; psnr, ssim,
+    lpips, feature_distance: means over the images against the run of `base_steps`. These are NaN for Euler-Maruyama,
+    whose noise differs once the grid does, and lpips where its weights are not at hand. Of `evaluation` neighbours,
+    bootstrap and seed are taken. Rows that a stopped call has left in `folder` are kept, unless they depend on anything
+    that has changed since; the caller removes it.
     """
     folder = Path(folder)
     samplers = list(sweep_samplers(sweep, blocks.sampler))
@@ -96,7 +97,7 @@ def sweep_table(
             write_json(file, {name: float(value) for name, value in row.items()})
             if images != long_run:
                 images.unlink()
-        thinned = sampler.low_regime != "none"
+        thinned, stochastic = sampler.low_regime != "none", sampler.solver == "euler_maruyama"
         rows.append(
             {
                 "solver": sampler.solver,
@@ -105,6 +106,12 @@ def sweep_table(
                 "nfe": network_calls(sampler),
                 "xi": sampler.xi if thinned else np.nan,
                 "low_steps": sampler.low_steps if thinned else np.nan,
+                "diffusion": sampler.diffusion if stochastic else np.nan,
+                "last_time": sampler.last_time if stochastic else np.nan,
+                "guidance": sampler.guidance,
+                "guidance_low": sampler.guidance_interval[0],
+                "guidance_high": sampler.guidance_interval[1],
+                "labels": sampler.labels,
                 "images": sweep.images,
                 "reference_steps": sweep.base_steps,
                 "extractor": extractor.name,

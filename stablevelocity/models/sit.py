@@ -9,6 +9,7 @@ Two options add to that layout: a 3x3 convolution as projector (iREPA, PAPER: se
 token with its own velocity head (REG, PAPER: section 4).
 """
 
+import hashlib
 import math
 from typing import Literal, NamedTuple
 
@@ -179,6 +180,8 @@ class SiT(nn.Module):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        # Drawn before anything else is: what follows takes a different count of random numbers for each kind of model.
+        self._seed = int(torch.randint(2**62, (), device="cpu"))
         if input_size % patch_size:
             raise UserError(f"SiT: input size {input_size} is not a multiple of patch size {patch_size}")
         if width % heads or width % 4:
@@ -214,20 +217,30 @@ class SiT(nn.Module):
             )
         else:
             self.projectors = nn.ModuleList()
-        self._initialise()
+        if not self.pos_embed.is_meta:  # models that are only counted have no values
+            self._initialise()
 
     def _initialise(self) -> None:
-        """Initial values of PAPER: section 9; the first output is exactly 0."""
-        for module in self.modules():
+        """Initial values of PAPER: section 9; the first output is exactly 0.
+
+        Each weight comes from a generator of its own, so that models of one seed start from the same values wherever
+        they have a weight in common: with and without projectors or class token.
+        """
+        for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
-                nn.init.xavier_uniform_(module.weight.flatten(1))  # a view: fills the weight itself
+                weight = module.weight.flatten(1)  # a view: fills the weight itself
+                nn.init.xavier_uniform_(weight, generator=self._generator(f"{name}.weight"))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for name, parameter in self.named_parameters():
             if "adaLN_modulation" in name or name.startswith("final_layer"):
                 nn.init.zeros_(parameter)
             elif name.endswith("weight") and name.startswith(("t_embedder", "y_embedder")):
-                nn.init.normal_(parameter, std=0.02)
+                nn.init.normal_(parameter, std=0.02, generator=self._generator(name))
+
+    def _generator(self, name: str) -> torch.Generator:
+        digest = hashlib.blake2b(f"{self._seed}/{name}".encode(), digest_size=8).digest()
+        return torch.Generator(self.pos_embed.device).manual_seed(int.from_bytes(digest, "little"))
 
     def forward(
         self,

@@ -1,6 +1,7 @@
 """What an arm of a study is in the words of the paper, read from its settings and not from its name."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from stablevelocity.settings import Arm, Model
 from stablevelocity.study import Study
@@ -99,3 +100,65 @@ def comparisons(study: Study) -> list[tuple[str, str, str]]:
             (f"{name}-stable-gain", both, plain),
         ]
     return [(name, arm, against) for name, arm, against in found if arm and against]
+
+
+def target_text(arm: Arm) -> str:
+    """The velocity target of an arm with all that it depends on."""
+    if arm.objective == "cfm":
+        return "CFM"
+    bank = arm.stablevm.bank
+    null = f"{bank.null_capacity:,} rows" if bank.null_capacity else f"{bank.capacity:,} rows per class"
+    return f"StableVM for t >= {arm.stablevm.t_min:g}, bank of {bank.capacity:,} per class, null bank of {null}"
+
+
+def alignment_text(arm: Arm) -> str:
+    """The alignment of an arm with all that it depends on; a dash without one."""
+    alignment = arm.alignment
+    if alignment is None:
+        return "–"
+    text = f"{alignment.schedule} weight"
+    if alignment.schedule != "uniform":
+        text += f", xi = {alignment.xi:g}" + (f", k = {alignment.k:g}" if alignment.schedule == "sigmoid" else "")
+    text += f", lambda = {alignment.coefficient:g}, {alignment.projector} projector"
+    if alignment.spatial_norm is not None:
+        text += f", gamma = {alignment.spatial_norm:g}"
+    return text + (", class token" if arm.class_token else "")
+
+
+ABLATED = (
+    "alignment.xi",
+    "alignment.schedule",
+    "stablevm.bank.capacity",
+    "stablevm.bank.null_capacity",
+    "stablevm.t_min",
+)
+
+
+def ablations(study: Study) -> list[tuple[str, str, str]]:
+    """(setting, arm, base): `arm` differs from a StableVM arm, `base`, in nothing but one of `ABLATED`.
+
+    `base` is the study's first StableVM arm without alignment, or with the soft variance-aware weight, of each method.
+    """
+    found = []
+    for method in ("SiT", "REPA", "iREPA", "REG"):
+        base = find(study, method, stablevm=True, regimes=("none",) if method == "SiT" else ("low (soft)",))
+        for arm in study.arms if base else ():
+            ours, theirs = flat_settings(study, arm), flat_settings(study, str(base))
+            apart = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
+            if len(apart) == 1 and apart[0] in ABLATED:
+                found.append((apart[0], arm, str(base)))
+    return sorted(found, key=lambda one: ABLATED.index(one[0]))
+
+
+def flat_settings(study: Study, arm: str) -> dict[str, Any]:
+    """By dotted key, all that the networks of an arm depend on at a given step and seed."""
+    settings = study.arms[arm].model_dump(exclude={"label"})
+    settings["training"] = study.arm_training(arm).model_dump(exclude={"seeds", "steps", "milestones"})
+    return _flat(settings)
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -34,7 +34,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """figures/<name>.png with a caption, words for those who cannot see it, and how it was made."""
+    """figures/<name>.png with a caption, words for those who cannot see it, and how it was made.
+
+    `name` may also be an image among the section's files.
+    """
 
     name: str
     caption: str

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from stablevelocity.errors import UserError
+from stablevelocity.files import read_json
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.describe import number, signed
 from stablevelocity.reporting.source import Frame
@@ -81,9 +82,13 @@ def compare(new: Path, reference: Path) -> Comparison:
 
     A mean over seeds may move by `SPREADS` of its standard deviation over seeds, a value with an interval by the
     interval's width, any other by `TOLERANCE` of itself, and each by `ABSOLUTE`. Wall-clock times are shown and not
-    judged. Raises UserError when a folder has no tables.
+    judged. Raises UserError when a folder has no tables, or when the two are of different studies.
     """
     ours, theirs = _tables(new), _tables(reference)
+    studies = [folder / "study.json" for folder in (new, reference)]
+    names = [read_json(file)["name"] for file in studies if file.exists()]
+    if len(set(names)) > 1:
+        raise UserError(f"{new} and {reference}: of different studies ({', '.join(names)})")
     missing = [f"table {name}" for name in sorted(set(ours) ^ set(theirs))]
     keys = registry.table_keys()
     cells: list[Cell] = []

@@ -22,19 +22,47 @@ def sampler_text(sampler: Sampler) -> str:
     """One clause with all that a sampler's numbers depend on."""
     parts = [f"{SOLVERS[sampler.solver]}, {sampler.steps} steps"]
     if sampler.solver == "euler_maruyama":
-        parts.append(f"diffusion g = {sampler.diffusion}, last step from t = {sampler.last_time:g}")
+        parts.append(diffusion_text(sampler))
     if sampler.low_regime != "none":
         name = "StableVS" if sampler.low_regime == "stablevs" else "control (base solver on the thinned grid)"
         parts.append(f"{name} with {sampler.low_steps} steps below t = {sampler.xi:g}")
         if sampler.noise_factor:
             parts.append(f"noise factor {sampler.noise_factor:g}")
-    if sampler.guidance > 1:
-        low, high = sampler.guidance_interval
-        parts.append(f"guidance {sampler.guidance:g} for t in [{low:g}, {high:g}]")
-    else:
-        parts.append("no guidance")
-    parts.append(f"{sampler.labels} labels")
+    parts += [guidance_text(sampler), f"{sampler.labels} labels"]
     return ", ".join(parts)
+
+
+def guidance_text(sampler: Sampler) -> str:
+    """ "no guidance", or its scale and where it acts."""
+    low, high = sampler.guidance_interval
+    return f"guidance {sampler.guidance:g} for t in [{low:g}, {high:g}]" if sampler.guidance > 1 else "no guidance"
+
+
+def diffusion_text(sampler: Sampler) -> str:
+    """What Euler-Maruyama alone depends on."""
+    return f"diffusion g = {sampler.diffusion}, last step from t = {sampler.last_time:g}"
+
+
+def sweep_text(study: Study) -> str:
+    """What the samplers of a sweep share: all of it is the main sampler's."""
+    main = study.sampler(study.sampling.main)
+    text = f"{guidance_text(main)}, {main.labels} labels"
+    if "euler_maruyama" in (*study.sampling.sweep.solvers, *study.sampling.sweep.thinned):
+        text += f"; Euler-Maruyama: {diffusion_text(main)}"
+    return text
+
+
+def decoder_of(study: Study) -> tuple[str, str | None]:
+    """The autoencoder that turns latents into images, and its pinned revision where it has one."""
+    autoencoder = study.autoencoder
+    if autoencoder.decoder:
+        return autoencoder.decoder, autoencoder.decoder_revision
+    return autoencoder.pretrained or "the autoencoder trained here", autoencoder.revision
+
+
+def decoder_text(study: Study) -> str:
+    """ "stabilityai/sd-vae-ft-ema at f04b2c4b98319346dad8c65879f680b1997b204a"."""
+    return " at ".join(part for part in decoder_of(study) if part)
 
 
 def seeds_text(seeds: Iterable[int]) -> str:
@@ -69,8 +97,16 @@ def paper_scale(study: Study) -> bool:
     )
 
 
+def pretrained_scope(study: Study) -> str:
+    """What a verdict about pretrained models holds for."""
+    tiny = study.pretrained.tiny if study.pretrained else []
+    return f"tiny models of the real classes, trained on digit scenes: {', '.join(tiny)}" if tiny else "original models"
+
+
 def scope_text(study: Study) -> str:
     """What a claim's verdict holds for."""
+    if not study.arms:
+        return pretrained_scope(study)
     return (
         f"{data_text(study)}; {model_text(study)}; {study.training.steps:,} steps of batch {study.training.batch}; "
         f"{count_text(len(study.training.seeds), 'seed')}; {study.sampling.images:,} samples per run; "

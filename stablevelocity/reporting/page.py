@@ -28,6 +28,9 @@ from stablevelocity.reporting.products import load
 from stablevelocity.reporting.source import PUBLISHED, Frame, Source
 from stablevelocity.study import Study
 
+IMAGES = (".png", ".gif")
+"""Of a section's files: what can be shown in the page."""
+
 
 @dataclass(frozen=True)
 class Context:
@@ -63,6 +66,7 @@ def make_page(study: Study, results: Path, out: Path, *, published: Path = PUBLI
         for section in registry.sections(study)
     ]
     figures = {name: _data_address(results / "figures" / f"{name}.png") for name in registry.figures(study)}
+    figures |= {name: _data_address(results / name) for name in registry.files(study) if name.endswith(IMAGES)}
     environment = Environment(
         loader=PackageLoader("stablevelocity.reporting"),
         autoescape=select_autoescape(["html"]),
@@ -87,8 +91,9 @@ def make_page(study: Study, results: Path, out: Path, *, published: Path = PUBLI
         temporary.write_text(html, encoding="utf-8")
 
 
-def _data_address(png: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode("ascii")
+def _data_address(image: Path) -> str:
+    kind = image.suffix.removeprefix(".")
+    return f"data:image/{kind};base64," + base64.b64encode(image.read_bytes()).decode("ascii")
 
 
 def _shown(claim: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +121,14 @@ def banner(study: Study) -> dict[str, list[str]]:
         "Statements about the mixtures are exact: their velocity is known in closed form.",
         "Every stage was really computed from the one before, on this study's data.",
     ]
+    if not study.arms:
+        can.append("Which part of StableVS is its grid and which its closed form, on the pipelines' own classes.")
+        originals = "It trains nothing: what holds for these models need not hold for others."
+        small = (
+            "It cannot say how the originals fare: the models are tiny and were trained here for minutes; only signs "
+            "and relative sizes of effects can be read beside the published values."
+        )
+        return {"can": can, "cannot": [small if study.pretrained and study.pretrained.tiny else originals]}
     cannot = [
         "It does not re-measure the large text-to-image and video models; their published values are shown as "
         "published.",

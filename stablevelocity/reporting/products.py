@@ -5,7 +5,7 @@ No pandas, matplotlib or torch here: Snakemake imports it on every start to decl
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stablevelocity.study import Study
@@ -43,7 +43,9 @@ class Section:
     """One chapter of the report: its products, and the functions that judge claims and write its text.
 
     `text` and `claims` are "module:function" below this package. `text` takes a `page.Context` and gives blocks;
-    `claims` takes a `claims.Tables` and gives a list of claims. A section without any product in a study is left out.
+    `claims` takes a `claims.Tables` and gives a list of claims. `files(study)` are results that belong
+    to the page as they are, such as an animation, relative to results/<study>. A section without any product in a study
+    is left out.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Section:
     tables: tuple[Product, ...] = ()
     figures: tuple[Product, ...] = ()
     claims: str | None = None
+    files: Inputs = field(default=lambda study: [])
 
     def present(self, study: Study) -> bool:
         return any(product.inputs(study) for product in (*self.tables, *self.figures))

@@ -16,9 +16,10 @@ LIMIT = 4_000_000
 def make_reference(results: Path, out: Path) -> None:
     """Copy what a reader of the repository wants to see of results/<study> into `out`, under `LIMIT` bytes.
 
-    `out` gets study.json, tables/*.csv with their provenance, figures/*.png, claims.json, report.html and
-    provenance.json (hashes, versions, host, durations, checksums of all files). Files of an earlier copy that the
-    study no longer has are removed. Raises UserError when the study is not finished or the copy is too large.
+    `out` gets study.json, tables/*.csv with their provenance, figures/*.png, the sections' own files, claims.json,
+    report.html and provenance.json (hashes, versions, host, durations, checksums of all files). Files of an earlier
+    copy that the study no longer has are removed. Raises UserError when the study is not finished or the copy is too
+    large.
     """
     study = load_study(results / "study.json")
     files = ["study.json", "report.html", *registry.page_inputs(study)]
@@ -39,7 +40,7 @@ def make_reference(results: Path, out: Path) -> None:
 
 def _remove_others(out: Path, kept: set[str]) -> None:
     """Only what such a copy consists of is ever removed."""
-    for pattern in ("tables/*.csv", "tables/*.csv.provenance.json", "figures/*.png"):
+    for pattern in ("tables/*.csv", "tables/*.csv.provenance.json", "figures/*.png", "pretrained/*/comparison.*"):
         for file in out.glob(pattern):
             if str(file.relative_to(out)) not in kept:
                 file.unlink()

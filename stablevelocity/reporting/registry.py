@@ -40,6 +40,11 @@ def figures(study: Study) -> dict[str, Product]:
     return {figure.name: figure for figure in found if figure.inputs(study)}
 
 
+def files(study: Study) -> list[str]:
+    """Results that belong to the page as they are, relative to results/<study>."""
+    return [name for section in sections(study) for name in section.files(study)]
+
+
 def table_keys() -> dict[str, tuple[str, ...]]:
     """Of every table that any study can have: the columns that name its rows."""
     return {table.name: table.keys for section in SECTIONS for table in section.tables}
@@ -52,7 +57,8 @@ def claims_inputs(study: Study) -> list[str]:
 
 def page_inputs(study: Study) -> list[str]:
     """What report.html is made from, relative to results/<study>."""
-    return [*claims_inputs(study), *(f"figures/{name}.png" for name in figures(study)), "claims.json"]
+    drawn = [f"figures/{name}.png" for name in figures(study)]
+    return [*claims_inputs(study), *drawn, *files(study), "claims.json"]
 
 
 def claims_modules() -> list[str]:

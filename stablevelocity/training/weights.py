@@ -28,9 +28,9 @@ def build_network(run: Run, shape: tuple[int, ...], num_classes: int, feature_wi
         "gradient_checkpointing": run.training.gradient_checkpointing,
     }
     if model.name is not None:
-        return build_sit(model.name, **shared)
+        return build_sit(model.name, encoder_depth=model.encoder_depth, **shared)
     sizes = {"depth": model.depth, "width": model.width, "heads": model.heads, "patch_size": model.patch}
-    return SiT(encoder_depth=model.encoder_depth, **sizes, **shared)
+    return SiT(encoder_depth=model.encoder_depth or 2, **sizes, **shared)
 
 
 def load_network(path: Path | str) -> tuple[SiT, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Similarity of image pairs against formulas written out, and columns that are absent when they cannot be had."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -41,6 +42,18 @@ def naive_ssim(x: np.ndarray, y: np.ndarray) -> float:
             cov = (window * a * b).sum() - ma * mb
             values.append((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
     return float(np.mean(values))
+
+
+def test_values_do_not_depend_on_how_many_are_compared_at_once(monkeypatch):
+    generator = np.random.default_rng(5)
+    a, b = (generator.integers(0, 256, (7, 24, 32, 3), dtype=np.uint8) for _ in range(2))
+    most = []
+    ssim = similarity._ssim
+    monkeypatch.setattr(similarity, "_ssim", lambda x, y: most.append(len(x)) or ssim(x, y))
+    whole = compare_images(a, b)
+    monkeypatch.setattr(similarity, "MOST_PIXELS", 3 * 24 * 32)
+    pd.testing.assert_frame_equal(compare_images(a, b), whole, check_exact=False, rtol=1e-12)
+    assert most == [7, 3, 3, 1]
 
 
 def test_psnr_and_ssim_are_their_formulas(pair):

@@ -112,6 +112,16 @@ def test_stablevs_stands_beside_its_control_arm_at_the_same_calls(table):
     assert plain[plain["solver"] == "heun"]["nfe"].tolist() == [7, 15, 23]
 
 
+def test_rows_say_what_every_sampler_took_from_the_template(table):
+    assert set(table["guidance"]) == {1.5}
+    assert set(zip(table["guidance_low"], table["guidance_high"], strict=True)) == {(0.0, 1.0)}
+    assert set(table["labels"]) == {"balanced"}
+    stochastic = table["solver"] == "euler_maruyama"
+    assert set(table.loc[stochastic, "diffusion"]) == {"2t"}
+    assert set(table.loc[stochastic, "last_time"]) == {0.04}
+    assert table.loc[~stochastic, ["diffusion", "last_time"]].isna().all(axis=None)
+
+
 def test_the_long_run_equals_itself_and_shorter_runs_come_closer_with_steps(table):
     plain = table[(table["low_regime"] == "none") & (table["solver"] != "euler_maruyama")]
     for _, rows in plain.groupby("solver"):

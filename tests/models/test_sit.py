@@ -311,3 +311,24 @@ def test_half_precision_keeps_the_time_features_exact() -> None:
     x, _, y = inputs()
     near, far = (model(x.bfloat16(), torch.full((3,), t), y).velocity for t in (0.5, 0.5009))
     assert not torch.equal(near, far)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"encoder_depth": 2, "projector_dims": (6,), "projector_width": 16},
+        {"encoder_depth": 2, "projector_dims": (6,), "projector": "conv"},
+        {"class_dim": 12},
+    ],
+    ids=["REPA", "iREPA", "REG"],
+)
+def test_models_of_one_seed_start_from_the_same_values_where_they_share_weights(more) -> None:
+    def model(**options) -> dict[str, torch.Tensor]:
+        torch.manual_seed(3)
+        return SiT(**SMALL, **options).state_dict()
+
+    plain, other = model(), model(**more)
+    assert set(plain) <= set(other)
+    assert [name for name in plain if not torch.equal(plain[name], other[name])] == []
+    # The next model of the same process is another one.
+    assert not torch.equal(SiT(**SMALL).blocks[0].attn.qkv.weight, other["blocks.0.attn.qkv.weight"])

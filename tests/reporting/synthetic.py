@@ -253,4 +253,8 @@ def _sweep(study: Study, results: Path, rng: np.random.Generator) -> None:
 def _swept(run, arm, solver, regime, steps, nfe, xi, low, psnr, fid, study) -> dict:
     row = {"run": run, "arm": arm, "solver": solver, "low_regime": regime, "steps": steps, "nfe": nfe, "xi": xi}
     row |= {"low_steps": low, "images": study.sampling.sweep.images, "reference_steps": study.sampling.sweep.base_steps}
+    main, stochastic = study.sampler(study.sampling.main), solver == "euler_maruyama"
+    row |= {"diffusion": main.diffusion if stochastic else None, "last_time": main.last_time if stochastic else None}
+    row |= {"guidance": main.guidance, "guidance_low": main.guidance_interval[0]}
+    row |= {"guidance_high": main.guidance_interval[1], "labels": main.labels}
     return row | {"psnr": psnr, "ssim": 1 - math.exp(-psnr / 10), "feature_distance": 60 / psnr, "fid": fid}

@@ -24,6 +24,13 @@ def test_a_run_agrees_with_its_own_copy(digits, copy):
     assert str(found).endswith("the two runs agree")
 
 
+def test_other_studies_are_not_compared(digits, copy):
+    facts = json.loads((copy / "study.json").read_text())
+    (copy / "study.json").write_text(json.dumps({**facts, "name": "another"}))
+    with pytest.raises(UserError, match=r"of different studies \(digits, another\)"):
+        compare(digits, copy)
+
+
 def test_the_copy_is_small_and_complete(copy):
     files = [file for file in copy.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < LIMIT

@@ -7,7 +7,11 @@ import pandas as pd
 import pytest
 
 from stablevelocity.errors import UserError
+from stablevelocity.reporting import registry
+from stablevelocity.reporting.arms import ablations
+from stablevelocity.reporting.page import Context
 from stablevelocity.reporting.sections.training import fidelity_file, published
+from stablevelocity.reporting.sections.training.text import _ablations
 from stablevelocity.reporting.sections.variance.tables import rise
 from stablevelocity.reporting.source import Source
 from stablevelocity.reporting.tables import make_table
@@ -68,9 +72,18 @@ def test_published_values_never_stand_in_measured_columns(digits):
         assert not np.isin(measured.to_numpy(), list(values)).any()
 
 
+VAE = {
+    "pretrained": "stabilityai/sd-vae-ft-mse",
+    "revision": "a",
+    "decoder": "stabilityai/sd-vae-ft-ema",
+    "decoder_revision": "b",
+}
+
+
 def imagenet(**change):
     """The paper's protocol for table 2 at 400,000 iterations."""
     sampler = {"solver": "euler_maruyama", "steps": 250, **change.pop("sampler", {})}
+    arms = change.pop("arms", {})
     content = {
         "name": "imagenet256",
         "images": {"dataset": "folder", "path": str(synthetic.PUBLISHED), "size": 256},
@@ -78,9 +91,12 @@ def imagenet(**change):
         "arms": {
             "repa": {"label": "REPA", "alignment": {"schedule": "uniform"}},
             "both": {"label": "StableVM + VA-REPA", "objective": "stablevm", "alignment": {}},
+            **arms,
         },
+        "autoencoder": VAE,
+        "encoder": {"name": "dinov2-base"},
         "sampling": {"samplers": {"sde": sampler}, "main": "sde", "images": 50_000},
-        "evaluation": {"extractor": "inception"},
+        "evaluation": {"extractor": "inception", "weights": "inception.pth", "reference": "adm.npz"},
     }
     return parse_study({**content, **change})
 
@@ -107,6 +123,44 @@ def test_a_published_value_stands_beside_the_row_that_repeats_its_protocol(tmp_p
     )
     assert beside(imagenet(sampler={"steps": 100})) == {}
     assert beside(imagenet(sampler={"guidance": 1.8})) == {}
+    # So are the other diffusion coefficient, last step, labels, reference, decoder, and optimiser.
+    assert beside(imagenet(sampler={"diffusion": "2t"})) == {}
+    assert beside(imagenet(sampler={"last_time": 0.01})) == {}
+    assert beside(imagenet(sampler={"labels": "balanced"})) == {}
+    assert beside(imagenet(evaluation={"extractor": "inception", "weights": "inception.pth"})) == {}
+    assert beside(imagenet(autoencoder={**VAE, "decoder": None})) == {}
+    assert beside(imagenet(arms={"both": {**BOTH, "training": {"batch": 128}}})) == {}
+
+
+BOTH = {"label": "StableVM + VA-REPA", "objective": "stablevm", "alignment": {}}
+WHOLE = {"schedule": "uniform"}
+IREPA = {"projector": "conv", "spatial_norm": 0.6}
+
+
+@pytest.mark.parametrize(
+    "arm, fid",
+    [
+        (BOTH, 17.12),
+        ({**BOTH, "stablevm": {"bank": {"null_capacity": 256}}}, 17.12),  # as the authors' code has it
+        ({**BOTH, "stablevm": {"bank": {"null_capacity": 64}}}, None),
+        ({**BOTH, "stablevm": {"t_min": 0.0}}, None),
+        ({**BOTH, "alignment": {"coefficient": 1.0}}, None),
+        ({**BOTH, "alignment": WHOLE}, None),
+        ({**BOTH, "objective": "cfm"}, None),
+        ({**BOTH, "alignment": IREPA}, 16.02),
+        ({**BOTH, "alignment": {**IREPA, **WHOLE}}, None),
+        ({**BOTH, "alignment": {**IREPA, "schedule": "hard"}}, None),
+        ({**BOTH, "alignment": {"projector": "conv"}}, None),
+        ({"label": "iREPA", "alignment": {**IREPA, **WHOLE}}, 16.62),
+        ({"label": "VA-iREPA", "alignment": IREPA}, None),
+        ({**BOTH, "class_token": True}, 8.11),
+        ({**BOTH, "class_token": True, "alignment": WHOLE}, None),
+    ],
+)
+def test_a_published_value_belongs_to_the_whole_method_or_to_none_of_it(tmp_path, arm, fid):
+    """The paper gives the base method and it with both parts; one part alone is a quantity of its own."""
+    source = Source(imagenet(arms={"tested": arm}), tmp_path, synthetic.PUBLISHED)
+    assert published.without_guidance(source, "tested", 100_000, "sde").get("published_fid") == fid
 
 
 def test_a_published_value_belongs_to_its_own_model_and_settings(tmp_path):
@@ -127,6 +181,59 @@ def test_a_published_value_belongs_to_its_own_model_and_settings(tmp_path):
     assert fid("schedule-snr", 100_000) is None
     assert fid("stablevm-va-repa", 400_000, "sde-guided") == 1.80
     assert fid("stablevm-va-repa-long", 2_401_920, "sde-guided-balanced") == 1.33
+
+
+def with_ablations(**more):
+    """The paper's study with arms that change one thing each, and two that change more."""
+    wide = {"stablevm": {"bank": {"capacity": 64}}}
+    arms = {
+        "xi-0.6": {**BOTH, "label": "xi = 0.6", "alignment": {"xi": 0.6}},
+        "xi-0.8": {**BOTH, "label": "xi = 0.8", "alignment": {"xi": 0.8}},
+        "hard": {**BOTH, "label": "hard weight", "alignment": {"schedule": "hard"}},
+        "bank": {**BOTH, "label": "bank of 64", **wide},
+        "two": {**BOTH, "label": "two changes", "alignment": {"xi": 0.6}, **wide},
+        "lr": {**BOTH, "label": "other rate", "alignment": {"xi": 0.6}, "training": {"lr": 1e-3}},
+    }
+    return imagenet(arms={**arms, **more})
+
+
+def test_an_ablation_is_an_arm_that_differs_in_one_setting():
+    assert ablations(with_ablations()) == [
+        ("alignment.xi", "xi-0.6", "both"),
+        ("alignment.xi", "xi-0.8", "both"),
+        ("alignment.schedule", "hard", "both"),
+        ("stablevm.bank.capacity", "bank", "both"),
+    ]
+    assert "ablations" in registry.tables(with_ablations())
+    assert "ablations" not in registry.tables(synthetic.digits())
+
+
+def test_ablations_stand_beside_their_base_and_the_paper(tmp_path):
+    study = with_ablations()
+    study = study.model_copy(update={"training": study.training.model_copy(update={"seeds": [0, 1]})})
+    results = synthetic.make(study, tmp_path)
+    out = results / "tables/ablations.csv"
+    make_table(study, results, "ablations", out, published=synthetic.PUBLISHED)
+    table = pd.read_csv(out)
+    assert len(table) == 2 * (3 + 2 + 2)  # steps x (base and its arms, per setting)
+    base = row_of(table, setting="alignment.xi", arm="both", step=400_000)
+    row = row_of(table, setting="alignment.xi", arm="xi-0.8", step=400_000)
+    assert (base["value"], row["value"]) == ("0.7", "0.8")
+    ours, theirs = raw(results, "xi-0.8", 400_000, "sde"), raw(results, "both", 400_000, "sde")
+    assert row["fid_from_base"] == pytest.approx(np.mean(ours) - np.mean(theirs), abs=1e-5)
+    assert math.isnan(base["fid_from_base"])
+    first = row_of(table, setting="alignment.xi", arm="xi-0.6", step=100_000)
+    assert (first["published_fid"], base["published_fid"]) == (17.38, 7.58)
+    assert math.isnan(row["published_fid"])
+    assert math.isnan(row_of(table, setting="stablevm.bank.capacity", arm="bank", step=100_000)["published_fid"])
+    # Without the paper's protocol there is nothing to set beside.
+    other = with_ablations(both={**BOTH, "training": {"batch": 128}})
+    source = Source(other, tmp_path, synthetic.PUBLISHED)
+    assert published.ablation_of_xi(source, "xi-0.6", "both", 100_000, "sde") == {}
+    blocks = {block.title: block for block in _ablations(Context(study, Source(study, results, synthetic.PUBLISHED)))}
+    shown = [row for row in blocks["Ablations of training, measured"].rows if row[:2] == ["xi", "0.6"]]
+    assert [row[-1] for row in shown] == ["17.4", "–"]
+    assert "Ablation of xi in the paper" in blocks
 
 
 def test_published_changes_are_those_of_the_paper(tmp_path):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from stablevelocity.reporting.describe import METRICS
+from stablevelocity.reporting.describe import METRICS, decoder_text
 from stablevelocity.reporting.source import Frame, Source
 
 
@@ -29,7 +29,7 @@ def conditions(source: Source) -> Frame:
             add("Latent dimension", math.prod(facts["shape"]), "numbers", f"{shape} per image")
     autoencoder = source.json("data/autoencoder.json")
     trained = f"trained here, {study.autoencoder.steps} steps, seed {study.autoencoder.seed}"
-    made = study.autoencoder.pretrained or trained
+    made = f"{study.autoencoder.pretrained or trained}; decoder of all samples: {decoder_text(study)}"
     add("Autoencoder: held-out PSNR", autoencoder.get("psnr_held_out"), "dB", made)
     add("Autoencoder: training PSNR", autoencoder.get("psnr_train"), "dB", made)
     add("Autoencoder: parameters", autoencoder.get("parameters"), "parameters", made)

@@ -6,10 +6,21 @@ from stablevelocity.study import Study
 
 ERRORS = "pretrained/scheduler_errors.csv"
 JUDGE = "pretrained/judge.json"
+FRAMES = 5
+"""Of a video, at most, in its figure."""
 
 
 def metrics_file(family: str) -> str:
     return f"pretrained/{family}/metrics.csv"
+
+
+def training_file(family: str) -> str:
+    return f"pretrained/{family}/model/training.json"
+
+
+def comparison_file(family: str) -> str:
+    """The animated preview; the mp4 of the same videos lies beside it."""
+    return f"pretrained/{family}/comparison.gif"
 
 
 def families(study: Study, *, video: bool | None = None) -> list[str]:
@@ -28,8 +39,16 @@ def _errors(study: Study) -> list[str]:
 
 
 def _judge(study: Study) -> list[str]:
-    tiny = study.pretrained is not None and any(family.tiny for family in study.pretrained.families.values())
-    return [JUDGE] if tiny else []
+    return [JUDGE] if study.pretrained and study.pretrained.tiny else []
+
+
+def _training(study: Study) -> list[str]:
+    return [training_file(name) for name in study.pretrained.tiny] if study.pretrained else []
+
+
+def _files(study: Study) -> list[str]:
+    previews = [comparison_file(name) for name in families(study, video=True)]
+    return [name for gif in previews for name in (gif, gif.replace(".gif", ".mp4"))]
 
 
 SECTION = Section(
@@ -37,6 +56,7 @@ SECTION = Section(
     title="StableVS on text-to-image and text-to-video pipelines",
     text="sections.pretrained.text:text",
     claims="sections.pretrained.claims:claims",
+    files=_files,
     tables=(
         Product(
             "table4",
@@ -65,6 +85,7 @@ SECTION = Section(
             _errors,
             keys=("dimension", "solver", "arm"),
         ),
+        Product("tiny_models", "sections.pretrained.tables:tiny_models", _training, keys=("family",)),
         Product("pretrained_judge", "sections.pretrained.tables:judge", _judge, keys=("scenes",)),
     ),
     figures=(

@@ -4,6 +4,7 @@ import numpy as np
 
 from stablevelocity.pretrained.settings import SOLVERS
 from stablevelocity.reporting.claims import Claim, Tables, bounds, judge
+from stablevelocity.reporting.describe import pretrained_scope
 from stablevelocity.reporting.sections.pretrained import families
 from stablevelocity.reporting.source import Frame
 
@@ -21,9 +22,9 @@ def claims(tables: Tables) -> list[Claim]:
             rows = table[table["family"] == family]
             solver = SOLVERS[family][0]
             row = rows[rows["arm"] == f"{solver}-stablevs"].iloc[0]
-            found.append(_against(row, family, solver, "short", _scope(tables)))
+            found.append(_against(row, family, solver, "short", pretrained_scope(tables.study)))
             if solver != "euler":
-                found.append(_against(row, family, solver, "control", _scope(tables)))
+                found.append(_against(row, family, solver, "control", pretrained_scope(tables.study)))
     return found
 
 
@@ -55,10 +56,3 @@ def _against(row: Frame, family: str, solver: str, other: str, scope: str) -> Cl
         published=published if other == "short" else None,
         scope=scope,
     )
-
-
-def _scope(tables: Tables) -> str:
-    settings = tables.study.pretrained
-    assert settings is not None
-    tiny = [name for name, family in settings.families.items() if family.tiny]
-    return f"tiny models of the real classes, trained on digit scenes: {', '.join(tiny)}" if tiny else "original models"

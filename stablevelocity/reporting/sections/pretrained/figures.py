@@ -1,20 +1,23 @@
 """Pictures side by side, and PSNR and score over xi."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from stablevelocity.pretrained.families import FAMILIES
-from stablevelocity.pretrained.picture_files import read_pictures
+from stablevelocity.pretrained.picture_files import read_pictures, shrink
 from stablevelocity.pretrained.prompts import read_prompts
 from stablevelocity.pretrained.settings import SOLVERS
 from stablevelocity.reporting import figures
-from stablevelocity.reporting.sections.pretrained import families
+from stablevelocity.reporting.sections.pretrained import FRAMES, families
 from stablevelocity.reporting.sections.pretrained.tables import sweep as sweep_table
 from stablevelocity.reporting.source import Source
 
 KINDS = {"long": "long", "short": "short", "stablevs": "StableVS", "control": "control"}
 PROMPTS = 6
+#: Pixels of a picture's longer side: more than that is not seen in a panel of twenty-four.
+SIDE = 256
 
 
 def sweep(source: Source) -> Any:
@@ -37,38 +40,45 @@ def sweep(source: Source) -> Any:
     panel = axes[0, 2]
     panel.plot(published["xi"], published["psnr"], color=figures.PUBLISHED_COLOUR, marker="o")
     panel.set(xlabel="xi", ylabel="PSNR, dB")
-    figures.mark_published(panel, "SD3.5-Large, Euler + StableVS")
+    figures.mark_published(panel, "SD3.5-Large, Euler")
     return figure
 
 
 def images(source: Source) -> Any:
-    """For each image family some prompts (rows) by arm (columns), from the same noise."""
+    """For each image family the arms (rows) by some prompts (columns), from the same noise."""
     names = families(source.study, video=False)
-    figure, axes = figures.new_figure(1, len(names), height=1.1 * PROMPTS)
-    for panel, family in zip(axes[0], names, strict=True):
+    figure, axes = figures.new_figure(1, len(names), height=3.2)
+    for number, (panel, family) in enumerate(zip(axes[0], names, strict=True)):
         panels, prompts, kinds = _pictures(source, family)
         height, width = panels.shape[2:4]
-        panel.imshow(panels.transpose(0, 2, 1, 3, 4).reshape(len(prompts) * height, len(kinds) * width, 3))
+        panel.imshow(panels.transpose(1, 2, 0, 3, 4).reshape(len(kinds) * height, len(prompts) * width, 3))
         panel.set_title(FAMILIES[family].title)
-        panel.set_xticks([width * (i + 0.5) for i in range(len(kinds))], [KINDS[kind] for kind in kinds], fontsize=8)
-        panel.set_yticks([height * (i + 0.5) for i in range(len(prompts))], [_short(p) for p in prompts], fontsize=7)
+        panel.set_xticks(
+            [width * (i + 0.5) for i in range(len(prompts))],
+            [_short(prompt) for prompt in prompts],
+            fontsize=7,
+            rotation=45,
+            ha="right",
+            rotation_mode="anchor",
+        )
+        labels = [KINDS[kind] if number == 0 else "" for kind in kinds]
+        panel.set_yticks([height * (i + 0.5) for i in range(len(kinds))], labels, fontsize=8)
         panel.grid(visible=False)
     return figure
 
 
 def videos(source: Source) -> Any:
-    """Frames of some videos: a row per prompt and arm."""
+    """Some frames of some videos: a row per prompt and arm."""
     names = families(source.study, video=True)
     figure, axes = figures.new_figure(1, len(names), height=1.4 * PROMPTS)
     for panel, family in zip(axes[0], names, strict=True):
-        videos, prompts, kinds = _pictures(source, family)
+        videos, prompts, kinds, numbers = _videos(source, family)
         count, arms, frames, height, width, _ = videos.shape
-        # Prompts in two columns of strips.
         strips = videos.transpose(0, 1, 3, 2, 4, 5).reshape(count * arms * height, frames * width, 3)
         panel.imshow(strips)
         labels = [f"{_short(prompt)}: {KINDS[kind]}" for prompt in prompts for kind in kinds]
         panel.set_yticks([height * (i + 0.5) for i in range(len(labels))], labels, fontsize=7)
-        panel.set_xticks([width * (i + 0.5) for i in range(frames)], [str(i + 1) for i in range(frames)])
+        panel.set_xticks([width * (i + 0.5) for i in range(frames)], [str(number) for number in numbers])
         panel.set_xlabel("frame")
         panel.set_title(FAMILIES[family].title)
         panel.grid(visible=False)
@@ -76,7 +86,27 @@ def videos(source: Source) -> Any:
 
 
 def _pictures(source: Source, family: str) -> tuple[np.ndarray, list[str], list[str]]:
-    """(prompts, arms, ...) pictures of evenly spread prompts, first image each, main base solver."""
+    """(prompts, arms, H, W, 3) pictures of evenly spread prompts, first image each, main base solver; with prompts
+    and arms."""
+    return _read(source, family, lambda picture: shrink(picture, SIDE))
+
+
+def _videos(source: Source, family: str) -> tuple[np.ndarray, list[str], list[str], list[int]]:
+    """As `_pictures`, (prompts, arms, frames, H, W, 3), of evenly spread frames, first and last among them, and the
+    numbers of these, counted from 1."""
+    chosen: list[int] = []
+
+    def few(video: np.ndarray) -> np.ndarray:
+        chosen[:] = np.linspace(0, len(video) - 1, min(FRAMES, len(video))).round().astype(int).tolist()
+        return shrink(video[chosen], SIDE)
+
+    return *_read(source, family, few), [index + 1 for index in chosen]
+
+
+def _read(
+    source: Source, family: str, reduced: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """Pictures are read and reduced one by one: a video of an original has 75 MB."""
     folder = source.results / "pretrained" / family
     prompts = read_prompts(folder / "prompts.jsonl")
     chosen = np.linspace(0, len(prompts) - 1, PROMPTS).round().astype(int)
@@ -84,7 +114,8 @@ def _pictures(source: Source, family: str) -> tuple[np.ndarray, list[str], list[
     columns = []
     for kind in kinds:
         where = folder / "samples" / f"{SOLVERS[family][0]}-{kind}"
-        columns.append(read_pictures(FAMILIES[family], where, prompts, 1, [int(p) for p in chosen]))
+        column = [reduced(read_pictures(FAMILIES[family], where, prompts, 1, [int(p)])[0]) for p in chosen]
+        columns.append(np.stack(column))
     return np.stack(columns, axis=1), [prompts[p]["prompt"] for p in chosen], kinds
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from stablevelocity.reporting.sections.pretrained import ERRORS, JUDGE, families, metrics_file
+from stablevelocity.reporting.sections.pretrained import ERRORS, JUDGE, families, metrics_file, training_file
 from stablevelocity.reporting.source import Frame, Source
 
 
@@ -33,6 +33,25 @@ def judge(source: Source) -> Frame:
     return pd.DataFrame({"scenes": list(found), "score": list(found.values())})
 
 
+def tiny_models(source: Source) -> Frame:
+    """What was trained here: sizes, and how well each autoencoder draws, which bounds what its model can draw."""
+    settings = source.study.pretrained
+    assert settings is not None
+    rows = []
+    for family in settings.tiny:
+        found = source.json(training_file(family))
+        rows.append(
+            {
+                "family": family,
+                "transformer_parameters": found["parameters"]["transformer"],
+                "autoencoder_parameters": found["parameters"]["autoencoder"],
+                "autoencoder_psnr": found["autoencoder_psnr"],
+                "loss": found["loss"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def _arms(source: Source, *, video: bool) -> Frame:
     """Without the sweep's other values of xi."""
     frame = _all(source, video=video)
@@ -45,7 +64,7 @@ def _all(source: Source, *, video: bool | None) -> Frame:
     parts = []
     for family in families(source.study, video=video):
         frame = source.csv(metrics_file(family))
-        names = frame["arm"].str.extract(r"^(?P<solver>[a-z]+)-(?P<kind>[a-z]+)(?:-xi(?P<xi>[0-9.]+))?$")
+        names = frame["arm"].str.extract(r"^(?P<solver>[a-z]+)-(?P<kind>[a-z]+)(?:-xi(?P<xi>[0-9.e-]+))?$")
         thinned = names["kind"].isin(["stablevs", "control"])
         xi = names["xi"].astype(float).fillna(settings.xi).where(thinned)
         parts.append(frame.assign(family=family, solver=names["solver"], kind=names["kind"], xi=xi))

@@ -5,12 +5,14 @@ from stablevelocity.reporting.blocks import Block, Figure, Prose, Table
 from stablevelocity.reporting.describe import number
 from stablevelocity.reporting.page import Context
 from stablevelocity.reporting.published import published_table
-from stablevelocity.reporting.sections.pretrained import families
+from stablevelocity.reporting.sections.pretrained import FRAMES, comparison_file, families
 from stablevelocity.reporting.source import Frame
 
 TITLES = {"sd35": "SD3.5", "flux": "Flux", "qwen-image": "Qwen-Image", "wan22": "Wan2.2"}
 BASES = {"euler": "Euler", "dpm": "DPM-Solver++", "unipc": "UniPC"}
 KINDS = {"long": "", "short": "", "stablevs": " + StableVS", "control": ", control"}
+
+EQUAL = "equal by construction, tested"
 
 
 def text(context: Context) -> list[Block]:
@@ -20,6 +22,27 @@ def text(context: Context) -> list[Block]:
         ceiling = ", ".join(f"{row.scenes} {100 * row.score:.1f} %" for row in judge.itertuples())
         blocks.append(Prose(f"The digit judge's score of real scenes with unseen handwriting, its ceiling: {ceiling}."))
     how = _how(context)
+    models = context.table("tiny_models")
+    if models is not None:
+        blocks.append(
+            Table(
+                "The tiny models",
+                ["Model", "Transformer, parameters", "Autoencoder, parameters", "Autoencoder's PSNR, dB", "Last loss"],
+                [
+                    [
+                        TITLES[row.family],
+                        f"{row.transformer_parameters:,}",
+                        f"{row.autoencoder_parameters:,}",
+                        number(row.autoencoder_psnr),
+                        number(row.loss),
+                    ]
+                    for row in models.itertuples()
+                ],
+                how="PSNR of training scenes through the autoencoder: no sample is drawn better than that. Where it is "
+                "below 25 dB, colours and small strokes are lost before any sampler comes into it, and scores are low "
+                "for that reason.",
+            )
+        )
     images, videos = context.table("table4"), context.table("table5")
     if images is not None:
         blocks.append(_arms(images, "Table 4 as measured: images", how))
@@ -28,7 +51,7 @@ def text(context: Context) -> list[Block]:
             Figure(
                 "pretrained_images",
                 "The same prompts from the same noise: long run, as few base steps, StableVS, control.",
-                alt="Grids of generated digit scenes, one column per way of sampling; columns are nearly alike.",
+                alt="Grids of generated digit scenes, one row per way of sampling; rows are nearly alike.",
                 how=how,
             )
         )
@@ -38,22 +61,55 @@ def text(context: Context) -> list[Block]:
         blocks.append(
             Figure(
                 "pretrained_videos",
-                "All frames of some videos from the same noise, by way of sampling. Side by side and "
-                "moving they are in pretrained/wan22/comparison.mp4 and .gif; each mp4 lies in "
-                "pretrained/wan22/samples/<arm>/consistent_attr.",
+                f"Frames of some videos from the same noise, by way of sampling; at most {FRAMES} of each.",
                 alt="Strips of video frames in which a coloured digit moves; strips of one prompt are nearly alike.",
                 how=how,
             )
         )
+        blocks += _moving(context, how)
     blocks += _sweep(context, how)
     blocks += _errors(context)
+    return blocks
+
+
+def _moving(context: Context, how: str) -> list[Block]:
+    """The side-by-side preview of each video family, and whose files score the videos."""
+    settings = context.study.pretrained
+    assert settings is not None
+    blocks: list[Block] = []
+    for family in families(context.study, video=True):
+        blocks.append(
+            Figure(
+                comparison_file(family),
+                f"{TITLES[family]}, the first prompts (rows) from the same noise: long run, as few base steps, "
+                f"StableVS, control. The same as a video: pretrained/{family}/comparison.mp4.",
+                alt="An animation of videos side by side; those of one row are nearly alike.",
+                how=how,
+            )
+        )
+        chosen = settings.families[family]  # type: ignore[index]
+        category = chosen.category
+        where = f"pretrained/{family}/samples/<arm>/{category}"
+        blocks.append(
+            Prose(
+                f"The videos lie in {where}/0001.mp4 and on, one per prompt in the prompts' order, further ones in "
+                f"{category}-1 and so on."
+                + (
+                    " Such a folder is what T2V-CompBench's own MLLM_eval/eval_consistent_attr.py takes as "
+                    "--video-path, with its meta_data/consistent_attribute_binding.json as --read-prompt-file; it asks "
+                    "LLaVA-1.6-34B and is no part of this study."
+                    if category == "consistent_attr"
+                    else ""
+                )
+            )
+        )
     return blocks
 
 
 def _what(context: Context) -> str:
     settings = context.study.pretrained
     assert settings is not None
-    tiny = [TITLES[name] for name, family in settings.families.items() if family.tiny]
+    tiny = [TITLES[name] for name in settings.tiny]
     if not tiny:
         return "The original models, each as published, with the base solver of the paper's tables."
     return (
@@ -126,16 +182,21 @@ def _sweep(context: Context, how: str) -> list[Block]:
     if table is None:
         return []
     columns = ["Model", "Sampler", "xi", "Steps", "PSNR", "SSIM", "Score", "+-"]
-    rows = [
-        [
-            TITLES[row["family"]],
-            BASES[row["solver"]] + KINDS[row["kind"]],
-            f"{row['xi']:.2f}",
+    settings = context.study.pretrained
+    assert settings is not None
+    rows = []
+    # Control beside StableVS at each xi.
+    for _, row in table.sort_values(["family", "xi", "kind"], ascending=[True, True, False], kind="stable").iterrows():
+        cells = [
+            f"{row['xi']:g}",
             str(int(row["steps"])),
             *(number(float(row[name])) for name in ("psnr", "ssim", "score", "score_error")),
         ]
-        for _, row in table.iterrows()
-    ]
+        title, base = TITLES[row["family"]], BASES[row["solver"]]
+        rows.append([title, base + KINDS[row["kind"]], *cells])
+        drawn = ((table["family"] == row["family"]) & (table["kind"] == "control") & (table["xi"] == row["xi"])).any()
+        if settings.control_equals_stablevs(row["family"]) and not drawn:
+            rows.append([title, f"{base}{KINDS['control']} ({EQUAL})", *cells])
     mains = ", ".join(f"{TITLES[name]} {BASES[SOLVERS[name][0]]}" for name in families(context.study))
     return [
         Figure(
@@ -144,9 +205,24 @@ def _sweep(context: Context, how: str) -> list[Block]:
             alt="PSNR and prompt score against xi for each model, and a published panel.",
             how=f"Main base solver of each: {mains}. {how}",
         ),
-        Table("The sweep of xi", columns, rows, how=how, text_columns=2),
+        Table("The sweep of xi", columns, rows, how=f"{how} {_equal(context)}".rstrip(), text_columns=2),
         _published(context, "ablation_xi_sampling.csv", "The paper's sweep of xi"),
     ]
+
+
+def _equal(context: Context) -> str:
+    """What "equal by construction" stands on, in this study's own pictures."""
+    settings = context.study.pretrained
+    table = context.table("table4")
+    assert settings is not None
+    if table is None or not any(settings.control_equals_stablevs(family) for family in families(context.study)):
+        return ""
+    drawn = table[table["arm"] == "euler-stablevs"]
+    gaps = ", ".join(f"{TITLES[row.family]} {number(float(row.psnr_over_control))} dB" for row in drawn.itertuples())
+    return (
+        f"Control rows marked “{EQUAL}” were not drawn: with Euler and no added noise both arms take the same step bit "
+        f"for bit, which the package's tests assert. At the table's xi both were drawn, and differ by: {gaps}."
+    )
 
 
 def _errors(context: Context) -> list[Block]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stablevelocity.reporting.claims import Claim, Tables, Verdict, bounds, judge
-from stablevelocity.reporting.describe import SOLVERS, count_text, interval, number, signed
+from stablevelocity.reporting.describe import SOLVERS, count_text, decoder_text, interval, number, signed, sweep_text
 from stablevelocity.reporting.sections.sampling.tables import PAPER_XI
 from stablevelocity.reporting.source import Frame
 from stablevelocity.reporting.statistics import over_seeds
@@ -57,7 +57,9 @@ def _how(tables: Tables, rows: Frame) -> dict[str, Any]:
         "steps": ", ".join(str(steps) for steps in sorted(set(rows["nfe"]))) + " network calls",
         "low-regime steps": ", ".join(str(low) for low in sorted(set(rows["low_steps"]))),
         "xi": ", ".join(f"{xi:g}" for xi in sorted(set(rows["xi"]))),
-        "guidance": 1.0,
+        "guidance": tables.study.sampler(tables.study.sampling.main).guidance,
+        "sampling": sweep_text(tables.study),
+        "decoder": decoder_text(tables.study),
         "samples": int(first["images"]),
         "reference": f"{int(first['reference_steps'])} steps of the same solver, same noise",
     }

@@ -10,6 +10,8 @@ from stablevelocity.reporting.sections.sampling import sweep_file
 from stablevelocity.reporting.source import Frame, Source
 
 MEASURES = ("psnr", "ssim", "lpips", "feature_distance", "fid")
+SHARED = ("diffusion", "last_time", "guidance", "guidance_low", "guidance_high", "labels")
+"""What a sweep's samplers take from the main sampler; of Euler-Maruyama alone the first two."""
 PAPER_XI = 0.85
 
 
@@ -69,6 +71,7 @@ def stablevs(source: Source) -> Frame:
             "nfe": int(first["nfe"]),
             "images": int(first["images"]),
             "reference_steps": int(first["reference_steps"]),
+            **{name: first[name] for name in SHARED},
             "base_interpolated": int(first["nfe"]) not in set(base["nfe"]),
         }
         for measure in measures:

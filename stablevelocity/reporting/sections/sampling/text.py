@@ -3,7 +3,7 @@
 import math
 
 from stablevelocity.reporting.blocks import Block, Figure, Prose, Table
-from stablevelocity.reporting.describe import SOLVERS, number, signed
+from stablevelocity.reporting.describe import SOLVERS, decoder_text, number, signed, sweep_text
 from stablevelocity.reporting.page import Context
 from stablevelocity.reporting.published import published_table
 from stablevelocity.reporting.source import Frame
@@ -21,7 +21,8 @@ def text(context: Context) -> list[Block]:
     sweep = context.study.sampling.sweep
     how = (
         f"Runs {', '.join(context.study.sweep_runs())}; {sweep.images:,} samples each, same noise and labels in "
-        f"all; no guidance; long run: {sweep.base_steps} steps of the same solver."
+        f"all; {sweep_text(context.study)}; long run: {sweep.base_steps} steps of the same solver; decoder: "
+        f"{decoder_text(context.study)}."
     )
     blocks: list[Block] = [
         Prose(
@@ -43,6 +44,7 @@ def text(context: Context) -> list[Block]:
             published_table(context.published(name), title, f"config/published/{name}, from secondary summaries.")
             for name, title in PUBLISHED_TABLES.items()
         ),
+        *_elsewhere(context),
         Figure(
             "few_step",
             "FID against network calls. Lines: base solvers on their own grids. Stars: StableVS, circles: its control.",
@@ -52,6 +54,19 @@ def text(context: Context) -> list[Block]:
         _few_step(context, how),
     ]
     return blocks
+
+
+def _elsewhere(context: Context) -> list[Block]:
+    """Where the published tables' own pipelines are run, when this study does not."""
+    if context.study.pretrained is not None:
+        return []
+    return [
+        Prose(
+            "StableVS on the four pipelines of those tables, run for real on tiny models of their classes, is a study "
+            "of its own, config/pretrained-tiny.yaml; its tables, panels and videos are kept in "
+            "results/reference/pretrained-tiny, its report in report.html there."
+        )
+    ]
 
 
 def _why(context: Context) -> str:

@@ -1,15 +1,16 @@
 """The toy experiment's figures: error to the truth, variances, cost."""
 
+import textwrap
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stablevelocity.reporting.describe import count_text
 from stablevelocity.reporting.figures import log_y, new_figure
+from stablevelocity.reporting.sections.toy.protocol import departures
 from stablevelocity.reporting.source import Source
-from stablevelocity.settings import Toy
 
-PAPER = Toy()
 STYLES = {
     "cfm": ("CFM", "#4d4d4d", "o", "-"),
     "stf": ("STF", "#d55e00", "^", "--"),
@@ -25,15 +26,13 @@ PARTS = (
 
 
 def protocol(source: Source) -> str:
-    """How the toy was run, and whether that is the paper's length."""
+    """How the toy was run, and whether that is the paper's protocol."""
     toy = source.study.toy
     assert toy is not None
     text = f"{toy.updates:,} updates, batch {toy.batch}, {toy.references:,} references, "
     text += count_text(len(toy.seeds), "seed")
-    short = toy.updates < PAPER.updates or len(toy.seeds) < len(PAPER.seeds)
-    if short:
-        return f"SHORTENED PROTOCOL: {text} (full: {PAPER.updates:,} updates, {len(PAPER.seeds)} seeds)"
-    return f"Full protocol: {text}"
+    found = departures(toy)
+    return textwrap.fill("NOT THE FULL PROTOCOL: " + "; ".join(found) if found else f"Full protocol: {text}", 100)
 
 
 def error(source: Source) -> Figure:

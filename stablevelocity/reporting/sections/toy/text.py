@@ -3,10 +3,9 @@
 from stablevelocity.reporting.blocks import Block, Figure, Prose, Table
 from stablevelocity.reporting.describe import count_text, interval, number, signed
 from stablevelocity.reporting.page import Context
-from stablevelocity.settings import Toy
+from stablevelocity.reporting.sections.toy.protocol import departures
 
 NAMES = {"cfm": "CFM", "stf": "STF", "stablevm": "StableVM"}
-PAPER = Toy()
 
 
 def text(context: Context) -> list[Block]:
@@ -17,9 +16,8 @@ def text(context: Context) -> list[Block]:
         f"Runs: each objective, {seeds} ({', '.join(str(seed) for seed in toy.seeds)}); {toy.updates:,} updates "
         f"of batch {toy.batch}, {toy.references:,} references; EMA weights; {toy.points:,} evaluation points."
     )
-    short = ""
-    if toy.updates < PAPER.updates or len(toy.seeds) < len(PAPER.seeds):
-        short = f" This study runs a shortened protocol; the full one has {PAPER.updates:,} updates and 5 seeds."
+    found = departures(toy)
+    short = f" This study does not run the full protocol: {'; '.join(found)}." if found else ""
     return [
         Prose(
             "A network of 14,634 parameters learns the velocity of a 10-dimensional Gaussian mixture from CFM, STF or "

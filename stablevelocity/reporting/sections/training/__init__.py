@@ -1,6 +1,6 @@
 """Training: arms x seeds, tables 1 to 3, alignment over t, samples."""
 
-from stablevelocity.reporting.arms import kind, principal
+from stablevelocity.reporting.arms import ablations, kind, principal
 from stablevelocity.reporting.products import Product, Section
 from stablevelocity.study import Run, Study
 
@@ -25,6 +25,10 @@ def _guided(study: Study) -> list[str]:
     guided = [name for name, sampler in study.sampling.samplers.items() if sampler.guidance > 1]
     files = [fidelity_file(*chosen) for chosen in study.sample_sets() if chosen[2] in guided]
     return [*files, FLOOR] if files else []
+
+
+def _ablations(study: Study) -> list[str]:
+    return _main(study) if ablations(study) else []
 
 
 def _regimes(study: Study) -> list[str]:
@@ -84,6 +88,17 @@ SECTION = Section(
             _main,
             published=("table3_alignment_variants.csv",),
             keys=("base", "arm", "step", "sampler"),
+        ),
+        Product(
+            "ablations",
+            "sections.training.tables:ablated",
+            _ablations,
+            published=(
+                "ablation_xi_training.csv",
+                "table2_model_scale_nocfg.csv",
+                "table3_alignment_variants.csv",
+            ),
+            keys=("setting", "arm", "step"),
         ),
         Product(
             "differences",

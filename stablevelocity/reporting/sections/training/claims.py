@@ -6,7 +6,7 @@ import numpy as np
 
 from stablevelocity.reporting.arms import find
 from stablevelocity.reporting.claims import Claim, Tables, bounds, judge
-from stablevelocity.reporting.describe import count_text, interval, number, sampler_text, signed
+from stablevelocity.reporting.describe import count_text, decoder_text, interval, number, sampler_text, signed
 from stablevelocity.reporting.source import Frame
 from stablevelocity.reporting.statistics import over_seeds
 
@@ -92,6 +92,7 @@ def how(tables: Tables, row: Frame) -> dict[str, Any]:
         "solver": sampler.solver,
         "steps": sampler.steps,
         "guidance": sampler.guidance,
+        "decoder": decoder_text(study),
         "samples": int(row["images"]),
         "features": study.evaluation.extractor,
     }

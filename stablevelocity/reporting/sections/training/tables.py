@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from stablevelocity.reporting.arms import baseline, comparisons, kind, same_model
-from stablevelocity.reporting.describe import seeds_text
+from stablevelocity.reporting.arms import ABLATED, ablations, baseline, comparisons, flat_settings, kind, same_model
+from stablevelocity.reporting.describe import decoder_text, seeds_text
 from stablevelocity.reporting.sections.training import principal_runs, published
 from stablevelocity.reporting.sections.training.data import by_seed, fidelity, metric_columns, metrics_of
 from stablevelocity.reporting.source import Frame, Source
@@ -52,6 +52,28 @@ def table3(source: Source) -> Frame:
     return pd.DataFrame(grouped)
 
 
+def ablated(source: Source) -> Frame:
+    """Arms that differ from a base in one setting, main sampler, at the steps that both have; the base first.
+
+    `fid_from_base` is the difference to it. `published_fid` is known for xi, and for a base with the paper's settings.
+    """
+    study, main = source.study, source.study.sampling.main
+    frame = fidelity(source, [main])
+    rows = {(row["arm"], row["step"]): row for row in _rows(source, frame, published.without_guidance)}
+    found: dict[tuple, dict[str, Any]] = {}
+    for setting, one, base in ablations(study):
+        for step in [step for arm, step in rows if arm == one and (base, step) in rows]:
+            for arm in (base, one):
+                row = {"setting": setting, "value": flat_settings(study, arm)[setting], "base": base, **rows[arm, step]}
+                if arm != base:
+                    row |= _change(source, frame, row, base, "fid_from_base")
+                    if setting == "alignment.xi":
+                        row |= published.ablation_of_xi(source, arm, base, step, main)
+                found[setting, arm, step] = row
+    ordered = sorted(found.values(), key=lambda row: (ABLATED.index(row["setting"]), row["step"]))
+    return pd.DataFrame(ordered) if ordered else pd.DataFrame(columns=["setting", "value", "arm", "step"])
+
+
 def _rows(source: Source, frame: Frame, same: Published) -> list[dict]:
     """One row per arm, step and sampler: each metric's mean, standard deviation and t-interval over seeds."""
     study = source.study
@@ -72,6 +94,7 @@ def _rows(source: Source, frame: Frame, same: Published) -> list[dict]:
             "images": int(part["images"].iloc[0]),
             "extractor": part["extractor"].iloc[0],
             "reference": part["reference"].iloc[0],
+            "decoder": decoder_text(study),
         }
         for metric in metrics:
             values = part.loc[part["metric"] == metric, "value"]

@@ -1,9 +1,12 @@
 """What the report says about the training runs."""
 
+from stablevelocity.reporting.arms import alignment_text, kind, target_text
 from stablevelocity.reporting.blocks import Block, Figure, Prose, Table
 from stablevelocity.reporting.describe import (
     METRICS,
     data_text,
+    decoder_text,
+    guidance_text,
     interval,
     model_text,
     number,
@@ -39,7 +42,8 @@ def text(context: Context) -> list[Block]:
             f"Unless its label says otherwise, an arm trains {model_text(study)} on {data_text(study)}, "
             f"{study.training.steps:,} steps of batch {study.training.batch}, from the same seeds, with the same "
             f"data order and noise for each seed. {wide} Verdicts are not corrected for the number of comparisons."
-        )
+        ),
+        _arms(context),
     ]
     if context.has_figure("training_fidelity"):
         blocks.append(
@@ -53,12 +57,14 @@ def text(context: Context) -> list[Block]:
                 how=_how(context, study.sampling.main),
             )
         )
-    blocks += _measured(context, "table2", "Table 2. All arms, without guidance, measured", study.sampling.main)
+    main = study.sampling.main
+    blocks += _measured(context, "table2", f"Table 2. All arms, {guidance_text(study.sampler(main))}, measured", main)
     blocks.append(_differences(context))
     blocks.append(_published(context, "table2_model_scale_nocfg.csv", "Table 2 of the paper", "no guidance"))
     blocks += _table3(context)
     variants = "table3_alignment_variants.csv"
     blocks.append(_published(context, variants, "Table 3 of the paper", "no guidance"))
+    blocks += _ablations(context)
     for name in ("figure3a", "figure3b"):
         if context.has_figure(name):
             blocks.append(_figure3(context, name))
@@ -95,7 +101,8 @@ def _how(context: Context, *samplers: str) -> str:
     reference = study.evaluation.reference or "the train split"
     return (
         f"Runs <arm>-s<seed>, seeds {seeds}, EMA weights. Sampler {chosen}; {study.sampling.images:,} samples per run, "
-        f"sampling seed {study.sampling.seed}. Features: {study.evaluation.extractor}; reference: {reference}."
+        f"sampling seed {study.sampling.seed}; decoder: {decoder_text(study)}. Features: {study.evaluation.extractor}; "
+        f"reference: {reference}."
     )
 
 
@@ -153,6 +160,41 @@ def _table3(context: Context) -> list[Block]:
     columns = ["Base", "Arm", "Runs", "Steps", "FID", "FID – base", "95 %", *(METRICS[metric] for metric in metrics)]
     how = f"{_how(context, context.study.sampling.main)} Last step of each arm. {INTERVALS}"
     return [Table("Table 3. By base method, measured", columns, rows, how=how, text_columns=3)]
+
+
+def _arms(context: Context) -> Table:
+    study = context.study
+    rows = []
+    for name, arm in study.arms.items():
+        training = study.arm_training(name)
+        cells = [arm.label, kind(arm).method, target_text(arm), alignment_text(arm)]
+        rows.append([*cells, f"{training.steps:,}", str(len(training.seeds))])
+    how = (
+        "The study file's settings. The paper: StableVM for t >= 0.5 with a bank of 256 per class; its code keeps 256 "
+        "rows for the null class, its text says a bank over all classes."
+    )
+    columns = ["Arm", "Method", "Target", "Alignment", "Steps", "Seeds"]
+    return Table("The arms", columns, rows, how=how, text_columns=4, folded=True)
+
+
+def _ablations(context: Context) -> list[Block]:
+    table = context.table("ablations")
+    if table is None:
+        return []
+    rows = []
+    for row in table.to_dict("records"):
+        setting, unknown = row["setting"].rsplit(".", 1)[1], float("nan")
+        cells = [setting, str(row["value"]), row["label"], _made_by(row), f"{row['step']:,}", _cell(row, "fid")]
+        change, low, high = (row.get(f"fid_from_base{end}", unknown) for end in ("", "_low", "_high"))
+        rows.append([*cells, signed(change), interval(low, high), number(row.get("published_fid", unknown))])
+    columns = ["Setting", "Value", "Arm", "Runs", "Steps", "FID", "FID – base", "95 %", "FID (published)"]
+    how = f"{_how(context, context.study.sampling.main)} Each arm differs from the base, written first, in one setting "
+    how += f"alone; null_capacity None: the bank's capacity for every class. {INTERVALS}"
+    title, name = "Ablations of training, measured", "ablation_xi_training.csv"
+    return [
+        Table(title, columns, rows, how=how, text_columns=4, published_columns=(len(columns) - 1,)),
+        _published(context, name, "Ablation of xi in the paper", "no guidance"),
+    ]
 
 
 def _differences(context: Context) -> Table:

@@ -28,7 +28,8 @@ def text(context: Context) -> list[Block]:
             "Figure 1. Variance of the target over time, over the square root of the dimension (symmetric log axis). "
             "Bands: 15 to 85 % of the samples. Right: split points with 95 % resampling intervals.",
             alt="Curves of target variance against time for each data set, and a chart of their split points.",
-            how=f"{variance.gmm_samples:,} samples per mixture, seed {variance.seed}; linear path.",
+            how=f"{variance.gmm_samples:,} samples per mixture, seed {variance.seed}; linear path. "
+            "Latents are the posterior's means; training samples the posterior.",
         ),
     ]
     rows = []

@@ -1,10 +1,9 @@
-"""The manifest of a set of generated images. Apart from the drawing: diffusers takes seconds to import."""
+"""The manifest of a set of generated images. Apart from the drawing: torch and diffusers take seconds to import."""
 
 from pathlib import Path
 
 from stablevelocity.data.shards import write_manifest
 from stablevelocity.files import read_json
-from stablevelocity.sampling.run_sampler import network_calls
 from stablevelocity.settings import Sampler, Sampling
 
 
@@ -20,7 +19,6 @@ def write_sample_manifest(
         decoder=description["decoder"],
         decoder_revision=description["decoder_revision"],
         scale=description["scale"],
-        network_calls=network_calls(sampler),
         sampler=sampler.model_dump(mode="json"),
         **sampling.model_dump(mode="json", include={"seed", "block", "precision"}),
     )
