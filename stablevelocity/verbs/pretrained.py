@@ -7,17 +7,11 @@ import typer
 
 from stablevelocity.errors import UserError
 from stablevelocity.pretrained.settings import Pretrained
+from stablevelocity.verbs.options import Output, StudyFile
 
-StudyFile = Annotated[Path, typer.Option("--study", help="study file, YAML or JSON")]
+app = typer.Typer()
+
 FamilyName = Annotated[str, typer.Option("--family", help="sd35, flux, qwen-image or wan22")]
-Output = Annotated[Path, typer.Option("--output")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs of this module to the command line."""
-    workflow = (prompts, tiny_model, generate_arms, score_family, compare_videos, judge_accuracy, scheduler_errors)
-    for verb in (generate, geneval, *workflow):
-        app.command()(verb)
 
 
 def _weights_are_there(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
@@ -31,6 +25,7 @@ def _weights_are_there(context: typer.Context, parameter: typer.CallbackParam, v
     return value
 
 
+@app.command()
 def generate(
     family: Annotated[
         str,
@@ -95,6 +90,7 @@ def generate(
             )
 
 
+@app.command()
 def geneval(
     pictures: Annotated[Path, typer.Option(help="folder in GenEval's layout, such as out/euler-stablevs")],
     output: Output,
@@ -114,6 +110,7 @@ def geneval(
         typer.echo(f"{task}: {value:.4f}")
 
 
+@app.command()
 def prompts(study: StudyFile, family: FamilyName, output: Output) -> None:
     """Write the prompts of a family's benchmark."""
     from stablevelocity.pretrained.jobs import write_prompt_file
@@ -121,6 +118,7 @@ def prompts(study: StudyFile, family: FamilyName, output: Output) -> None:
     write_prompt_file(_settings(study), family, output)
 
 
+@app.command()
 def tiny_model(
     study: StudyFile,
     family: FamilyName,
@@ -136,6 +134,7 @@ def tiny_model(
     train_tiny_model(_settings(study), family, Path(autoencoder).parent if autoencoder else None, output)
 
 
+@app.command()
 def generate_arms(
     study: StudyFile,
     family: FamilyName,
@@ -162,6 +161,7 @@ def generate_arms(
     )
 
 
+@app.command()
 def score_family(
     study: StudyFile,
     family: FamilyName,
@@ -175,6 +175,7 @@ def score_family(
     jobs.score_family(_settings(study), family, prompt_file, shards, output)
 
 
+@app.command()
 def compare_videos(
     study: StudyFile,
     family: FamilyName,
@@ -189,6 +190,7 @@ def compare_videos(
     jobs.compare_videos(_settings(study), family, prompt_file, shard, video, preview)
 
 
+@app.command()
 def judge_accuracy(output: Output) -> None:
     """The digit judge on real scenes: the ceiling of the tiny models' scores."""
     from stablevelocity.pretrained.jobs import write_judge_accuracy
@@ -196,6 +198,7 @@ def judge_accuracy(output: Output) -> None:
     write_judge_accuracy(output)
 
 
+@app.command()
 def scheduler_errors(study: StudyFile, output: Output) -> None:
     """Error of each scheduler against a 1,000-step solution on mixtures of known velocity."""
     from stablevelocity.pretrained.jobs import write_scheduler_errors

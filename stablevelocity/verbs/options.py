@@ -1,0 +1,32 @@
+"""Options that many verbs have, and what they are turned into."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stablevelocity.errors import UserError
+from stablevelocity.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+StudyFile = Annotated[Path, typer.Option("--study", help="study file, YAML or JSON")]
+Output = Annotated[Path, typer.Option("--output")]
+
+
+def run_of(study: Study, name: str):
+    """The run `name` of a study."""
+    runs = study.runs()
+    if name not in runs:
+        raise UserError(f"--run {name}: no such run in study {study.name!r}; there are {', '.join(runs)}")
+    return runs[name]
+
+
+def write_tables(tables: Iterable["pd.DataFrame"], outputs: Iterable[Path]) -> None:
+    from stablevelocity.files import atomic_write
+
+    for table, output in zip(tables, outputs, strict=True):
+        with atomic_write(output) as temporary:
+            table.to_csv(temporary, index=False)
