@@ -66,7 +66,12 @@ def test_a_download_asks_the_hub_and_what_fails_is_one_line(name: str, tmp_path:
     output = ["--output", str(tmp_path / "weights.safetensors")] if "/" not in name else []
     done = subprocess.run(
         [str(Path(sys.executable).with_name("stablevelocity")), "download", name, *output],
-        env={**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(tmp_path)},
+        env={
+            **os.environ,
+            "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+            "HF_HOME": str(tmp_path),
+            "NO_PROXY": "*",
+        },
         capture_output=True,
         text=True,
     )

@@ -8,6 +8,7 @@ import atexit
 import fcntl
 import os
 import socket
+import time
 from pathlib import Path
 
 from stablevelocity.errors import UserError
@@ -23,13 +24,11 @@ def forget_dead(results: Path) -> None:
         return
     descriptor = os.open(results / "head", os.O_RDWR)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Where the file system does not pass locks on to other hosts, nothing is known of theirs.
-        if os.read(descriptor, 1000).decode().split()[:1] == [socket.gethostname()]:
+        # One that lives holds the lock: Snakemake says so. Where the file system does not pass locks on to other
+        # hosts, nothing is known of theirs.
+        if _locked(descriptor) and os.read(descriptor, 1000).decode().split()[:1] == [socket.gethostname()]:
             for file in mine:
                 file.unlink(missing_ok=True)
-    except BlockingIOError:
-        pass  # it lives: Snakemake says so
     finally:
         os.close(descriptor)
 
@@ -38,13 +37,23 @@ def claim(results: Path) -> None:
     """Be the one that works on this study until this process ends. Raises UserError when there is another."""
     results.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(results / "head", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        host, process = [*os.read(descriptor, 1000).decode().split(), "?", "?"][:2]
-        os.close(descriptor)
-        raise UserError(f"{results}: another snakemake works on it (process {process} on {host})") from None
+    deadline = time.monotonic() + 2  # another that only looks (`forget_dead`) has the lock for a moment
+    while not _locked(descriptor):
+        if time.monotonic() > deadline:
+            host, process = [*os.read(descriptor, 1000).decode().split(), "?", "?"][:2]
+            os.close(descriptor)
+            raise UserError(f"{results}: another snakemake works on it (process {process} on {host})")
+        time.sleep(0.05)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{socket.gethostname()} {os.getpid()}\n".encode(), 0)
     _held.append(descriptor)
     atexit.register(os.ftruncate, descriptor, 0)  # a clean end: nothing is left to be forgotten
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the lock of the open file is now ours."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -23,6 +23,7 @@ from stablevelocity.files import write_json
 from stablevelocity.progress import log
 
 LOOK_EVERY = 5.0  # seconds between looks whether another attempt has taken over
+WORD_WITHIN = 60.0  # seconds in which the first process can say why a run of several failed
 
 
 class TrainingJob:
@@ -59,8 +60,12 @@ class TrainingJob:
                 finished = task.train(lambda: flags.raised or (attempt is not None and attempt.superseded()))  # noqa: B023
             except (UserError, OSError) as error:  # a full disk is the user's to mend as well
                 if attempt:
-                    attempt.write("failed", final=True, message=str(error))
+                    # The head and the overview put the run's name before it.
+                    message = str(error).removeprefix(f"{task.run.name}: ")
+                    attempt.write("failed", final=True, message=message)
                 if environment.num_tasks > 1:
+                    if not main:
+                        self._let_the_first_speak(task)
                     raise  # the other processes do not know, and must not wait
                 failure = error  # the job's other runs need not suffer
                 continue
@@ -75,6 +80,15 @@ class TrainingJob:
                 return
         if failure:
             raise failure
+
+    def _let_the_first_speak(self, task: Task) -> None:
+        """Wait until the first process has said that the run failed, if it does: srun kills it when this one ends."""
+        deadline = time.monotonic() + WORD_WITHIN
+        while time.monotonic() < deadline:
+            said = read_if_there(task.state_file) or {}
+            if said.get("name") == self.name and said.get("state") == "failed":
+                return
+            time.sleep(0.5)
 
     def _leave(self, flags: "Flags", attempt: "Attempt | None") -> None:
         if attempt is None:
@@ -161,5 +175,7 @@ def join_processes(environment: submitit.JobEnvironment) -> None:
     import torch  # the head imports this module and has no use for it
 
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    if environment.num_nodes == 1:  # whatever the host's name resolves to
+        os.environ["MASTER_ADDR"] = "127.0.0.1"
     if not torch.cuda.is_available():
         os.environ["ACCELERATE_USE_CPU"] = "true"

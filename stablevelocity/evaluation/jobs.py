@@ -100,8 +100,8 @@ def score_floor(settings: Evaluation, judge: Path | None, reference: Path, heldo
         "low": floor.low,
         "high": floor.high,
         "images": floor.images,
-        "reference": f"the other {floor.images:,} images",
-        "note": "mean and range over 10 splits of the reference's images",
+        "reference": f"the other {floor.images:,}",
+        "note": "mean, lowest and highest of 10 splits, not an interval",
     }
     table = pd.concat([pd.read_csv(output), pd.DataFrame([halves])])
     write_table(table, {}, output)

@@ -14,6 +14,7 @@ METRICS = {
     "recall": "Recall",
     "accuracy": "Accuracy",
     "fid_infinity": "FID at infinite N",
+    "fid_halves": "FID of halves",
 }
 BETTER_HIGH = ("is", "precision", "recall", "accuracy")
 

@@ -103,7 +103,7 @@ def _shown(claim: dict[str, Any]) -> dict[str, Any]:
     return {
         **claim,
         "shown_value": number(value),
-        "shown_interval": interval(*bounds) if bounds else "none",
+        "shown_interval": interval(*bounds) if bounds else None,
         "shown_how": "; ".join(f"{name} {value}" for name, value in _shown_how(claim["how"]).items()),
         "mark": {"supported": "yes", "not supported": "no"}.get(claim["verdict"], "open"),
     }

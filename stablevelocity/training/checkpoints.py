@@ -50,10 +50,10 @@ def prune(folder: Path, keep: set[int]) -> None:
     """Remove every checkpoint but the last two and those of the steps in `keep`."""
     for step in checkpoint_steps(folder)[:-2]:
         if step not in keep:
-            checkpoint_path(folder, step).unlink()
+            checkpoint_path(folder, step).unlink(missing_ok=True)  # an attempt that is being replaced prunes too
 
 
 def clear_leftovers(folder: Path) -> None:
     """Remove the temporary files (hidden, of any writer) of a process that was killed while it wrote."""
     for path in folder.glob(".*"):
-        path.unlink()
+        path.unlink(missing_ok=True)

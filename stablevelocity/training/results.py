@@ -25,8 +25,7 @@ def publish(checkpoints: Path, folder: Path, steps: list[int]) -> None:
 
 def _link(source: Path, target: Path) -> None:
     if target.exists() and target.samefile(source):
-        os.utime(target)
-        return
+        return  # not made newer: what follows from it may already be there
     with atomic_write(target) as temporary:
         temporary.unlink(missing_ok=True)
         try:

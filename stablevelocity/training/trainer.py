@@ -263,6 +263,8 @@ class Trainer:
                 values = self.update(batch, read.weight_sum)
                 self.step += 1
                 record.add(batch, values)
+                if main:
+                    progress.update(loss=record.last)
                 stopping = self._anywhere(should_stop())[0]
                 finished = self.step == settings.steps
                 if self.step % settings.log_every == 0 or finished:
@@ -270,8 +272,6 @@ class Trainer:
                     if stream:
                         rate = progress.rate * settings.batch
                         stream.write({"step": self.step, **row, "images_per_s": rate, "memory_mb": self._memory()})
-                if main:
-                    progress.update(loss=record.last)
                 if self.step % settings.checkpoint_every == 0 or self.step in self.run.steps or stopping:
                     self.save()
                 if stopping and not finished:
@@ -302,6 +302,7 @@ class Trainer:
             # The state before the step, and the losses and gradient norm of the step itself.
             losses = {f"step.{name}": value for name, value in values.items()}
             checkpoints.save_tensors(dump, {**self._state(), **losses}, {"step": self.step, "run": self.run.name})
+        self.accelerator.wait_for_everyone()  # the first process that ends may take the others with it
         raise UserError(
             f"{self.run.name}: the loss or its gradient is not finite at step {step}; "
             f"the state before it is in {dump}; try a lower training.lr (now {self.settings.lr}) or another precision"

@@ -34,18 +34,20 @@ class Box:
     Args:
         nodes: node names are n1, n2, ...
         accounting: with a database and slurmdbd, where the one account is "physics".
+        slurmd_timeout: seconds without an answer after which a node is down.
     """
 
-    def __init__(self, nodes: int = 2, accounting: bool = False):
+    def __init__(self, nodes: int = 2, accounting: bool = False, slurmd_timeout: int = 300):
         # Not in pytest's folders: the database's user must be able to enter it.
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-box-"))
         self.settings = {"BOX": str(self.folder), "NODES": str(nodes), "ACCOUNTING": "yes" if accounting else "no"}
+        self.settings["SLURMD_TIMEOUT"] = str(slurmd_timeout)
 
     def __enter__(self) -> "Box":
         with open(self.folder / "with_slurm.log", "w") as said:
             command = [str(HERE / "with_slurm.sh"), "sleep", "infinity"]
             self.outer = subprocess.Popen(command, env=os.environ | self.settings, stdout=said, stderr=said)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 900
         while not (self.folder / "ready").exists():
             if self.outer.poll() is not None or time.monotonic() > deadline:
                 said = "".join(log.read_text() for log in (self.folder / "with_slurm.log", *self.folder.glob("log/*")))

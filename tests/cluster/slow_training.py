@@ -1,6 +1,6 @@
 """A training run that takes its time without taking the processor, and a head for it: what the fault tests start.
 
-python slow_training.py DATA RUNS RUN LAUNCHER SITE [SECONDS_PER_STEP] [STEPS]
+python slow_training.py DATA RUNS RUN LAUNCHER SITE [SECONDS_PER_STEP] [STEPS] [CLASS OF THE TASK]
 """
 
 import logging
@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tiny_training import tiny_run
+from tiny_run import tiny_run
 
 from stablevelocity.cluster.launch import launch
 from stablevelocity.cluster.site import load_site
@@ -48,10 +49,41 @@ class BrokenTask(SlowTask):
         raise UserError("the loss is not finite")
 
 
-def main(data: str, runs: str, name: str, launcher: str, site: str, seconds: str = "0", steps: str = "40") -> None:
+@dataclass(frozen=True)
+class NonFiniteTask(SlowTask):
+    """A task whose loss is not finite in its second step, and whose dump takes the time of a large model's."""
+
+    def train(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        from stablevelocity.training import checkpoints
+
+        save = checkpoints.save_tensors
+
+        def slowly(path: Path, *arguments: Any) -> None:
+            time.sleep(12)  # SLURM lets go after KillWait, 5 here
+            save(path, *arguments)
+
+        checkpoints.save_tensors = slowly
+        return super().train(should_stop)
+
+
+def main(
+    data: str,
+    runs: str,
+    name: str,
+    launcher: str,
+    site: str,
+    seconds: str = "0",
+    steps: str = "40",
+    kind: str = "SlowTask",
+) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     try:
-        launch([slow_task(Path(data), Path(runs), name, float(seconds), int(steps))], launcher, load_site(site))
+        task = slow_task(Path(data), Path(runs), name, float(seconds), int(steps))
+        if kind == "NonFiniteTask":
+            training = task.run.training.model_copy(update={"lr": 1e30})
+            run = task.run.model_copy(update={"training": training})
+            task = NonFiniteTask(run, task.latents, task.features, task.folder, task.code, task.seconds)
+        launch([task], launcher, load_site(site))
     except UserError as error:
         sys.exit(f"error: {error}")
 

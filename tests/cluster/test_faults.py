@@ -41,11 +41,13 @@ class Scene:
     def run(self) -> Path:
         return self.folder / "runs" / "a"
 
-    def head(self, name: str = "head", seconds: float = 0.2, steps: int = STEPS) -> subprocess.Popen[bytes]:
+    def head(
+        self, name: str = "head", seconds: float = 0.2, steps: int = STEPS, task: str = "SlowTask"
+    ) -> subprocess.Popen[bytes]:
         """Start a head for the run; `said(name)` is its log."""
         script = Path(__file__).with_name("slow_training.py")
         line = f"exec {sys.executable} {script} {self.data} {self.folder / 'runs'} a {self.launcher} {self.site}"
-        return self.box.start(f"{line} {seconds} {steps}", self.folder / f"{name}.log")
+        return self.box.start(f"{line} {seconds} {steps} {task}", self.folder / f"{name}.log")
 
     def said(self, name: str = "head") -> str:
         return (self.folder / f"{name}.log").read_text()
@@ -60,6 +62,13 @@ class Scene:
         """Wait until a checkpoint of `step` or later is there; the id of the running job."""
         self.wait_for(lambda: self.last_step() >= step, f"at step {step}")
         return self.box.says("squeue --noheader --states=R --format=%A").split()[0]
+
+    def fills_up(self, disk: Path) -> None:
+        """Leave no room on a disk of the box, which only the box can see, once the run has a checkpoint of step 20."""
+        later = f"ls {disk} -R | grep -E 'step-00000([1-9]|0[2-9])'"
+        self.wait_for(lambda: self.box.run(later).returncode == 0, "at step 20")
+        # Twice: an old checkpoint may be removed in between.
+        self.box.run(f"cat /dev/zero > {disk}/filler; sleep 1; cat /dev/zero >> {disk}/filler")
 
     def last_step(self) -> int:
         return max((int(file.stem[-8:]) for file in self.run.glob("checkpoints/*/step-*")), default=0)
@@ -93,10 +102,9 @@ def requeue(scene: Scene) -> None:
 
     def goes_on() -> bool:
         told[:] = re.split("  +", scene.overview().splitlines()[1])
-        return told[:3] == ["a", "RUNNING", "1"] and told[6] == "1"
+        return told[:3] == ["a", "RUNNING", "1"] and told[6] == "1" and int(told[3]) > 20
 
     scene.wait_for(goes_on, "again at work in the overview")
-    assert int(told[3]) >= 20
     assert told[4] == str(STEPS)
     assert re.fullmatch(r"\d+ min ago", told[5])
     assert re.fullmatch(r"\d+:\d\d", told[7])
@@ -150,7 +158,7 @@ def killed(scene: Scene) -> None:
 
 
 def node_lost(scene: Scene) -> None:
-    head = scene.head(seconds=0.4)  # SLURM needs some seconds to see it
+    head = scene.head(seconds=1)  # SLURM needs some seconds to see it
     job = scene.trains()
     node = scene.box.says(f"scontrol show hostnames $(squeue --noheader --jobs={job} --format=%N) | tail -1")
     scene.box.says(f"kill -9 $(cat {scene.box.folder}/run/slurmd.{node}.pid)")
@@ -160,7 +168,7 @@ def node_lost(scene: Scene) -> None:
 
 
 def head_killed(scene: Scene) -> None:
-    head = scene.head()
+    head = scene.head(seconds=1)  # time for the second
     scene.trains()
     scene.box.says("kill -9 $(pgrep --full '^[^ ]*python[^ ]* [^ ]*slow_training.py')")
     head.wait()
@@ -169,7 +177,7 @@ def head_killed(scene: Scene) -> None:
     assert scene.box.jobs() == ["1"]
     # Also when all is done and Snakemake has wiped what the rule declares.
     for file in (scene.run / "metrics.csv", *scene.run.glob("weights/*")):
-        file.unlink()
+        file.unlink(missing_ok=True)  # the job's own temporary file among them
     scene.ends_well(scene.head("third"), "third")
     assert scene.box.jobs() == ["1"]
 
@@ -185,9 +193,7 @@ def full_disk(scene: Scene) -> None:
     disk = scene.run / "checkpoints"
     scene.box.says(f"mkdir -p {disk} && mount -t tmpfs -o size=4M tmpfs {disk}")
     head = scene.head()
-    # The disk is seen from inside only.
-    scene.wait_for(lambda: scene.box.run(f"ls {disk}/*/step-00000020.safetensors").returncode == 0, "at step 20")
-    scene.box.run(f"cat /dev/zero > {disk}/filler")
+    scene.fills_up(disk)
     assert head.wait(PATIENCE) == 1
     last = scene.said().splitlines()[-1]
     assert last.startswith("error: a: ")
@@ -203,9 +209,7 @@ def full_run_folder(scene: Scene) -> None:
     """Not even the word that the disk is full can be written."""
     scene.box.says(f"mkdir -p {scene.run} && mount -t tmpfs -o size=4M tmpfs {scene.run}")
     head = scene.head()
-    there = f"ls {scene.run}/checkpoints/*/step-00000020.safetensors"
-    scene.wait_for(lambda: scene.box.run(there).returncode == 0, "at step 20")
-    scene.box.run(f"cat /dev/zero > {scene.run}/filler")
+    scene.fills_up(scene.run)
     assert head.wait(PATIENCE) == 1, scene.said()
     assert "Traceback" not in scene.said()
     last = scene.said().splitlines()[-1]
@@ -215,11 +219,11 @@ def full_run_folder(scene: Scene) -> None:
     scene.ends_well(scene.head("second"), "second")
     # Out of the box, where the test can see it. Lazily: the job may still hold its log open when its result is there.
     kept = scene.folder / "kept"
-    scene.box.says(f"cp -r {scene.run} {kept} && umount --lazy {scene.run} && cp -r {kept}/weights {scene.run}")
+    scene.box.says(f"cp -r {scene.run}/weights {kept} && umount --lazy {scene.run} && cp -r {kept} {scene.run}/weights")
 
 
 def scheduler_restarted(scene: Scene) -> None:
-    head = scene.head(seconds=0.4)
+    head = scene.head(seconds=1)  # time to notice it
     scene.trains()
     run = scene.box.folder / "run"
     scene.box.says(f"kill -9 $(cat {run}/slurmctld.pid) $(cat {run}/munged.pid)")
@@ -232,6 +236,15 @@ def scheduler_restarted(scene: Scene) -> None:
 
 def undisturbed_pair(scene: Scene) -> None:
     scene.ends_well(scene.head(seconds=0))
+
+
+def pair_not_finite(scene: Scene) -> None:
+    """What the first of two processes has to say takes time, and SLURM kills it as soon as the other has ended."""
+    head = scene.head(task="NonFiniteTask")
+    assert head.wait(PATIENCE) == 1, scene.said()
+    assert "error: a: the loss or its gradient is not finite at step 2; the state before it is in" in scene.said()
+    assert len(list(scene.run.glob("checkpoints/*/non-finite-step-00000002.safetensors"))) == 1
+    assert scene.box.jobs() == ["1"]
 
 
 # scenario: (nodes of its cluster, what differs in training of its site file)
@@ -250,10 +263,12 @@ SCENARIOS: dict[Callable[[Scene], None], tuple[int, dict[str, float]]] = {
     signalled: (1, {}),
     pair_signalled: (1, {"processes": 2}),
     undisturbed_pair: (1, {"processes": 2}),
+    pair_not_finite: (1, {"processes": 2}),
 }
 
 
 PAIRS = ("node_lost", "pair_signalled")  # of two processes
+OTHERS = ("undisturbed_pair", "pair_not_finite")  # no weights to compare with
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +283,7 @@ def scenes(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
         nodes, training = SCENARIOS[scenario]
         folder = tmp_path_factory.mktemp(scenario.__name__)
         launcher = "submitit-local" if scenario is undisturbed_pair else "slurm"
-        with Box(nodes) as box:
+        with Box(nodes, slurmd_timeout=10 if scenario is node_lost else 300) as box:
             scene = Scene(box, folder, data, launcher, **training)
             scenario(scene)
         return scene
@@ -276,6 +291,7 @@ def scenes(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
     chosen = " ".join(item.name for item in request.session.items)
     names = {name for name in PAIRS if f"[{name}]" in chosen}
     names |= {"undisturbed_pair"} if names else set()
+    names |= {"pair_not_finite"} if "first_says_why" in chosen else set()
     wanted = [scenario for scenario in SCENARIOS if scenario.__name__ in names or f"[{scenario.__name__}]" in chosen]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {scenario.__name__: pool.submit(play, scenario) for scenario in wanted}
@@ -299,7 +315,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dic
     return weights
 
 
-@pytest.mark.parametrize("scenario", [s.__name__ for s in SCENARIOS if s.__name__ not in (*PAIRS, "undisturbed_pair")])
+@pytest.mark.parametrize("scenario", [s.__name__ for s in SCENARIOS if s.__name__ not in PAIRS + OTHERS])
 def test_the_weights_are_those_of_an_undisturbed_run(scenario: str, scenes, undisturbed) -> None:
     scene = scenes[scenario].result(PATIENCE)
     steps = LONG if scenario == "time_limit" else STEPS
@@ -312,3 +328,7 @@ def test_the_weights_of_two_processes_are_those_of_an_undisturbed_pair_here(scen
     expected = scenes["undisturbed_pair"].result(PATIENCE).weights()
     found = scenes[scenario].result(PATIENCE).weights()
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
+def test_of_two_processes_the_first_says_why_a_run_ends_before_it_is_killed(scenes) -> None:
+    scenes["pair_not_finite"].result(PATIENCE)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from box import HERE
 from slow_training import BrokenTask, SlowTask, slow_task
-from tiny_training import tiny_run, write_data
+from tiny_run import tiny_run
+from tiny_training import write_data
 
 from stablevelocity.cluster.head import Head
 from stablevelocity.cluster.launch import launch
@@ -239,19 +240,20 @@ def start_head(
 
 
 def test_after_ctrl_c_twice_the_processes_go_on_and_the_next_head_waits_for_them(data: Path, tmp_path: Path) -> None:
-    first = start_head(data, tmp_path, 0.05, 40)
+    first = start_head(data, tmp_path, 0.4, 40)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/a/checkpoints/*/step-*")) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.killpg(first.pid, signal.SIGINT)  # as a terminal does
     assert first.stderr
     while "Ctrl-C again leaves" not in (line := first.stderr.readline()):
+        assert line, "the head has ended"
         told = line
     assert re.search(r"train a: job (\d+)\.\d+ goes on; to stop it: kill \1$", told)
     assert first.poll() is None
     os.killpg(first.pid, signal.SIGINT)
     assert first.wait(60) == 130
-    second = start_head(data, tmp_path, 0.05, 40)
+    second = start_head(data, tmp_path, 0.4, 40)
     _, said = second.communicate(timeout=120)
     assert second.returncode == 0, said
     assert "submitted" not in said
@@ -275,12 +277,12 @@ def test_after_a_run_that_fails_for_good_the_next_of_its_job_is_trained(
 
 def test_two_that_train_one_run_in_their_own_processes_take_turns(data: Path, tmp_path: Path) -> None:
     """As when Snakemake was killed and started again, and the training of before lives."""
-    first = start_head(data, tmp_path, 0.05, 40, "local")
+    first = start_head(data, tmp_path, 0.3, 40, "local")
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/a/checkpoints/*/step-*")) and time.monotonic() < deadline:
         time.sleep(0.1)
     told = re.split("  +", table({"a": slow_task(data, tmp_path, "a", 0, 40).run}, tmp_path / "runs").splitlines()[1])
-    second = start_head(data, tmp_path, 0.05, 40, "local")
+    second = start_head(data, tmp_path, 0.3, 40, "local")
     said = [process.communicate(timeout=120)[1] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], said
     assert "continues from step" not in said[1]  # there was nothing left to do

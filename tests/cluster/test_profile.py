@@ -102,7 +102,7 @@ def test_without_sbatch_one_line_says_so(tmp_path: Path) -> None:
 def occupy(box: Box) -> Callable[[], str]:
     """Fill both nodes, so that jobs wait in the queue; what frees them again."""
     box.says("scancel --name=occupy")  # of a test that failed
-    box.says("sbatch --job-name=occupy --account=physics --nodes=2 --exclusive --wrap 'sleep infinity'")
+    box.says("sbatch --job-name=occupy --account=physics --nodes=2 --exclusive --time=1-0 --wrap 'sleep infinity'")
     while box.says("squeue --noheader --name=occupy --states=RUNNING") == "":
         time.sleep(0.2)
     return lambda: box.says("scancel --name=occupy")

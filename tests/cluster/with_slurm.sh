@@ -21,13 +21,13 @@ socket=$BOX/run/munge.socket
 host=$(hostname -s)
 unset SLURM_CONF
 
-# Wait until a command succeeds, at most 30 seconds.
+# Wait until a command succeeds, at most five minutes.
 wait_for() {
-    for _ in $(seq 150); do
+    for _ in $(seq 1500); do
         if timeout 3 bash -c "$1" >/dev/null 2>&1; then return; fi
         sleep 0.2
     done
-    echo "with_slurm: still not true after 30 s: $1; logs in $BOX/log" >&2
+    echo "with_slurm: still not true after minutes: $1; logs in $BOX/log" >&2
     exit 1
 }
 
@@ -38,7 +38,7 @@ network() {
     ip addr add 10.213.0.1/24 dev box0
     ip link set box0 up
     # Nodes must have names that resolve, or torch waits a minute for its rendezvous.
-    { cat /etc/hosts; echo "127.0.0.1 $host $(seq -f n%g -s ' ' "$NODES")"; } >"$BOX/etc/hosts"
+    { echo "127.0.0.1 $host $(hostname) $(seq -f n%g -s ' ' "$NODES")"; cat /etc/hosts; } >"$BOX/etc/hosts"
     mount --bind "$BOX/etc/hosts" /etc/hosts
     # The configuration must be where SLURM looks by itself: snakemake's job steps drop SLURM_CONF.
     mkdir -p /etc/slurm
@@ -84,7 +84,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0,bf
 JobRequeue=1
 KillWait=5
 MinJobAge=300
-SlurmdTimeout=10
+SlurmdTimeout=${SLURMD_TIMEOUT:-300}
 PartitionName=main Nodes=n[1-$NODES] Default=YES MaxTime=INFINITE DefaultTime=10 DefMemPerCPU=500 State=UP
 END
     for k in $(seq "$NODES"); do
@@ -156,7 +156,7 @@ authentication
 configuration
 if [ "$ACCOUNTING" = yes ]; then accounting; fi
 slurmctld
-wait_for "scontrol ping | grep -q UP"
+wait_for "scontrol ping | grep -q 'is UP'"
 for k in $(seq "$NODES"); do slurmd -N "n$k"; done
 wait_for "[ \$(sinfo --noheader --Node --states=idle | wc -l) = $NODES ]"
 shorten_holds &

@@ -182,8 +182,8 @@ def draw(page: Path, folder: Path) -> tuple[Path, set[str]]:
     with Proxy() as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         command = [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", "--no-first-run", "--hide-scrollbars",
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-sync",
+            "--disable-background-networking", "--disable-component-update", "--no-first-run", "--hide-scrollbars",
             f"--proxy-server=127.0.0.1:{proxy.server_address[1]}", f"--user-data-dir={folder / page.stem}",
             f"--screenshot={shot}", "--window-size=1360,6000", page.as_uri(),
         ]  # fmt: skip

@@ -276,6 +276,13 @@ def test_the_base_solver_is_never_extrapolated(digits):
     assert euler["psnr_base"].isna().equals(outside)
 
 
+def test_the_floor_says_which_images_it_is_of(digits):
+    how = pd.read_csv(digits / "tables/conditions.csv").set_index("quantity")["how"]
+    assert how["Real against real: FID"] == "360 real held-out images against train split, features digits"
+    halves = "718 images of the reference against the other 718, features digits; ten splits"
+    assert how["Real against real: FID of halves"] == halves
+
+
 def test_a_table_has_its_provenance_beside_it(digits):
     assert (digits / "tables/table2.csv.provenance.json").exists()
 

@@ -83,7 +83,7 @@ def _slow_job(output: Path) -> None:
     decode = sampler.autoencoder.decode
 
     def slowly(latents):
-        time.sleep(0.2)
+        time.sleep(1)
         return decode(latents)
 
     sampler.autoencoder.decode = slowly
@@ -96,6 +96,7 @@ def test_a_killed_job_goes_on_where_it_stopped(expected, tmp_path):
     job = multiprocessing.get_context("fork").Process(target=_slow_job, args=(output,))
     job.start()
     while len(list(folder.glob("block-*"))) < 3:
+        assert job.is_alive()
         time.sleep(0.01)
     job.kill()
     job.join()

@@ -1,7 +1,6 @@
 """Training is the same however it is interrupted and on however many processes."""
 
 import csv
-import os
 import shutil
 import signal
 import time
@@ -11,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_run import tiny_run
 from tiny_training import (
     free_port,
     processes,
-    tiny_run,
     train_and_die_in_save,
     train_and_die_in_write,
     train_as_rank,
@@ -40,7 +39,7 @@ def spawn(target, *arguments) -> int:
     """Run `target` in a process of its own; its exit code (minus the signal that killed it)."""
     child = processes().Process(target=target, args=arguments)
     child.start()
-    child.join(120)
+    child.join(900)  # a limit for a test that hangs, not a promise
     assert child.exitcode is not None
     return child.exitcode
 
@@ -99,16 +98,16 @@ def test_killed_within_the_write_of_a_checkpoint_a_run_ends_with_the_same_bits(
 
 def test_killed_at_any_time_a_run_ends_with_the_same_bits(data: Path, unbroken: Path, tmp_path: Path) -> None:
     run = tiny_run()
-    for number in range(4):
+
+    def newest() -> int:
+        return max((int(file.stem[-8:]) for file in tmp_path.glob("checkpoints/*/step-*")), default=0)
+
+    for wanted in (4, 10, 14, 20):
         child = processes().Process(target=train_whole, args=(run, data, tmp_path))
         child.start()
-        wanted, deadline = 5 + 5 * number, time.monotonic() + 60
-        while child.is_alive() and time.monotonic() < deadline:
-            if len(list(tmp_path.glob(f"checkpoints/*/step-*{wanted // 2 * 2:02d}.safetensors"))):
-                break
+        while child.is_alive() and newest() < wanted:
             time.sleep(0.001)
-        assert child.pid is not None
-        os.kill(child.pid, signal.SIGKILL)
+        child.kill()
         child.join()
     assert spawn(train_whole, run, data, tmp_path) == 0
     assert_same_run(tmp_path, unbroken)
@@ -259,7 +258,7 @@ def test_one_two_and_four_processes_train_the_same_network(data: Path, tmp_path:
         for child in children:
             child.start()
         for child in children:
-            child.join(300)
+            child.join(900)
         assert [child.exitcode for child in children] == [0] * world
 
     single = load_file(tmp_path / "1" / "seen-0-of-1.safetensors")

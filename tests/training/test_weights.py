@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_training import tiny_run
+from tiny_run import tiny_run
 
 from stablevelocity.training.weights import build_network
 

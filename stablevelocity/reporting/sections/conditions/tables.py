@@ -43,7 +43,9 @@ def conditions(source: Source) -> Frame:
         made = f"digit classifier that gives the features, {study.evaluation.judge_steps} steps"
         add("Judge: held-out accuracy", judge.get("held_out_accuracy"), "share", made)
     for row in source.csv("metrics/floor.csv").to_dict("records"):
-        made = f"{row['images']:,} real held-out images against {row['reference']}, features {row['extractor']}"
+        whose = "images of the reference" if row["metric"] == "fid_halves" else "real held-out images"
+        made = f"{row['images']:,} {whose} against {row['reference']}, features {row['extractor']}"
+        made += f"; {row['note']}" if isinstance(row["note"], str) else ""
         name = METRICS.get(row["metric"], row["metric"])
         add(f"Real against real: {name}", row["value"], "", made, row["low"], row["high"])
     return pd.DataFrame(rows)
