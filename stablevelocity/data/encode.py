@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from stablevelocity.data.overlap import encode_shard
-from stablevelocity.data.shards import ShardSet, random_rows, read_shard, write_manifest
+from stablevelocity.data.shards import ShardSet, random_rows, read_shard
 from stablevelocity.files import read_json, write_json
 from stablevelocity.models.autoencoders import (
     autoencoder_identity,
@@ -72,10 +72,3 @@ def write_latent_shard(image_shard: Path, autoencoder: Path, output: Path) -> No
 
     shapes = {"mean": shape, "std": shape}
     encode_shard(f"latents {output.name}", arrays["images"], encode, shapes, output, labels=arrays["labels"])
-
-
-def write_latent_manifest(images: Path, autoencoder: Path, shards: list[Path], output: Path) -> None:
-    """Describe shards of latents: counts and checksums, the autoencoder's identity, scale, classes."""
-    source, description = read_json(images), read_json(autoencoder)
-    kept = {key: description[key] for key in ("autoencoder", "revision", "identity", "scale")}
-    write_manifest(output, shards, **kept, num_classes=source["num_classes"], class_names=source["class_names"])

@@ -1,13 +1,12 @@
 """The frozen encoder of a study, and the tokens it gives of every training image. One function per job."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from stablevelocity.data.overlap import encode_shard
-from stablevelocity.data.shards import ShardSet, read_shard, write_manifest
+from stablevelocity.data.shards import ShardSet, read_shard
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, write_json
 from stablevelocity.models.digits_vit import DIGITS_VIT, classify, save_digits_vit, train_classifier_vit
@@ -57,22 +56,3 @@ def write_feature_shard(images: Path, encoder: Path, output: Path) -> None:
         return {"tokens": tokens} if class_token is None else {"tokens": tokens, "class_token": class_token}
 
     encode_shard(f"features {output.name}", pixels, encode, shapes, output)
-
-
-def write_feature_manifest(encoder: Path, shards: list[Path], output: Path) -> None:
-    """Describe shards of features: counts, checksums and the encoder's identity."""
-    description = read_json(encoder)
-    write_manifest(output, shards, encoder=description["identity"])
-
-
-def write_online_manifest(encoder: Path, images: Path, output: Path) -> None:
-    """Instead of features: which encoder is to be run at every step, on which images (relative to `output`)."""
-    description = read_json(encoder)
-    write_json(
-        output,
-        {
-            "encoder": description["identity"],
-            **{key: description[key] for key in ("name", "path", "grid")},
-            "images": os.path.relpath(images, output.parent),
-        },
-    )

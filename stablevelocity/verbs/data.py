@@ -81,7 +81,7 @@ def latent_manifest(
     shards: Annotated[list[Path], typer.Argument()],
 ) -> None:
     """Describe the shards of latents: counts, checksums, autoencoder, scale."""
-    from stablevelocity.data.encode import write_latent_manifest
+    from stablevelocity.data.manifests import write_latent_manifest
 
     write_latent_manifest(images, autoencoder, shards, output)
 
@@ -118,7 +118,7 @@ def feature_manifest(
     shards: Annotated[list[Path], typer.Argument()],
 ) -> None:
     """Describe the shards of features: counts, checksums, encoder."""
-    from stablevelocity.data.featurize import write_feature_manifest
+    from stablevelocity.data.manifests import write_feature_manifest
 
     write_feature_manifest(encoder, shards, output)
 
@@ -130,7 +130,7 @@ def online_features(
     output: Output,
 ) -> None:
     """Describe features that are to be made at every step, in the place of stored ones."""
-    from stablevelocity.data.featurize import write_online_manifest
+    from stablevelocity.data.manifests import write_online_manifest
 
     write_online_manifest(encoder, images, output)
 

@@ -39,7 +39,7 @@ def sample_manifest(
     shards: Annotated[list[Path], typer.Argument()],
 ) -> None:
     """Describe the shards of a set of images, and all that they depend on."""
-    from stablevelocity.data.sample_manifest import write_sample_manifest
+    from stablevelocity.data.manifests import write_sample_manifest
 
     found = load_study(study)
     write_sample_manifest(weights, autoencoder, _sampler_of(found, sampler), found.sampling, shards, output)

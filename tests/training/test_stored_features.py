@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stablevelocity.data.featurize import write_feature_manifest, write_feature_shard, write_online_manifest
+from stablevelocity.data.featurize import write_feature_shard
+from stablevelocity.data.manifests import write_feature_manifest, write_online_manifest
 from stablevelocity.data.shards import write_manifest, write_shard
 from stablevelocity.errors import UserError
 from stablevelocity.files import write_json

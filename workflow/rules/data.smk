@@ -98,7 +98,7 @@ rule latent_manifest:
     log:
         f"{OUT}/logs/latent_manifest.log",
     params:
-        code=code("data.shards"),
+        code=code("data.manifests"),
     shell:
         "stablevelocity --log {log} latent-manifest --images {input.images} --autoencoder {input.autoencoder}"
         " --output {output} {input.shards}"
@@ -133,6 +133,8 @@ if STUDY.encoder.online:
             f"{OUT}/data/features/train.json",
         log:
             f"{OUT}/logs/online_features.log",
+        params:
+            code=code("data.manifests"),
         shell:
             "stablevelocity --log {log} online-features --encoder {input.encoder} --images {input.images}"
             " --output {output}"
@@ -164,7 +166,7 @@ else:
         log:
             f"{OUT}/logs/feature_manifest.log",
         params:
-            code=code("data.shards"),
+            code=code("data.manifests"),
         shell:
             "stablevelocity --log {log} feature-manifest --encoder {input.encoder} --output {output} {input.shards}"
 

@@ -43,7 +43,7 @@ rule sample_manifest:
     log:
         f"{OUT}/logs/sample_manifest-{{run}}-{{step}}-{{sampler}}.log",
     params:
-        code=code("data.sample_manifest"),
+        code=code("data.manifests"),
     shell:
         "stablevelocity --log {log} sample-manifest --study {STUDY_FILE} --sampler {wildcards.sampler}"
         " --weights {input.weights} --autoencoder {input.autoencoder} --output {output} {input.shards}"
