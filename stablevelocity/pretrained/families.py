@@ -4,21 +4,22 @@ PAPER: section 5, table. A family is loaded from the hub's local cache at a pinn
 diffusers' layout; the tiny models trained here are such folders, so both go the same way.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-import torch
-from diffusers import DiffusionPipeline, FluxPipeline, QwenImagePipeline, StableDiffusion3Pipeline, WanPipeline
-from torch import Tensor
-
-from stablevelocity import schedulers
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
 from stablevelocity.pretrained.settings import BASE_STEPS, SOLVERS
-from stablevelocity.pretrained.words import encode_words, pooled
+
+# torch and diffusers, seconds each, are imported where a model is loaded: that there is none is said at once.
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Solver = Literal["euler", "dpm", "unipc"]
 Low = Literal["base", "stablevs", "control"]
@@ -47,6 +48,8 @@ class Arm:
 
         Stock classes are had by `enabled=False`, which equals them bit for bit.
         """
+        from stablevelocity import schedulers
+
         kinds = {
             ("euler", False): schedulers.StableVSFlowMatchEulerScheduler,
             ("euler", True): schedulers.ThinnedFlowMatchEulerScheduler,
@@ -74,7 +77,8 @@ class Family:
     """A model of the paper.
 
     `scheduler` holds what decides its base schedule, by the names of its scheduler's config: with other values the
-    same number of steps stands elsewhere, and the paper's budgets do not hold. `guidance` holds the pipeline's own
+    same number of steps stands elsewhere, and the paper's budgets do not hold. `pipeline` is the name of diffusers'
+    class, `dtype` that of torch's type; `guidance` holds the pipeline's own
     names for its guidance; `size` is (height, width) in pixels; `fps` is for the video file. `gate` says what the hub
     asks for first. Solvers and steps stand in `settings`.
     """
@@ -83,7 +87,7 @@ class Family:
     title: str
     hub_id: str
     revision: str
-    pipeline: type[DiffusionPipeline]
+    pipeline: str
     scheduler: dict[str, Any]
     guidance: dict[str, Any]
     size: tuple[int, int]
@@ -91,7 +95,7 @@ class Family:
     negative_prompt: str | None = None
     frames: int | None = None
     fps: int = 16
-    dtype: torch.dtype = torch.bfloat16
+    dtype: str = "bfloat16"
     gate: str = "no licence gate"
     tiny_guidance: dict[str, Any] = field(default_factory=dict)
     max_tokens: int | None = None
@@ -150,13 +154,18 @@ class Family:
         a folder that lacks parts.
         """
         source = self.locate(folder)
+        import diffusers
+        import torch
+
         try:
             index = read_json(source / "model_index.json")
             # Parts that were saved as absent must be passed as absent.
             absent = {name: None for name, entry in index.items() if isinstance(entry, list) and entry[0] is None}
             # The word encoder that stands for absent ones speaks float32.
-            usual = torch.float32 if "text_encoder" in absent else self.dtype
-            pipeline: Any = self.pipeline.from_pretrained(source, dtype=dtype or usual, local_files_only=True, **absent)
+            usual = torch.float32 if "text_encoder" in absent else getattr(torch, self.dtype)
+            pipeline: Any = getattr(diffusers, self.pipeline).from_pretrained(
+                source, dtype=dtype or usual, local_files_only=True, **absent
+            )
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"{self.name}: {source} is not a whole pipeline folder: {reason}") from None
@@ -192,7 +201,9 @@ class Family:
 
 
 def _sd3_embeddings(prompts: list[str]) -> dict[str, Tensor]:
-    words, nothing = encode_words(prompts), encode_words([""] * len(prompts))
+    from stablevelocity.pretrained.words import pooled
+
+    words, nothing = _words(prompts)
     return {
         "prompt_embeds": words,
         "pooled_prompt_embeds": pooled(words),
@@ -202,7 +213,9 @@ def _sd3_embeddings(prompts: list[str]) -> dict[str, Tensor]:
 
 
 def _qwen_embeddings(prompts: list[str]) -> dict[str, Tensor]:
-    words, nothing = encode_words(prompts), encode_words([""] * len(prompts))
+    import torch
+
+    words, nothing = _words(prompts)
     mask = torch.ones(words.shape[:2], dtype=torch.long)
     return {
         "prompt_embeds": words,
@@ -213,7 +226,14 @@ def _qwen_embeddings(prompts: list[str]) -> dict[str, Tensor]:
 
 
 def _wan_embeddings(prompts: list[str]) -> dict[str, Tensor]:
-    return {"prompt_embeds": encode_words(prompts), "negative_prompt_embeds": encode_words([""] * len(prompts))}
+    return dict(zip(("prompt_embeds", "negative_prompt_embeds"), _words(prompts), strict=True))
+
+
+def _words(prompts: list[str]) -> tuple[Tensor, Tensor]:
+    """Embeddings of the prompts, and of as many empty ones."""
+    from stablevelocity.pretrained.words import encode_words
+
+    return encode_words(prompts), encode_words([""] * len(prompts))
 
 
 FAMILIES: dict[str, Family] = {
@@ -224,7 +244,7 @@ FAMILIES: dict[str, Family] = {
             title="SD3.5-Large",
             hub_id="stabilityai/stable-diffusion-3.5-large",
             revision="ceddf0a7fdf2064ea28e2213e3b84e4afa170a0f",
-            pipeline=StableDiffusion3Pipeline,
+            pipeline="StableDiffusion3Pipeline",
             scheduler={"shift": 3.0, "use_dynamic_shifting": False},
             guidance={"guidance_scale": 4.5},
             tiny_guidance={"guidance_scale": 3.0},
@@ -238,7 +258,7 @@ FAMILIES: dict[str, Family] = {
             title="Flux-dev",
             hub_id="black-forest-labs/FLUX.1-dev",
             revision="3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
-            pipeline=FluxPipeline,
+            pipeline="FluxPipeline",
             scheduler={
                 "use_dynamic_shifting": True,
                 "time_shift_type": "exponential",
@@ -260,7 +280,7 @@ FAMILIES: dict[str, Family] = {
             title="Qwen-Image",
             hub_id="Qwen/Qwen-Image-2512",
             revision="25468b98e3276ca6700de15c6628e51b7de54a26",
-            pipeline=QwenImagePipeline,
+            pipeline="QwenImagePipeline",
             scheduler={
                 "use_dynamic_shifting": True,
                 "time_shift_type": "exponential",
@@ -282,7 +302,7 @@ FAMILIES: dict[str, Family] = {
             title="Wan2.2",
             hub_id="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
             revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
-            pipeline=WanPipeline,
+            pipeline="WanPipeline",
             scheduler={
                 "use_flow_sigmas": True,
                 "prediction_type": "flow_prediction",

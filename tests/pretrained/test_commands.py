@@ -48,6 +48,13 @@ def test_without_weights_and_network_one_line_says_how_to_get_them(others, tmp_p
         assert part in lines[0]
 
 
+def test_what_is_missing_is_said_before_torch_and_diffusers_are_imported():
+    code = (
+        "import stablevelocity.pretrained.families, sys; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_a_folder_that_is_no_pipeline_comes_before_other_options_too(tmp_path):
     done = command("generate", "--folder", tmp_path, "--family", "sd35", cache=tmp_path)
     assert done.returncode == 1
@@ -60,6 +67,7 @@ def test_generate_does_not_keep_pictures_of_another_model(folders, tmp_path):
     import torch
 
     from stablevelocity.pretrained.tiny import TINY_FAMILIES, save_tiny
+    from stablevelocity.verbs.pretrained import generate
 
     tiny = TINY_FAMILIES["flux"]
     torch.manual_seed(1)
@@ -68,12 +76,8 @@ def test_generate_does_not_keep_pictures_of_another_model(folders, tmp_path):
     write_prompts(prompts, digit_prompts(1, 0)[:1])
 
     def pictures(folder):
-        done = command(
-            *("generate", "--family", "flux", "--folder", folder, "--prompts", prompts, "--output", tmp_path / "out"),
-            *("--arm", "euler-stablevs", "--images", 1, "--device", "cpu"),
-            cache=tmp_path,
-        )
-        assert done.returncode == 0, done.stderr
+        # The verb itself, without a process: each would import diffusers anew.
+        generate("flux", prompts, tmp_path / "out", ["euler-stablevs"], folder, images=1, device="cpu")
         return read_pictures(FAMILIES["flux"], tmp_path / "out" / "euler-stablevs", digit_prompts(1, 0)[:1], 1)
 
     first = pictures(folders["flux"])
