@@ -25,3 +25,8 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+
+def pytest_collection_modifyitems(items):
+    """The workflow's file, which takes longest, first: several processes get whole files, in this order."""
+    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
