@@ -44,11 +44,11 @@ def diffusion_text(sampler: Sampler) -> str:
     return f"diffusion g = {sampler.diffusion}, last step from t = {sampler.last_time:g}"
 
 
-def sweep_text(study: Study) -> str:
-    """What the samplers of a sweep share: all of it is the main sampler's."""
+def sweep_text(study: Study, solvers: Iterable[str]) -> str:
+    """What samplers of a sweep share: all of it is the main sampler's, its coefficient where `solvers` have noise."""
     main = study.sampler(study.sampling.main)
     text = f"{guidance_text(main)}, {main.labels} labels"
-    if "euler_maruyama" in (*study.sampling.sweep.solvers, *study.sampling.sweep.thinned):
+    if "euler_maruyama" in solvers:
         text += f"; Euler-Maruyama: {diffusion_text(main)}"
     return text
 

@@ -75,10 +75,11 @@ def test_every_result_names_its_decoder(digits):
 
 def test_a_guided_sweep_is_not_called_unguided(digits):
     guided = with_main(guidance=1.8, guidance_interval=(0.0, 0.7), diffusion="2t", labels="balanced")
-    shared = (
-        "guidance 1.8 for t in [0, 0.7], balanced labels; Euler-Maruyama: diffusion g = 2t, last step from t = 0.04"
-    )
-    assert sweep_text(guided) == shared
+    shared = "guidance 1.8 for t in [0, 0.7], balanced labels"
+    with_noise = f"{shared}; Euler-Maruyama: diffusion g = 2t, last step from t = 0.04"
+    assert sweep_text(guided, ["euler", "euler_maruyama"]) == with_noise
+    measured = [how for how in hows(sampling(context(guided, digits))) if how.startswith("Runs ")]
+    assert all(with_noise in how for how in measured)
     for study, said, guidance in ((guided, shared, 1.8), (synthetic.digits(), "no guidance, random labels", 1.0)):
         measured = [how for how in hows(sampling(context(study, digits))) if how.startswith("Runs ")]
         assert len(measured) == 4
@@ -87,13 +88,20 @@ def test_a_guided_sweep_is_not_called_unguided(digits):
         assert found
         for claim in found:
             assert claim.how["guidance"] == guidance
-            assert said in claim.how["sampling"]
+            assert claim.how["sampling"].startswith(said)
+            # A claim about Euler says nothing of noise.
+            assert ("Euler-Maruyama" in claim.how["sampling"]) == (claim.how["solver"] == "euler_maruyama")
     titles = [block.title for block in training(context(guided, digits)) if hasattr(block, "title")]
     assert "Table 2. All arms, guidance 1.8 for t in [0, 0.7], measured" in titles
 
 
-def test_only_a_sweep_with_noise_speaks_of_its_coefficient():
-    assert sweep_text(synthetic.minimal()) == "no guidance, random labels"
+def test_only_a_sweep_with_noise_speaks_of_its_coefficient(digits):
+    study = synthetic.digits()
+    sweep = study.sampling.sweep.model_copy(update={"solvers": ["euler"], "thinned": ["euler"]})
+    study = study.model_copy(update={"sampling": study.sampling.model_copy(update={"sweep": sweep})})
+    measured = [how for how in hows(sampling(context(study, digits))) if how.startswith("Runs ")]
+    assert measured
+    assert all("; no guidance, random labels; long run" in how for how in measured)
 
 
 def test_tables_of_the_sweep_hold_what_its_samplers_share(digits):

@@ -58,7 +58,7 @@ def _how(tables: Tables, rows: Frame) -> dict[str, Any]:
         "low-regime steps": ", ".join(str(low) for low in sorted(set(rows["low_steps"]))),
         "xi": ", ".join(f"{xi:g}" for xi in sorted(set(rows["xi"]))),
         "guidance": tables.study.sampler(tables.study.sampling.main).guidance,
-        "sampling": sweep_text(tables.study),
+        "sampling": sweep_text(tables.study, [first["solver"]]),
         "decoder": decoder_text(tables.study),
         "samples": int(first["images"]),
         "reference": f"{int(first['reference_steps'])} steps of the same solver, same noise",

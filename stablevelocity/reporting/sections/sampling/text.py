@@ -19,9 +19,10 @@ REGIMES = {"none": "own grid", "stablevs": "StableVS", "control": "control"}
 
 def text(context: Context) -> list[Block]:
     sweep = context.study.sampling.sweep
+    shared = sweep_text(context.study, (*sweep.solvers, *sweep.thinned))
     how = (
         f"Runs {', '.join(context.study.sweep_runs())}; {sweep.images:,} samples each, same noise and labels in "
-        f"all; {sweep_text(context.study)}; long run: {sweep.base_steps} steps of the same solver; decoder: "
+        f"all; {shared}; long run: {sweep.base_steps} steps of the same solver; decoder: "
         f"{decoder_text(context.study)}."
     )
     blocks: list[Block] = [
