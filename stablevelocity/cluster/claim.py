@@ -5,13 +5,13 @@ others. So each holds a lock of the kernel on results/<study>/head as well, for 
 """
 
 import atexit
-import fcntl
 import os
 import socket
 import time
 from pathlib import Path
 
 from stablevelocity.errors import UserError
+from stablevelocity.locks import try_lock
 
 LOCKS = Path(".snakemake/locks")
 _held: list[int] = []  # open as long as this process lives
@@ -26,7 +26,7 @@ def forget_dead(results: Path) -> None:
     try:
         # One that lives holds the lock: Snakemake says so. Where the file system does not pass locks on to other
         # hosts, nothing is known of theirs.
-        if _locked(descriptor) and os.read(descriptor, 1000).decode().split()[:1] == [socket.gethostname()]:
+        if try_lock(descriptor) and os.read(descriptor, 1000).decode().split()[:1] == [socket.gethostname()]:
             for file in mine:
                 file.unlink(missing_ok=True)
     finally:
@@ -38,7 +38,7 @@ def claim(results: Path) -> None:
     results.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(results / "head", os.O_RDWR | os.O_CREAT, 0o644)
     deadline = time.monotonic() + 2  # another that only looks (`forget_dead`) has the lock for a moment
-    while not _locked(descriptor):
+    while not try_lock(descriptor):
         if time.monotonic() > deadline:
             host, process = [*os.read(descriptor, 1000).decode().split(), "?", "?"][:2]
             os.close(descriptor)
@@ -48,12 +48,3 @@ def claim(results: Path) -> None:
     os.pwrite(descriptor, f"{socket.gethostname()} {os.getpid()}\n".encode(), 0)
     _held.append(descriptor)
     atexit.register(os.ftruncate, descriptor, 0)  # a clean end: nothing is left to be forgotten
-
-
-def _locked(descriptor: int) -> bool:
-    """Whether the lock of the open file is now ours."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

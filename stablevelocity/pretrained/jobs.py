@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ import torch
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation.geneval_detector import load_detector
 from stablevelocity.files import atomic_write, read_json, sha256, write_json
+from stablevelocity.locks import try_lock
 from stablevelocity.pretrained.families import FAMILIES, Family, family_named
 from stablevelocity.pretrained.generate import Timing, generate, prepare, total
 from stablevelocity.pretrained.judge import DigitJudge, judge_accuracy
@@ -83,19 +84,10 @@ def own_device(shard: int, wanted: str | None = None) -> Iterator[str]:
     with contextlib.ExitStack() as stack:
         turns = [(shard + step) % count for step in range(count)]
         locks = [stack.enter_context(_lock_file(index).open("w")) for index in turns]
-        taken = next((place for place, lock in enumerate(locks) if _free(lock)), None)
+        taken = next((place for place, lock in enumerate(locks) if try_lock(lock)), None)
         if taken is None:
             fcntl.flock(locks[0], fcntl.LOCK_EX)
         yield f"cuda:{turns[taken or 0]}"
-
-
-def _free(lock: TextIO) -> bool:
-    """Take a lock if nobody has it."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _lock_file(index: int) -> Path:
