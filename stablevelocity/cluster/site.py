@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from stablevelocity.errors import UserError
-from stablevelocity.settings import Positive, PositiveFloat, Section
+from stablevelocity.study.settings import Positive, PositiveFloat, Section
 
 SITE_FILE = Path("config/site.yaml")
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from stablevelocity.errors import UserError
-from stablevelocity.evaluation.features import Extractor
+from stablevelocity.evaluation.extractors import Extractor
 from stablevelocity.files import sha256
 
 LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"

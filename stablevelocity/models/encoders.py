@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import sha256
-from stablevelocity.models.digits_vit import DIGITS_VIT, PATCH, WIDTH, load_digits_vit
+from stablevelocity.models.digits import DIGITS_VIT, PATCH, WIDTH, load_digits_vit
 from stablevelocity.progress import log
 
 Rgb = tuple[float, float, float]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
-from stablevelocity.pretrained.settings import BASE_STEPS, SOLVERS
+from stablevelocity.study.pretrained_settings import BASE_STEPS, SOLVERS
 
 # torch and diffusers, seconds each, are imported where a model is loaded: that there is none is said at once.
 if TYPE_CHECKING:

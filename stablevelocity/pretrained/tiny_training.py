@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from stablevelocity.files import write_json
 from stablevelocity.pretrained.scenes import TASKS, draw_scene, draw_video_scene, render, render_video
-from stablevelocity.pretrained.settings import TinyTraining
 from stablevelocity.pretrained.tiny import TinyFamily, save_tiny
 from stablevelocity.pretrained.words import encode_words
 from stablevelocity.progress import Progress
+from stablevelocity.study.pretrained_settings import TinyTraining
 
 #: Noise on the latents while the autoencoder trains, as a share of their own spread: the decoder must forgive a
 #: sampler's small errors. (A fixed size would drown the latents of a fresh encoder, which then never learns.)

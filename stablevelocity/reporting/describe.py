@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from stablevelocity.settings import Sampler
 from stablevelocity.study import Study
+from stablevelocity.study.settings import Sampler
 
 SOLVERS = {"euler": "Euler", "heun": "Heun", "euler_maruyama": "Euler-Maruyama"}
 METRICS = {

@@ -32,10 +32,10 @@ from stablevelocity.models.autoencoders import decode_latents
 from stablevelocity.models.sit import SiT
 from stablevelocity.progress import Progress
 from stablevelocity.provenance import code_hash
+from stablevelocity.randomness import generator
 from stablevelocity.sampling.guidance import guided_velocity
 from stablevelocity.sampling.run_sampler import solve
-from stablevelocity.settings import Sampler
-from stablevelocity.training.randomness import generator
+from stablevelocity.study.settings import Sampler
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

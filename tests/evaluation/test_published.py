@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stablevelocity.evaluation.features import INCEPTION_FILE
-from stablevelocity.evaluation.jobs import score_sets
+from stablevelocity.evaluation.extractors import INCEPTION_FILE
+from stablevelocity.evaluation.stages import score_sets
 
 REFERENCE = "VIRTUAL_imagenet256_labeled.npz"
 SAMPLES = "admnet_guided_upsampled_imagenet256.npz"

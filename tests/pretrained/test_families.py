@@ -9,7 +9,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
 from stablevelocity.errors import UserError
 from stablevelocity.pretrained.families import FAMILIES, family_named
-from stablevelocity.pretrained.settings import BASE_STEPS, SOLVERS, Pretrained
+from stablevelocity.study.pretrained_settings import BASE_STEPS, SOLVERS, Pretrained
 
 
 @pytest.mark.parametrize(

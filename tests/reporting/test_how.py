@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stablevelocity.reporting.arms import alignment_text, target_text
 from stablevelocity.reporting.blocks import Block, Prose
 from stablevelocity.reporting.claims import Tables
 from stablevelocity.reporting.describe import decoder_text, sweep_text
@@ -16,8 +15,9 @@ from stablevelocity.reporting.sections.toy.protocol import departures
 from stablevelocity.reporting.sections.training.claims import claims as training_claims
 from stablevelocity.reporting.sections.training.text import text as training
 from stablevelocity.reporting.source import Source
-from stablevelocity.settings import Arm, Autoencoder, StableVM, Toy
 from stablevelocity.study import Study, load_study
+from stablevelocity.study.methods import alignment_text, target_text
+from stablevelocity.study.settings import Arm, Autoencoder, StableVM, Toy
 
 from . import synthetic
 

@@ -9,7 +9,7 @@ rule image_index:
         f"{OUT}/logs/image_index-{{split}}.log",
     params:
         settings=settings(STUDY.images.model_dump(mode="json", exclude={"shards"})),
-        code=code("data.prepare"),
+        code=code("data.stages.images"),
     shell:
         "stablevelocity --log {log} image-index --study {STUDY_FILE} --split {wildcards.split} --output {output}"
 
@@ -23,7 +23,7 @@ rule image_shard:
         f"{OUT}/logs/image_shard-{{split}}-{{shard}}.log",
     params:
         settings=settings(STUDY.images),
-        code=code("data.prepare"),
+        code=code("data.stages.images"),
         of=lambda wildcards: SPLITS[wildcards.split],
     shell:
         "stablevelocity --log {log} image-shard --study {STUDY_FILE} --index {input}"
@@ -65,7 +65,7 @@ rule autoencoder:
         f"{OUT}/benchmarks/autoencoder.tsv"
     params:
         settings=settings(STUDY.autoencoder),
-        code=code("data.encode"),
+        code=code("data.stages.latents"),
     shell:
         "stablevelocity --log {log} autoencoder --study {STUDY_FILE} --train {input.train}"
         " --heldout {input.heldout} --output {output.description}"
@@ -82,7 +82,7 @@ rule latent_shard:
     benchmark:
         f"{OUT}/benchmarks/latent_shard-{{split}}-{{shard}}.tsv"
     params:
-        code=code("data.encode"),
+        code=code("data.stages.latents"),
     shell:
         "stablevelocity --log {log} latent-shard --images {input.images} --autoencoder {input.autoencoder}"
         " --output {output}"
@@ -98,7 +98,7 @@ rule latent_manifest:
     log:
         f"{OUT}/logs/latent_manifest.log",
     params:
-        code=code("data.manifests"),
+        code=code("data.stages.manifests"),
     shell:
         "stablevelocity --log {log} latent-manifest --images {input.images} --autoencoder {input.autoencoder}"
         " --output {output} {input.shards}"
@@ -117,7 +117,7 @@ rule encoder:
         f"{OUT}/benchmarks/encoder.tsv"
     params:
         settings=settings(STUDY.encoder),
-        code=code("data.featurize"),
+        code=code("data.stages.features"),
     shell:
         "stablevelocity --log {log} encoder --study {STUDY_FILE} --train {input.train}"
         " --heldout {input.heldout} --output {output.description}"
@@ -134,7 +134,7 @@ if STUDY.encoder.online:
         log:
             f"{OUT}/logs/online_features.log",
         params:
-            code=code("data.manifests"),
+            code=code("data.stages.manifests"),
         shell:
             "stablevelocity --log {log} online-features --encoder {input.encoder} --images {input.images}"
             " --output {output}"
@@ -152,7 +152,7 @@ else:
         benchmark:
             f"{OUT}/benchmarks/feature_shard-{{shard}}.tsv"
         params:
-            code=code("data.featurize"),
+            code=code("data.stages.features"),
         shell:
             "stablevelocity --log {log} feature-shard --images {input.images} --encoder {input.encoder}"
             " --output {output}"
@@ -166,7 +166,7 @@ else:
         log:
             f"{OUT}/logs/feature_manifest.log",
         params:
-            code=code("data.manifests"),
+            code=code("data.stages.manifests"),
         shell:
             "stablevelocity --log {log} feature-manifest --encoder {input.encoder} --output {output} {input.shards}"
 

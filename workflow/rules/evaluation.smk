@@ -20,7 +20,7 @@ rule judge:
         f"{OUT}/benchmarks/judge.tsv"
     params:
         settings=settings(STUDY.evaluation.judge_steps, STUDY.evaluation.seed),
-        code=code("evaluation.jobs"),
+        code=code("evaluation.stages"),
     shell:
         "stablevelocity --log {log} judge --study {STUDY_FILE} --train {input.train} --heldout {input.heldout}"
         " --output {output.description}"
@@ -40,7 +40,7 @@ rule reference:
         f"{OUT}/benchmarks/reference.tsv"
     params:
         settings=EXTRACTOR,
-        code=code("evaluation.jobs"),
+        code=code("evaluation.stages"),
     shell:
         "stablevelocity --log {log} reference --study {STUDY_FILE} --train {input.train}"
         " --judge '{input.judge}' --output {output}"
@@ -60,7 +60,7 @@ rule fidelity:
         f"{OUT}/benchmarks/fidelity-{{run}}-{{step}}-{{sampler}}.tsv"
     params:
         settings=settings(STUDY.evaluation),
-        code=code("evaluation.jobs"),
+        code=code("evaluation.stages"),
     shell:
         "stablevelocity --log {log} evaluate --study {STUDY_FILE} --run {wildcards.run} --step {wildcards.step}"
         " --sampler {wildcards.sampler} --samples {input.samples} --reference {input.reference}"
@@ -79,7 +79,7 @@ rule floor:
         f"{OUT}/logs/floor.log",
     params:
         settings=settings(STUDY.evaluation),
-        code=code("evaluation.jobs"),
+        code=code("evaluation.stages"),
     shell:
         "stablevelocity --log {log} floor --study {STUDY_FILE} --heldout {input.heldout}"
         " --reference {input.reference} --judge '{input.judge}' --output {output}"
@@ -105,7 +105,7 @@ rule sweep:
             STUDY.sampling.model_dump(mode="json", include={"block", "seed", "precision"}),
             STUDY.evaluation,
         ),
-        code=code("evaluation.sweep_job"),
+        code=code("evaluation.sweep_stage"),
     shell:
         "stablevelocity --log {log} sweep --study {STUDY_FILE} --run {wildcards.run} --weights {input.weights}"
         " --autoencoder {input.autoencoder} --reference {input.reference} --judge '{input.judge}'"

@@ -22,7 +22,7 @@ rule sample_shard:
             STUDY.sampler(wildcards.sampler),
             STUDY.sampling.model_dump(mode="json", include={"images", "shards", "block", "seed", "precision"}),
         ),
-        code=code("sampling.jobs"),
+        code=code("sampling.stages"),
     shell:
         "stablevelocity --log {log} sample --study {STUDY_FILE} --sampler {wildcards.sampler}"
         " --weights {input.weights} --autoencoder {input.autoencoder} --shard {wildcards.shard}"
@@ -43,7 +43,7 @@ rule sample_manifest:
     log:
         f"{OUT}/logs/sample_manifest-{{run}}-{{step}}-{{sampler}}.log",
     params:
-        code=code("data.manifests"),
+        code=code("data.stages.manifests"),
     shell:
         "stablevelocity --log {log} sample-manifest --study {STUDY_FILE} --sampler {wildcards.sampler}"
         " --weights {input.weights} --autoencoder {input.autoencoder} --output {output} {input.shards}"

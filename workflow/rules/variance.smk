@@ -15,7 +15,7 @@ rule gmm_variance:
     priority: 1  # long and needed late: started first, so that no core waits for it at the end
     params:
         settings=settings(STUDY.variance),
-        code=code("variance_study"),
+        code=code("experiments.variance_study"),
     shell:
         "stablevelocity --log {log} gmm-variance --study {STUDY_FILE} --dimension {wildcards.dimension}"
         " --curve {output.curve} --split-point {output.split_point}"
@@ -35,7 +35,7 @@ rule data_variance:
         source="pixels|latents",
     params:
         settings=settings(STUDY.variance),
-        code=code("variance_study"),
+        code=code("experiments.variance_study"),
     shell:
         "stablevelocity --log {log} data-variance --study {STUDY_FILE} --source {wildcards.source}"
         " --manifest {input} --curve {output.curve} --split-point {output.split_point}"
@@ -64,7 +64,7 @@ rule variance_references:
         f"{OUT}/benchmarks/variance_references.tsv"
     params:
         settings=settings(STUDY.variance),
-        code=code("variance_study"),
+        code=code("experiments.variance_study"),
     shell:
         "stablevelocity --log {log} variance-references --study {STUDY_FILE} --output {output}"
 
@@ -82,7 +82,7 @@ rule toy:
     params:
         folder=f"{OUT}/toy",
         settings=settings(STUDY.toy),
-        code=code("toy"),
+        code=code("experiments.toy"),
     shell:
         "stablevelocity --log {log} toy --study {STUDY_FILE} --folder {params.folder}"
 

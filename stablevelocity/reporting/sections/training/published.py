@@ -10,11 +10,11 @@ another scale.
 import math
 from typing import NamedTuple
 
-from stablevelocity.reporting.arms import kind
 from stablevelocity.reporting.describe import decoder_of
 from stablevelocity.reporting.source import Frame, Source
-from stablevelocity.settings import Alignment, Training
 from stablevelocity.study import Study
+from stablevelocity.study.methods import kind
+from stablevelocity.study.settings import Alignment, Training
 
 ITERATIONS_PER_EPOCH = 5004
 METRICS = ("fid", "sfid", "is", "precision", "recall")
