@@ -126,7 +126,7 @@ def test_counting_is_stricter(detector, image):
 
 
 def test_an_image_in_which_nothing_is_found_holds_nothing(detector, image, monkeypatch):
-    monkeypatch.setattr("stablevelocity.evaluation.geneval_detector.THRESHOLD", 1.0)
+    monkeypatch.setattr("stablevelocity.pretrained.benchmarks.geneval_detector.THRESHOLD", 1.0)
     assert detector(image, "colors") == []
 
 
