@@ -12,7 +12,7 @@ from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, sha256
 from stablevelocity.models.encoders import ENCODERS
 
-# The autoencoders of the paper's protocol (PAPER: section 6) and their revisions.
+# The autoencoders of the paper's protocol (docs/paper.md#imagenet) and their revisions.
 AUTOENCODERS = {
     "stabilityai/sd-vae-ft-mse": "31f26fdeee1355a5c34592e401dd41e45d25a493",
     "stabilityai/sd-vae-ft-ema": "f04b2c4b98319346dad8c65879f680b1997b204a",

@@ -1,4 +1,4 @@
-"""How close short runs come to a long run from the same noise (PAPER: section 5)."""
+"""How close short runs come to a long run from the same noise (docs/paper.md#stablevs)."""
 
 import functools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Few-step study and same-noise study of one trained network (PAPER: sections 5 and 8).
+"""Few-step study and same-noise study of one trained network (docs/evaluation.md#few-steps-same-noise).
 
 Every sampler makes images from the same noise and labels. FID against the number of network calls answers
 how few steps a network needs; similarity to the long run of the same solver, image by image, is the paper's

@@ -1,4 +1,4 @@
-"""The network of the toy experiment, many at once: one per run, their parameters stacked (PAPER: section 7).
+"""The network of the toy experiment, many at once: one per run, their parameters stacked (docs/paper.md#toy).
 
 A single network of 14,634 parameters leaves a processor idle between small products. Stacked along a first
 axis, all runs of the experiment are a few batched products, and none of them sees another.

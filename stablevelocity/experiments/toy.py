@@ -1,4 +1,4 @@
-"""The toy experiment: CFM, STF and StableVM on a mixture whose velocity is known (PAPER: section 7).
+"""The toy experiment: CFM, STF and StableVM on a mixture whose velocity is known (docs/paper.md#toy).
 
 All objectives and seeds train at once (models/mlp.py). A seed fixes the initial weights and every draw; the
 objectives of a seed share them, so their differences are paired. Seeds share the mixture and the points of

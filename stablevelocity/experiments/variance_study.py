@@ -1,4 +1,4 @@
-"""The variance curves of a study, as tables (PAPER section 2, figure 1)."""
+"""The variance curves of a study, as tables (docs/paper.md#variance, figure 1)."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def data_tables(settings: Variance, source: str, manifest: Path) -> tuple[pd.Dat
 
 
 def reference_table(settings: Variance, dimension: int = 100) -> pd.DataFrame:
-    """V of the `dimension`-dimensional mixture by empirical laws of growing size M, and exactly (section 2)."""
+    """V of the `dimension`-dimensional mixture by empirical laws of growing size M, and exactly."""
     mixture = paper_mixture(dimension, settings.seed)
     generator = _generator(settings)
     times = torch.linspace(0.1, 0.9, 17, dtype=torch.float64)

@@ -1,6 +1,6 @@
 """Training of the tiny models: an autoencoder on digit scenes, then flow matching on its latents.
 
-Flow matching as for the originals: x_t = (1 - t) z + t eps, target eps - z (PAPER: section 1), t logit-normal,
+Flow matching as for the originals: x_t = (1 - t) z + t eps, target eps - z (docs/paper.md#conventions), t logit-normal,
 a tenth of the prompts dropped for guidance. CPU time is counted and stored, so that a budget can be judged.
 """
 

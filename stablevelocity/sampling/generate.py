@@ -1,4 +1,4 @@
-"""Images in fixed blocks, the same on any number of processes, jobs or devices (PAPER: sections 5 and 6).
+"""Images in fixed blocks, the same on any number of processes, jobs or devices.
 
 Image i belongs to block i // 64. All that is random about a block (labels, starting noise, noise of the
 solver) comes from generators seeded by (seed, block) on the CPU, and a block always runs whole, so the same images

@@ -33,7 +33,7 @@ class Kind:
 
 
 def kind(arm: Arm) -> Kind:
-    """Classify an arm by its objective and alignment (PAPER: section 4)."""
+    """Classify an arm by its objective and alignment (docs/paper.md#va-repa)."""
     stablevm = arm.objective == "stablevm"
     if arm.alignment is None:
         return Kind("SiT", stablevm, "none")

@@ -12,7 +12,7 @@ from stablevelocity.study.settings import Fraction, Positive, PositiveFloat, Sec
 
 FamilyName = Literal["sd35", "flux", "qwen-image", "wan22"]
 
-#: The paper's base steps of each model (PAPER: section 5, table): long, short.
+#: The paper's base steps of each model (docs/paper.md#stablevs): long, short.
 BASE_STEPS: dict[str, tuple[int, int]] = {"sd35": (30, 20), "flux": (30, 20), "qwen-image": (30, 17), "wan22": (30, 20)}
 #: Base solvers, the paper's main one first.
 SOLVERS: dict[str, tuple[str, ...]] = {

@@ -69,7 +69,7 @@ class Autoencoder(Section):
 
 
 class Encoder(Section):
-    """The frozen encoder whose tokens the network is aligned with (PAPER section 4)."""
+    """The frozen encoder whose tokens the network is aligned with (docs/paper.md#va-repa)."""
 
     name: str = Field(default="digits-vit", description="digits-vit (trained here) or a name of models/encoders.py")
     path: Path | None = Field(default=None, description="file or folder with the weights of a pretrained encoder")
@@ -82,7 +82,7 @@ class Encoder(Section):
 
 
 class Variance(Section):
-    """V_CFM(t) on Gaussian mixtures, pixels and latents (section 2, figure 1)."""
+    """Variance curves of mixtures, pixels and latents (figure 1; docs/paper.md#variance)."""
 
     gmm_dimensions: list[Positive] = [10, 100, 500]
     gmm_samples: Positive = Field(default=10_000, description="points of the empirical law of each mixture")
@@ -98,7 +98,7 @@ class Variance(Section):
 
 
 class Toy(Section):
-    """The 10-dimensional mixture of section 7."""
+    """The toy experiment: a mixture whose velocity is known (docs/paper.md#toy)."""
 
     objectives: list[Literal["cfm", "stf", "stablevm"]] = ["cfm", "stf", "stablevm"]
     seeds: list[int] = [0, 1, 2, 3, 4]
@@ -144,14 +144,14 @@ class Bank(Section):
 
 
 class StableVM(Section):
-    """Section 3."""
+    """The StableVM target: from which time on, and its references (docs/paper.md#stablevm)."""
 
     t_min: Share = Field(default=0.5, description="below it the plain CFM target is used")
     bank: Bank = Bank()
 
 
 class Alignment(Section):
-    """Section 4: REPA and its variance-aware weights."""
+    """REPA and its variance-aware weights (docs/paper.md#va-repa)."""
 
     schedule: Literal["hard", "hard_high", "sigmoid", "cosine", "snr", "uniform"] = "sigmoid"
     xi: Fraction = 0.7
@@ -162,7 +162,7 @@ class Alignment(Section):
 
 
 class Training(Section):
-    """Section 6; the defaults are the paper's."""
+    """Network, optimiser and schedule; the defaults are the paper's (docs/paper.md#imagenet)."""
 
     model: Model = Model()
     seeds: list[int] = Field(default=[0, 1], min_length=1)
@@ -204,7 +204,7 @@ class Arm(Section):
 
 
 class Sampler(Section):
-    """How images are drawn from a trained network (sections 5 and 6)."""
+    """How images are sampled from a trained network (docs/evaluation.md#images-in-blocks)."""
 
     solver: Literal["euler", "heun", "euler_maruyama"] = "euler"
     steps: Positive = 50
@@ -229,7 +229,7 @@ class Sampler(Section):
 
 
 class Sweep(Section):
-    """Few-step and same-noise studies of trained runs (sections 5 and 8)."""
+    """Sweeps of trained runs with few steps and with the same noise (docs/evaluation.md#few-steps-same-noise)."""
 
     arms: list[str] = Field(default=[], description="arms whose first seed is swept; empty: all")
     solvers: list[Literal["euler", "heun", "euler_maruyama"]] = ["euler", "heun", "euler_maruyama"]
@@ -258,7 +258,7 @@ class Sampling(Section):
 
 
 class Evaluation(Section):
-    """Section 6."""
+    """Feature extractor, reference and settings of the metrics (docs/evaluation.md#conventions)."""
 
     extractor: Literal["digits", "inception"] = "digits"
     weights: Path | None = Field(default=None, description="file of the Inception weights")

@@ -1,7 +1,7 @@
 """The training loop: velocity prediction with the CFM or the StableVM target, and representation alignment.
 
-PAPER: sections 3, 4 and 6. A step reads its random numbers (`randomness.py`), makes the global batch, takes its own
-slice of it, and updates; every `checkpoint_every` steps the whole state is saved, and a run that finds a
+Protocol: docs/paper.md#imagenet. A step reads its random numbers (`randomness.py`), makes the global batch, takes its
+own slice of it, and updates; every `checkpoint_every` steps the whole state is saved, and a run that finds a
 checkpoint of itself continues from it, bit for bit.
 """
 
@@ -36,7 +36,7 @@ from stablevelocity.training.identity import run_hash
 from stablevelocity.training.metrics import MetricsStream, Record
 from stablevelocity.training.results import publish, result_files
 
-CLASS_TOKEN_COEFFICIENT = 0.03  # REG: weight of the class token's velocity (PAPER: section 4)
+CLASS_TOKEN_COEFFICIENT = 0.03  # REG: weight of the class token's velocity (docs/paper.md#va-repa)
 STATE_FIELDS = ("exp_avg", "exp_avg_sq", "step")  # of AdamW, per parameter
 
 

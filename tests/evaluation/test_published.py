@@ -1,4 +1,4 @@
-"""The published check of any ImageNet evaluator: ADM-G + ADM-U at 256 px (PAPER: section 6).
+"""The published check of any ImageNet evaluator: ADM-G + ADM-U at 256 px (docs/paper.md#imagenet).
 
 Needs three files that cannot be had offline, in the folder named by ADM_BATCHES:
     VIRTUAL_imagenet256_labeled.npz                 the reference batch of ADM's evaluation suite

@@ -48,7 +48,7 @@ def random_network(seed: int) -> dict[str, torch.Tensor]:
 
 
 def written_out(network, x, t, dropout):
-    """PAPER section 7, one network, one sample at a time."""
+    """The network of docs/paper.md#toy, one run and one sample at a time."""
     rows = []
     for i in range(len(x)):
         features = [f(2 * torch.pi * t[i] * 1000 ** (-k / 16)) for f in (torch.sin, torch.cos) for k in range(16)]
@@ -177,7 +177,7 @@ def test_target_variance_is_the_closed_form_for_cfm_and_falls_with_the_reference
     exact = exact_variance_curve(paper_mixture(10), times=times, generator=rng())
     # 1,024 samples, of standard deviation up to the mean itself: 3 %.
     assert table["cfm"][times].tolist() == pytest.approx(exact.mean.tolist(), rel=0.12)
-    # PAPER section 3: about V/(n - 1) where all references count, near t = 1.
+    # docs/paper.md#stablevm: about V/(n - 1) where all references count, near t = 1.
     for objective in ("stf", "stablevm"):
         assert table[objective][0.95] == pytest.approx(table["cfm"][0.95] / 511, rel=0.4)
         assert (table[objective][0.2:] < table["cfm"][0.2:]).all()

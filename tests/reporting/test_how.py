@@ -140,7 +140,7 @@ def test_the_page_of_the_imagenet_study_counts_what_the_study_has():
 
 
 def test_the_full_protocol_of_the_toy_is_the_paper_s_in_every_setting():
-    """PAPER: section 7. Every setting is changed in turn, so a new one cannot be left out."""
+    """The protocol is docs/paper.md#toy. Every setting is changed in turn, so a new one cannot be left out."""
     assert departures(Toy()) == []
     assert departures(Toy(seeds=[0, 1, 2, 3, 4, 5])) == []
     other = {

@@ -1,4 +1,4 @@
-"""Whether a study runs the toy experiment as PAPER, section 7 describes it."""
+"""Whether a study runs the toy experiment by the paper's protocol (docs/paper.md#toy)."""
 
 from stablevelocity.reporting.describe import count_text
 from stablevelocity.study.settings import Toy
