@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from stablevelocity.cluster.site import SITE_FILE, Site
 from stablevelocity.errors import UserError
 from stablevelocity.study import Study
+from stablevelocity.study.study import shown
 
 
 class Need(NamedTuple):
@@ -87,7 +88,9 @@ def check_rules(site: Site) -> None:
     """Raises UserError when the site file names a rule that there is not."""
     for rule in site.rules:
         if rule not in RULES:
-            raise UserError(f"{SITE_FILE}: rules.{rule}: no such rule; expected one of {', '.join(sorted(RULES))}")
+            raise UserError(
+                f"{SITE_FILE}: rules.{shown(rule)}: no such rule; expected one of {', '.join(sorted(RULES))}"
+            )
 
 
 def training_resources(site: Site) -> dict[str, Any]:

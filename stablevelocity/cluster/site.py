@@ -1,22 +1,28 @@
 """What differs between clusters, read from config/site.yaml. Without that file the cluster's own defaults hold."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
 
 from stablevelocity.errors import UserError
 from stablevelocity.study.settings import Positive, PositiveFloat, Section
+from stablevelocity.study.study import shortened, shown
 
 SITE_FILE = Path("config/site.yaml")
+
+# They reach sbatch, as options and as lines of a script.
+SlurmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,@+-]*$", max_length=200)]
+Gres = Annotated[str, Field(pattern=r"^([A-Za-z0-9_.:,()-]|\{gpus\})+$", max_length=200)]
+Constraint = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.,&|*:()\[\]-]+$", max_length=200)]
 
 
 class Partitions(Section):
     """Partitions by role; null: the cluster's default partition."""
 
-    cpu: str | None = None
-    gpu: str | None = None
+    cpu: SlurmName | None = None
+    gpu: SlurmName | None = None
 
 
 class TrainingJobs(Section):
@@ -46,11 +52,11 @@ class Site(Section):
     launcher: Literal["local", "submitit-local", "slurm"] | None = Field(
         default=None, description="how training starts; null: slurm with the profile slurm, else local"
     )
-    account: str | None = None
-    qos: str | None = None
+    account: SlurmName | None = None
+    qos: SlurmName | None = None
     partitions: Partitions = Partitions()
-    gres: str | None = Field(default=None, description="such as gpu:a100:{gpus}; null: --gpus-per-node")
-    constraint: str | None = Field(default=None, description="of jobs with GPUs")
+    gres: Gres | None = Field(default=None, description="such as gpu:a100:{gpus}; null: --gpus-per-node")
+    constraint: Constraint | None = Field(default=None, description="of jobs with GPUs")
     setup: list[str] = Field(default=[], description="lines of shell before every job, such as module load cuda/12.4")
     training: TrainingJobs = TrainingJobs()
     rules: dict[str, Limits] = Field(default={}, description="by rule: what differs from the built-in table")
@@ -70,7 +76,7 @@ def load_site(path: Path | str = SITE_FILE) -> Site:
         return Site.model_validate(content or {})
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        given = "" if first["type"] == "extra_forbidden" else f", given {first['input']!r}"
+        where = ".".join(shown(part) for part in first["loc"])
+        given = "" if first["type"] == "extra_forbidden" else f", given {shortened(repr(first['input']))}"
         message = "no such key" if first["type"] == "extra_forbidden" else first["msg"]
         raise UserError(f"{path}: {where}: {message}{given}") from None

@@ -12,6 +12,8 @@ Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+#: What the study, an arm or a sampler is called: part of paths, wildcards and job names.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 
 
 class Section(BaseModel):
@@ -231,7 +233,7 @@ class Sampler(Section):
 class Sweep(Section):
     """Sweeps of trained runs with few steps and with the same noise (docs/evaluation.md#few-steps-same-noise)."""
 
-    arms: list[str] = Field(default=[], description="arms whose first seed is swept; empty: all")
+    arms: list[Name] = Field(default=[], description="arms whose first seed is swept; empty: all")
     solvers: list[Literal["euler", "heun", "euler_maruyama"]] = ["euler", "heun", "euler_maruyama"]
     thinned: list[Literal["euler", "heun", "euler_maruyama"]] = Field(
         default=["euler"], description="solvers also run as StableVS and as its control arm, for each xi and low_steps"
@@ -251,9 +253,9 @@ class Sampling(Section):
     block: Positive = Field(default=64, description="images generated together; part of the randomness")
     seed: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    samplers: dict[str, Sampler] = Field(default={}, description="by name; one at least where there are arms")
+    samplers: dict[Name, Sampler] = Field(default={}, description="by name; one at least where there are arms")
     main: str = Field(default="", description="the sampler of the training tables")
-    arms: dict[str, list[str]] = Field(default={}, description="sampler: the arms it is limited to")
+    arms: dict[Name, list[Name]] = Field(default={}, description="sampler: the arms it is limited to")
     sweep: Sweep = Sweep()
 
 

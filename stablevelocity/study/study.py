@@ -17,6 +17,7 @@ from stablevelocity.study.settings import (
     Encoder,
     Evaluation,
     Images,
+    Name,
     Sampler,
     Sampling,
     Section,
@@ -48,14 +49,14 @@ class Run(Section):
 class Study(Section):
     """All that a study is made of. `config/README.md` lists the keys."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="the folder under results/")
+    name: Name = Field(description="the folder under results/")
     images: Images = Images()
     autoencoder: Autoencoder = Autoencoder()
     encoder: Encoder = Encoder()
     variance: Variance = Variance()
     toy: Toy | None = Field(default=Toy(), description="null: no toy experiment")
     training: Training = Training()
-    arms: dict[str, Arm] = Field(default={}, description="none: a study of pretrained models only")
+    arms: dict[Name, Arm] = Field(default={}, description="none: a study of pretrained models only")
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
     pretrained: Pretrained | None = Field(default=None, description="large models, or tiny ones of the same classes")
@@ -202,17 +203,29 @@ def _describe(error: ValidationError, model: type[Section]) -> str:
     """The first problem of a pydantic error in one line: key, problem, what was given."""
     problems = error.errors()
     first = problems[0]
-    where = ".".join(str(part) for part in first["loc"])
+    location = first["loc"]
+    if location[-1:] == ("[key]",):  # a key that is no name; it is the input
+        location = location[:-2]
+    where = ".".join(shown(part) for part in location)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         close = difflib.get_close_matches(str(first["loc"][-1]), _keys(model, first["loc"][:-1]), 1)
         message = "no such key" + (f"; did you mean {close[0]!r}?" if close else "")
     elif first["type"] not in ("value_error", "missing"):
-        message += f", given {first['input']!r}"
+        message += f", given {shortened(repr(first['input']))}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     # A check of a whole section starts its message with the key that it is about.
     separator = "." if where and first["type"] == "value_error" and message.partition(":")[0].isidentifier() else ": "
     return f"{where}{separator}{message}{more}" if where else f"{message}{more}"
+
+
+def shown(key: Any) -> str:
+    """A key for an error line, whatever it holds."""
+    return shortened(str(key) if str(key).isprintable() else repr(key))
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _keys(model: Any, location: tuple) -> list[str]:
@@ -226,8 +239,10 @@ def _keys(model: Any, location: tuple) -> list[str]:
             if str(part) in choice.get("properties", {}):
                 node = choice["properties"][str(part)]
                 break
-            if isinstance(choice.get("additionalProperties"), dict):
-                node = choice["additionalProperties"]
+            # Of a mapping by names, or by any key.
+            named = next(iter(choice.get("patternProperties", {}).values()), choice.get("additionalProperties"))
+            if isinstance(named, dict):
+                node = named
                 break
     for choice in [node, *node.get("anyOf", [])]:
         if "$ref" in choice:

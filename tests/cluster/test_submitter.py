@@ -1,5 +1,6 @@
 """The head of a training run, without SLURM: real processes of this machine, or a queue that answers from a script."""
 
+import json
 import os
 import re
 import signal
@@ -313,6 +314,13 @@ def test_the_example_of_a_site_file_is_valid_and_a_missing_one_means_defaults(tm
         ("acount: x", "acount: no such key"),
         ("training: {minutes: 0}", "training.minutes: Input should be greater than 0, given 0"),
         ("setup: [", "cannot be read"),
+        ('"a\\nb": 1', r"'a\nb': no such key"),
+        *(
+            (json.dumps(content), "String should match pattern")
+            for word in ("x y", "a\nb", "`touch PWNED`", "$(touch PWNED)", "x'y", "{nope}", "")
+            for key in ("account", "qos", "gres", "constraint")
+            for content in ({key: word}, {"partitions": {"gpu": word}})
+        ),
     ],
 )
 def test_a_mistake_in_the_site_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -322,6 +330,19 @@ def test_a_mistake_in_the_site_file_is_one_line(tmp_path: Path, text: str, messa
         load_site(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"account": "physics_2026.a", "qos": "high-prio", "partitions": {"cpu": "cpu,long", "gpu": "a100"}},
+        {"gres": "gpu:nvidia_a100-sxm4:{gpus},shard:2(S:0-1)", "constraint": "[rack1*2&rack2*4]|(a100&nvlink)"},
+    ],
+)
+def test_words_that_sbatch_knows_are_taken(tmp_path: Path, content: dict) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(json.dumps(content))
+    assert load_site(path).model_dump(exclude_unset=True) == content
 
 
 def test_without_sbatch_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,79 @@ def test_a_wrong_study_ends_in_one_line_that_names_the_key(keys, value, expected
     assert "\n" not in message
 
 
+WORDS = [
+    "a`touch PWNED`",
+    "$(id)",
+    "a;b",
+    "a b",
+    "a|b",
+    "a>b",
+    "a&b",
+    "a\\b",
+    "../../evil",
+    "a/b",
+    "/a",
+    ".",
+    "..",
+    ".a",
+]
+WORDS += [
+    "",
+    " ",
+    "a\n",
+    "\na",
+    "a\nb",
+    "a\tb",
+    "a\0b",
+    "a'b",
+    'a"b',
+    "--help",
+    "-a",
+    "*",
+    "?",
+    "[a]",
+    "{x}",
+    "~",
+    "#",
+    "a,b",
+]
+WORDS += ["ä", "a\u200bb", "x" * 65, "x" * 100_000]
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize(
+    "keys", ["name", "arms", "sampling.samplers", "sampling.arms", "sampling.sweep.arms", "pretrained.families"]
+)
+def test_a_name_is_a_plain_word_of_at_most_64_characters(keys, word):
+    """It becomes a folder, a wildcard, a word of a shell line and of SLURM."""
+    value = {"name": word, "sampling.sweep.arms": [word]}.get(keys, {word: ["cfm"] if keys == "sampling.arms" else {}})
+    with pytest.raises(UserError) as error:
+        parse_study(changed(keys, value), "study.yaml")
+    message = str(error.value)
+    assert message.startswith(f"study.yaml: {keys}")
+    assert message.isprintable()
+    assert len(message) < 300
+
+
+@pytest.mark.parametrize("word", ["x" * 64, "0", "StableVM_va-0.7"])
+def test_plain_words_are_names(word):
+    study = copy.deepcopy(SMOKE) | {"name": word}
+    study["arms"][word] = {"label": "x"}
+    study["sampling"] |= {"main": word, "samplers": {word: {}}, "arms": {word: [word]}}
+    assert f"{word}-s0" in parse_study(study).runs()
+
+
+def test_a_key_that_is_no_text_to_print_is_one_line():
+    with pytest.raises(UserError, match="no such key") as error:
+        parse_study(SMOKE | {"a\nb\x1b[31m": 1})
+    assert str(error.value).isprintable()
+
+
+def test_a_misspelt_key_of_a_named_section_is_said_with_the_right_one():
+    with pytest.raises(UserError, match=r"sampling\.samplers\.ode\.step: no such key; did you mean 'steps'\?"):
+        parse_study(changed("sampling.samplers.ode.step", 4))
+
+
 def test_a_file_that_is_no_yaml_or_not_there_is_named(tmp_path):
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [1,\nb: 2")

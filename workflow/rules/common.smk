@@ -1,5 +1,6 @@
 # The study, and what every rules file uses: paths, and the triggers of a re-run.
 import json
+import re
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
@@ -48,7 +49,9 @@ onstart:
 def settings(*parts):
     """The values that a rule depends on, as text: a change of one makes the rule run again."""
     plain = [part.model_dump(mode="json") if hasattr(part, "model_dump") else part for part in parts]
-    return json.dumps(plain, sort_keys=True)
+    text = json.dumps(plain, sort_keys=True)
+    # A label such as $x_{t}$ is no wildcard: its brace is written as JSON may write it. JSON's own stand before " or }.
+    return re.sub(r'{(?!["}])', r"\\u007b", text)
 
 
 def code(*modules):
@@ -58,9 +61,21 @@ def code(*modules):
 
 def present(path):
     """A file that the study names from outside, as an input: its change makes the rule run again. One that is not
-    there is no input, so that a study can be planned without its data; `onstart` refuses to run it.
+    there is no input, so that a study can be planned without its data; `onstart` refuses to run it. Nor is one with a
+    brace in its path, which Snakemake would take for a wildcard: `state_of` has it.
     """
-    return [str(path)] if path is not None and path.exists() else []
+    return [str(path)] if path is not None and path.exists() and "{" not in str(path) else []
+
+
+def state_of(*paths):
+    """For `settings`: size and time of writing of the files that are there but cannot be inputs, see `present`."""
+    there = [path.stat() for path in paths if path is not None and path.exists() and not present(path)]
+    return [[state.st_size, state.st_mtime_ns] for state in there]
+
+
+def one_of(names):
+    """The pattern of a wildcard that is one of `names`."""
+    return "|".join(map(re.escape, names))
 
 
 def shards(pattern, count):
@@ -71,5 +86,5 @@ wildcard_constraints:
     split="train|heldout",
     shard=r"\d{5}",
     step=r"\d{8}",
-    run="|".join(RUNS),
-    sampler="|".join(STUDY.sampling.samplers),
+    run=one_of(RUNS),
+    sampler=one_of(STUDY.sampling.samplers),

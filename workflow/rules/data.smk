@@ -11,7 +11,8 @@ rule image_index:
         settings=settings(STUDY.images.model_dump(mode="json", exclude={"shards"})),
         code=code("data.stages.images"),
     shell:
-        "stablevelocity --log {log} image-index --study {STUDY_FILE} --split {wildcards.split} --output {output}"
+        "stablevelocity --log {log:q} image-index --study {STUDY_FILE:q} --split {wildcards.split:q}"
+        " --output {output:q}"
 
 
 rule image_shard:
@@ -26,8 +27,8 @@ rule image_shard:
         code=code("data.stages.images"),
         of=lambda wildcards: SPLITS[wildcards.split],
     shell:
-        "stablevelocity --log {log} image-shard --study {STUDY_FILE} --index {input}"
-        " --shard {wildcards.shard} --of {params.of} --output {output}"
+        "stablevelocity --log {log:q} image-shard --study {STUDY_FILE:q} --index {input:q}"
+        " --shard {wildcards.shard:q} --of {params.of:q} --output {output:q}"
 
 
 def image_shards(wildcards):
@@ -46,8 +47,8 @@ rule image_manifest:
     params:
         code=code("data.shards"),
     shell:
-        "stablevelocity --log {log} image-manifest --study {STUDY_FILE} --index {input.index}"
-        " --output {output.manifest} --corrupt {output.corrupt} {input.shards}"
+        "stablevelocity --log {log:q} image-manifest --study {STUDY_FILE:q} --index {input.index:q}"
+        " --output {output.manifest:q} --corrupt {output.corrupt:q} {input.shards:q}"
 
 
 rule autoencoder:
@@ -67,8 +68,8 @@ rule autoencoder:
         settings=settings(STUDY.autoencoder),
         code=code("data.stages.latents"),
     shell:
-        "stablevelocity --log {log} autoencoder --study {STUDY_FILE} --train {input.train}"
-        " --heldout {input.heldout} --output {output.description}"
+        "stablevelocity --log {log:q} autoencoder --study {STUDY_FILE:q} --train {input.train:q}"
+        " --heldout {input.heldout:q} --output {output.description:q}"
 
 
 rule latent_shard:
@@ -84,8 +85,8 @@ rule latent_shard:
     params:
         code=code("data.stages.latents"),
     shell:
-        "stablevelocity --log {log} latent-shard --images {input.images} --autoencoder {input.autoencoder}"
-        " --output {output}"
+        "stablevelocity --log {log:q} latent-shard --images {input.images:q} --autoencoder {input.autoencoder:q}"
+        " --output {output:q}"
 
 
 rule latent_manifest:
@@ -100,8 +101,8 @@ rule latent_manifest:
     params:
         code=code("data.stages.manifests"),
     shell:
-        "stablevelocity --log {log} latent-manifest --images {input.images} --autoencoder {input.autoencoder}"
-        " --output {output} {input.shards}"
+        "stablevelocity --log {log:q} latent-manifest --images {input.images:q} --autoencoder {input.autoencoder:q}"
+        " --output {output:q} {input.shards:q}"
 
 
 rule encoder:
@@ -119,8 +120,8 @@ rule encoder:
         settings=settings(STUDY.encoder),
         code=code("data.stages.features"),
     shell:
-        "stablevelocity --log {log} encoder --study {STUDY_FILE} --train {input.train}"
-        " --heldout {input.heldout} --output {output.description}"
+        "stablevelocity --log {log:q} encoder --study {STUDY_FILE:q} --train {input.train:q}"
+        " --heldout {input.heldout:q} --output {output.description:q}"
 
 
 if STUDY.encoder.online:
@@ -136,8 +137,8 @@ if STUDY.encoder.online:
         params:
             code=code("data.stages.manifests"),
         shell:
-            "stablevelocity --log {log} online-features --encoder {input.encoder} --images {input.images}"
-            " --output {output}"
+            "stablevelocity --log {log:q} online-features --encoder {input.encoder:q} --images {input.images:q}"
+            " --output {output:q}"
 
 else:
 
@@ -154,8 +155,8 @@ else:
         params:
             code=code("data.stages.features"),
         shell:
-            "stablevelocity --log {log} feature-shard --images {input.images} --encoder {input.encoder}"
-            " --output {output}"
+            "stablevelocity --log {log:q} feature-shard --images {input.images:q} --encoder {input.encoder:q}"
+            " --output {output:q}"
 
     rule feature_manifest:
         input:
@@ -168,7 +169,8 @@ else:
         params:
             code=code("data.stages.manifests"),
         shell:
-            "stablevelocity --log {log} feature-manifest --encoder {input.encoder} --output {output} {input.shards}"
+            "stablevelocity --log {log:q} feature-manifest --encoder {input.encoder:q} --output {output:q}"
+            " {input.shards:q}"
 
 
 for split, count in SPLITS.items():

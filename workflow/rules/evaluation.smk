@@ -3,7 +3,7 @@
 DIGITS = STUDY.evaluation.extractor == "digits"
 JUDGE = f"{OUT}/metrics/judge.json" if DIGITS else []
 INCEPTION = [] if DIGITS else present(STUDY.evaluation.weights)
-EXTRACTOR = settings(STUDY.evaluation.model_dump(mode="json", include={"extractor", "weights", "reference"}))
+INCEPTION_STATE = [] if DIGITS else state_of(STUDY.evaluation.weights)
 
 
 rule judge:
@@ -22,8 +22,8 @@ rule judge:
         settings=settings(STUDY.evaluation.judge_steps, STUDY.evaluation.seed),
         code=code("evaluation.stages"),
     shell:
-        "stablevelocity --log {log} judge --study {STUDY_FILE} --train {input.train} --heldout {input.heldout}"
-        " --output {output.description}"
+        "stablevelocity --log {log:q} judge --study {STUDY_FILE:q} --train {input.train:q} --heldout {input.heldout:q}"
+        " --output {output.description:q}"
 
 
 rule reference:
@@ -39,11 +39,15 @@ rule reference:
     benchmark:
         f"{OUT}/benchmarks/reference.tsv"
     params:
-        settings=EXTRACTOR,
+        settings=settings(
+            STUDY.evaluation.model_dump(mode="json", include={"extractor", "weights", "reference"}),
+            *INCEPTION_STATE,
+            *state_of(STUDY.evaluation.reference),
+        ),
         code=code("evaluation.stages"),
     shell:
-        "stablevelocity --log {log} reference --study {STUDY_FILE} --train {input.train}"
-        " --judge '{input.judge}' --output {output}"
+        "stablevelocity --log {log:q} reference --study {STUDY_FILE:q} --train {input.train:q}"
+        " --judge={input.judge:q} --output {output:q}"
 
 
 rule fidelity:
@@ -59,12 +63,12 @@ rule fidelity:
     benchmark:
         f"{OUT}/benchmarks/fidelity-{{run}}-{{step}}-{{sampler}}.tsv"
     params:
-        settings=settings(STUDY.evaluation),
+        settings=settings(STUDY.evaluation, *INCEPTION_STATE),
         code=code("evaluation.stages"),
     shell:
-        "stablevelocity --log {log} evaluate --study {STUDY_FILE} --run {wildcards.run} --step {wildcards.step}"
-        " --sampler {wildcards.sampler} --samples {input.samples} --reference {input.reference}"
-        " --judge '{input.judge}' --output {output}"
+        "stablevelocity --log {log:q} evaluate --study {STUDY_FILE:q} --run {wildcards.run:q} --step {wildcards.step:q}"
+        " --sampler {wildcards.sampler:q} --samples {input.samples:q} --reference {input.reference:q}"
+        " --judge={input.judge:q} --output {output:q}"
 
 
 rule floor:
@@ -78,11 +82,11 @@ rule floor:
     log:
         f"{OUT}/logs/floor.log",
     params:
-        settings=settings(STUDY.evaluation),
+        settings=settings(STUDY.evaluation, *INCEPTION_STATE),
         code=code("evaluation.stages"),
     shell:
-        "stablevelocity --log {log} floor --study {STUDY_FILE} --heldout {input.heldout}"
-        " --reference {input.reference} --judge '{input.judge}' --output {output}"
+        "stablevelocity --log {log:q} floor --study {STUDY_FILE:q} --heldout {input.heldout:q}"
+        " --reference {input.reference:q} --judge={input.judge:q} --output {output:q}"
 
 
 rule sweep:
@@ -104,12 +108,13 @@ rule sweep:
             STUDY.sampler(STUDY.sampling.main),
             STUDY.sampling.model_dump(mode="json", include={"block", "seed", "precision"}),
             STUDY.evaluation,
+            *INCEPTION_STATE,
         ),
         code=code("evaluation.sweep_stage"),
     shell:
-        "stablevelocity --log {log} sweep --study {STUDY_FILE} --run {wildcards.run} --weights {input.weights}"
-        " --autoencoder {input.autoencoder} --reference {input.reference} --judge '{input.judge}'"
-        " --processes {threads} --output {output}"
+        "stablevelocity --log {log:q} sweep --study {STUDY_FILE:q} --run {wildcards.run:q} --weights {input.weights:q}"
+        " --autoencoder {input.autoencoder:q} --reference {input.reference:q} --judge={input.judge:q}"
+        " --processes {threads:q} --output {output:q}"
 
 
 PRODUCTS += [rules.reference.output, rules.floor.output, *([rules.judge.output] if DIGITS else [])]

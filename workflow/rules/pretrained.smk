@@ -30,13 +30,13 @@ rule tiny_model:
     benchmark:
         f"{OUT}/benchmarks/tiny_model-{{family}}.tsv"
     wildcard_constraints:
-        family="|".join(FAMILIES),
+        family=one_of(FAMILIES),
     params:
         settings=lambda wildcards: settings(FAMILIES[wildcards.family].tiny),
         code=code("pretrained.tiny_training"),
     shell:
-        "stablevelocity --log {log} tiny-model --study {STUDY_FILE} --family {wildcards.family}"
-        " --autoencoder '{input.autoencoder}' --output {output}"
+        "stablevelocity --log {log:q} tiny-model --study {STUDY_FILE:q} --family {wildcards.family:q}"
+        " --autoencoder={input.autoencoder:q} --output {output:q}"
 
 
 rule prompts:
@@ -47,15 +47,16 @@ rule prompts:
     log:
         f"{OUT}/logs/prompts-{{family}}.log",
     wildcard_constraints:
-        family="|".join(FAMILIES),
+        family=one_of(FAMILIES),
     params:
         settings=lambda wildcards: settings(
             FAMILIES[wildcards.family].model_dump(mode="json", include={"prompts", "category", "prompts_per_task"}),
             STUDY.pretrained.seed,
+            *state_of(FAMILIES[wildcards.family].prompts),
         ),
         code=code("pretrained.prompts"),
     shell:
-        "stablevelocity --log {log} prompts --study {STUDY_FILE} --family {wildcards.family} --output {output}"
+        "stablevelocity --log {log:q} prompts --study {STUDY_FILE:q} --family {wildcards.family:q} --output {output:q}"
 
 
 rule generate_arms:
@@ -69,7 +70,7 @@ rule generate_arms:
     benchmark:
         f"{OUT}/benchmarks/generate_arms-{{family}}-{{shard}}.tsv"
     wildcard_constraints:
-        family="|".join(FAMILIES),
+        family=one_of(FAMILIES),
     params:
         settings=lambda wildcards: settings(
             FAMILIES[wildcards.family].model_dump(mode="json", exclude={"tiny"}),
@@ -77,8 +78,8 @@ rule generate_arms:
         ),
         code=code("pretrained.generate"),
     shell:
-        "stablevelocity --log {log} generate-arms --study {STUDY_FILE} --family {wildcards.family}"
-        " --model '{input.model}' --prompts {input.prompts} --shard {wildcards.shard} --output {output}"
+        "stablevelocity --log {log:q} generate-arms --study {STUDY_FILE:q} --family {wildcards.family:q}"
+        " --model={input.model:q} --prompts {input.prompts:q} --shard {wildcards.shard:q} --output {output:q}"
 
 
 rule score_family:
@@ -92,12 +93,12 @@ rule score_family:
     log:
         f"{OUT}/logs/score_family-{{family}}.log",
     wildcard_constraints:
-        family="|".join(FAMILIES),
+        family=one_of(FAMILIES),
     params:
         code=code("pretrained.score", "pretrained.detectors", "pretrained.benchmarks.geneval_detector"),
     shell:
-        "stablevelocity --log {log} score-family --study {STUDY_FILE} --family {wildcards.family}"
-        " --prompts {input.prompts} --output {output} {input.shards}"
+        "stablevelocity --log {log:q} score-family --study {STUDY_FILE:q} --family {wildcards.family:q}"
+        " --prompts {input.prompts:q} --output {output:q} {input.shards:q}"
 
 
 rule compare_videos:
@@ -112,12 +113,12 @@ rule compare_videos:
     log:
         f"{OUT}/logs/compare_videos-{{family}}.log",
     wildcard_constraints:
-        family="|".join(FAMILIES),
+        family=one_of(FAMILIES),
     params:
         code=code("pretrained.picture_files"),
     shell:
-        "stablevelocity --log {log} compare-videos --study {STUDY_FILE} --family {wildcards.family}"
-        " --prompts {input.prompts} --shard {input.shards[0]} --video {output.video} --preview {output.preview}"
+        "stablevelocity --log {log:q} compare-videos --study {STUDY_FILE:q} --family {wildcards.family:q}"
+        " --prompts {input.prompts:q} --shard {input.shards[0]:q} --video {output.video:q} --preview {output.preview:q}"
 
 
 rule judge_accuracy:
@@ -128,7 +129,7 @@ rule judge_accuracy:
     params:
         code=code("pretrained.detectors"),
     shell:
-        "stablevelocity --log {log} judge-accuracy --output {output}"
+        "stablevelocity --log {log:q} judge-accuracy --output {output:q}"
 
 
 rule scheduler_errors:
@@ -142,7 +143,7 @@ rule scheduler_errors:
         ),
         code=code("experiments.scheduler_accuracy"),
     shell:
-        "stablevelocity --log {log} scheduler-errors --study {STUDY_FILE} --output {output}"
+        "stablevelocity --log {log:q} scheduler-errors --study {STUDY_FILE:q} --output {output:q}"
 
 
 PRODUCTS += [rules.judge_accuracy.output, rules.scheduler_errors.output]

@@ -24,7 +24,7 @@ rule table:
     log:
         f"{OUT}/logs/table-{{table}}.log",
     wildcard_constraints:
-        table="|".join(TABLES),
+        table=one_of(TABLES),
     localrule: True
     resources:
         report_slots=1,
@@ -32,7 +32,8 @@ rule table:
         settings=settings(STUDY),
         code=lambda wildcards: code(TABLES[wildcards.table].module),
     shell:
-        "stablevelocity --log {log} table --study {STUDY_FILE} --results {OUT} --name {wildcards.table} --output {output}"
+        "stablevelocity --log {log:q} table --study {STUDY_FILE:q} --results {OUT:q} --name {wildcards.table:q}"
+        " --output {output:q}"
 
 
 rule tables:
@@ -49,7 +50,7 @@ rule figure:
     log:
         f"{OUT}/logs/figure-{{figure}}.log",
     wildcard_constraints:
-        figure="|".join(FIGURES),
+        figure=one_of(FIGURES),
     localrule: True
     resources:
         report_slots=1,
@@ -57,8 +58,8 @@ rule figure:
         settings=settings(STUDY),
         code=lambda wildcards: code(FIGURES[wildcards.figure].module),
     shell:
-        "stablevelocity --log {log} figure --study {STUDY_FILE} --results {OUT} --name {wildcards.figure}"
-        " --output {output[0]}"
+        "stablevelocity --log {log:q} figure --study {STUDY_FILE:q} --results {OUT:q} --name {wildcards.figure:q}"
+        " --output {output[0]:q}"
 
 
 rule figures:
@@ -77,7 +78,7 @@ rule claims:
     params:
         code=code(*registry.claims_modules()),
     shell:
-        "stablevelocity --log {log} claims --study {STUDY_FILE} --results {OUT} --output {output}"
+        "stablevelocity --log {log:q} claims --study {STUDY_FILE:q} --results {OUT:q} --output {output:q}"
 
 
 rule report:
@@ -93,7 +94,7 @@ rule report:
         settings=settings(STUDY),
         code=code(*registry.page_modules()),
     shell:
-        "stablevelocity --log {log} report --study {STUDY_FILE} --results {OUT} --output {output}"
+        "stablevelocity --log {log:q} report --study {STUDY_FILE:q} --results {OUT:q} --output {output:q}"
 
 
 PRODUCTS += [rules.tables.input, rules.figures.input, rules.claims.output, rules.report.output]

@@ -24,9 +24,9 @@ rule sample_shard:
         ),
         code=code("sampling.stages"),
     shell:
-        "stablevelocity --log {log} sample --study {STUDY_FILE} --sampler {wildcards.sampler}"
-        " --weights {input.weights} --autoencoder {input.autoencoder} --shard {wildcards.shard}"
-        " --processes {threads} --output {output}"
+        "stablevelocity --log {log:q} sample --study {STUDY_FILE:q} --sampler {wildcards.sampler:q}"
+        " --weights {input.weights:q} --autoencoder {input.autoencoder:q} --shard {wildcards.shard:q}"
+        " --processes {threads:q} --output {output:q}"
 
 
 rule sample_manifest:
@@ -45,8 +45,8 @@ rule sample_manifest:
     params:
         code=code("data.stages.manifests"),
     shell:
-        "stablevelocity --log {log} sample-manifest --study {STUDY_FILE} --sampler {wildcards.sampler}"
-        " --weights {input.weights} --autoencoder {input.autoencoder} --output {output} {input.shards}"
+        "stablevelocity --log {log:q} sample-manifest --study {STUDY_FILE:q} --sampler {wildcards.sampler:q}"
+        " --weights {input.weights:q} --autoencoder {input.autoencoder:q} --output {output:q} {input.shards:q}"
 
 
 for run, step, sampler in STUDY.sample_sets():

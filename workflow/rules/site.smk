@@ -25,7 +25,8 @@ if workflow.is_main_process:
         plugin.mend()
 
 if workflow.remote_exec and SITE.setup:
-    shell.prefix("".join(f"{line}; " for line in SITE.setup))
+    # Braces in them are the shell's, so Snakemake, which fills in its own, is given each twice.
+    shell.prefix("".join(f"{line}\n" for line in SITE.setup).replace("{", "{{").replace("}", "}}"))
 
 
 def launcher(wildcards):

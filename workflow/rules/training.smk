@@ -38,14 +38,14 @@ for batch in BATCHES:
         resources:
             launcher=launcher,
         params:
-            runs=" ".join(f"--run {run.name}" for run in batch),
+            runs=[word for run in batch for word in ("--run", run.name)],
             folder=f"{OUT}/runs",
             settings=settings(*batch),
             code=code("training.trainer"),
         shell:
-            "stablevelocity --log {log} train --study {STUDY_FILE} {params.runs} --latents {input.latents}"
-            " --features '{input.features}' --code {params.code} --folder {params.folder}"
-            " --launcher {resources.launcher} --site {SITE_FILE}"
+            "stablevelocity --log {log:q} train --study {STUDY_FILE:q} {params.runs:q} --latents {input.latents:q}"
+            " --features={input.features:q} --code {params.code:q} --folder {params.folder:q}"
+            " --launcher {resources.launcher:q} --site {SITE_FILE:q}"
 
 
 rule alignment_curve:
@@ -60,8 +60,8 @@ rule alignment_curve:
     params:
         code=code("training.alignment_curve"),
     shell:
-        "stablevelocity --log {log} alignment-curve --weights {input.weights} --latents {input.latents}"
-        " --features {input.features} --output {output}"
+        "stablevelocity --log {log:q} alignment-curve --weights {input.weights:q} --latents {input.latents:q}"
+        " --features {input.features:q} --output {output:q}"
 
 
 for run in RUNS.values():

@@ -17,8 +17,8 @@ rule gmm_variance:
         settings=settings(STUDY.variance),
         code=code("experiments.variance_study"),
     shell:
-        "stablevelocity --log {log} gmm-variance --study {STUDY_FILE} --dimension {wildcards.dimension}"
-        " --curve {output.curve} --split-point {output.split_point}"
+        "stablevelocity --log {log:q} gmm-variance --study {STUDY_FILE:q} --dimension {wildcards.dimension:q}"
+        " --curve {output.curve:q} --split-point {output.split_point:q}"
 
 
 rule data_variance:
@@ -37,8 +37,8 @@ rule data_variance:
         settings=settings(STUDY.variance),
         code=code("experiments.variance_study"),
     shell:
-        "stablevelocity --log {log} data-variance --study {STUDY_FILE} --source {wildcards.source}"
-        " --manifest {input} --curve {output.curve} --split-point {output.split_point}"
+        "stablevelocity --log {log:q} data-variance --study {STUDY_FILE:q} --source {wildcards.source:q}"
+        " --manifest {input:q} --curve {output.curve:q} --split-point {output.split_point:q}"
 
 
 rule variance_curves:
@@ -51,8 +51,8 @@ rule variance_curves:
     log:
         f"{OUT}/logs/variance_curves.log",
     shell:
-        "stablevelocity --log {log} join-tables --output {output.curves} {input.curves}"
-        " && stablevelocity --log {log} join-tables --output {output.split_points} {input.split_points}"
+        "stablevelocity --log {log:q} join-tables --output {output.curves:q} {input.curves:q}"
+        " && stablevelocity --log {log:q} join-tables --output {output.split_points:q} {input.split_points:q}"
 
 
 rule variance_references:
@@ -66,7 +66,7 @@ rule variance_references:
         settings=settings(STUDY.variance),
         code=code("experiments.variance_study"),
     shell:
-        "stablevelocity --log {log} variance-references --study {STUDY_FILE} --output {output}"
+        "stablevelocity --log {log:q} variance-references --study {STUDY_FILE:q} --output {output:q}"
 
 
 TOY_FILES = [f"{OUT}/toy/{name}.csv" for name in ("error", "target_variance", "gradient_variance", "cost")]
@@ -84,7 +84,7 @@ rule toy:
         settings=settings(STUDY.toy),
         code=code("experiments.toy"),
     shell:
-        "stablevelocity --log {log} toy --study {STUDY_FILE} --folder {params.folder}"
+        "stablevelocity --log {log:q} toy --study {STUDY_FILE:q} --folder {params.folder:q}"
 
 
 PRODUCTS += [rules.variance_curves.input, rules.variance_curves.output, rules.variance_references.output]
