@@ -2,6 +2,7 @@
 import json
 import re
 
+from snakemake.utils import update_config
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 from stablevelocity.provenance import code_hash
@@ -12,13 +13,14 @@ DEFAULT_STUDY = Path(workflow.basedir).parent / "config" / "digits.yaml"
 
 def read_study():
     """The study of this invocation: --configfile and --config, or the default study."""
-    if not workflow.configfiles:
-        config.update(yaml.safe_load(DEFAULT_STUDY.read_text()))
     source = ", ".join(str(file) for file in workflow.configfiles) or str(DEFAULT_STUDY)
     try:
+        content = {} if workflow.configfiles else read_yaml(DEFAULT_STUDY)
         for file in workflow.configfiles:
             read_yaml(Path(file))  # Snakemake's own reading lets a key stand twice
-        return parse_study(dict(config), source)
+        # As Snakemake does it for its files: the command line wins, key by key of nested sections.
+        update_config(content, config)
+        return parse_study(content, source)
     except UserError as error:
         sys.exit(f"error: {error}")
 
