@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stablevelocity.errors import UserError
-from stablevelocity.progress import Progress
+from stablevelocity.models.train_small import train_small
 
 
 def to_unit_range(images: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 height width"]:
@@ -63,24 +63,17 @@ def train_autoencoder(
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)
-    progress = Progress("autoencoder", steps, "steps")
-    model.train()
-    for _ in range(steps):
+
+    def loss() -> Tensor:
         x = to_unit_range(data[torch.randint(len(data), (batch,), generator=generator)])
         posterior = model.encode(x).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator)
         reconstruction = model.decode(posterior.mean + posterior.std * noise).sample
         kl = 0.5 * (posterior.mean.square() + posterior.var - 1.0 - posterior.logvar).mean()
-        loss = F.mse_loss(reconstruction, x) + kl_weight * kl
-        if not torch.isfinite(loss):
-            raise UserError(f"autoencoder: the loss is {loss.item()}; lower autoencoder.lr (now {lr})")
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        progress.update(loss=loss.item())
-    model.eval()
+        return F.mse_loss(reconstruction, x) + kl_weight * kl
+
+    advice = f"lower autoencoder.lr (now {lr})"
+    train_small("autoencoder", model, loss, optimizer, schedule, steps=steps, advice=advice)
     mean, std = encode_images(model, images)
     second_moment = (mean.astype(np.float64) ** 2 + std.astype(np.float64) ** 2).mean((0, 2, 3))
     center = mean.astype(np.float64).mean((0, 2, 3))
