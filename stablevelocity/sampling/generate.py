@@ -2,7 +2,7 @@
 
 Image i belongs to block i // 64. All that is random about a block (labels, starting noise, noise of the
 solver) comes from generators seeded by (seed, block) on the CPU, and a block always runs whole, so the same images
-come out however blocks are dealt to processes and jobs. On the CPU, generation runs on one thread per
+come out however blocks are assigned to processes and jobs. On the CPU, generation runs on one thread per
 process: with more, matrix products may add in another order.
 """
 
@@ -186,7 +186,7 @@ def generate_shard(
 def write_blocks(
     blocks: BlockSampler, numbers: Sequence[int], folder: Path, *, processes: int = 1, weights: str = ""
 ) -> None:
-    """Write the blocks that `folder` does not hold yet, dealt to `processes` in turn."""
+    """Write the blocks that `folder` does not hold yet, assigned round-robin to `processes`."""
     info = {"identity": blocks.identity(weights)}
     missing = [number for number in numbers if not _is_done(_block_file(folder, number), info)]
     processes = min(processes, len(missing))

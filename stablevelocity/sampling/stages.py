@@ -42,7 +42,7 @@ def open_sampler(weights: Path, autoencoder: Path, sampler: Sampler, sampling: S
     )
 
 
-def sample_shard(
+def write_sample_shard(
     weights: Path,
     autoencoder: Path,
     sampler: Sampler,
