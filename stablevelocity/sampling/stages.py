@@ -26,7 +26,7 @@ def open_sampler(weights: Path, autoencoder: Path, sampler: Sampler, sampling: S
             f"describes {given['identity']} at scale {given['scale']}"
         )
     decoder = load_autoencoder(description["decoder"], description["decoder_revision"])
-    blocks = BlockSampler(
+    block_sampler = BlockSampler(
         model,
         decoder,
         float(description["scale"]),
@@ -37,7 +37,7 @@ def open_sampler(weights: Path, autoencoder: Path, sampler: Sampler, sampling: S
     )
     decoder_name = autoencoder_identity(description["decoder"], description["decoder_revision"])
     return (
-        blocks.to("cuda" if torch.cuda.is_available() else "cpu"),
+        block_sampler.to("cuda" if torch.cuda.is_available() else "cpu"),
         f"{sha256(weights)}, {given['identity']}, {decoder_name}",
     )
 
@@ -52,9 +52,9 @@ def write_sample_shard(
     processes: int = 1,
 ) -> None:
     """Make one of the `sampling.shards` shards of a set."""
-    blocks, identity = open_sampler(weights, autoencoder, sampler, sampling)
+    block_sampler, identity = open_sampler(weights, autoencoder, sampler, sampling)
     generate_shard(
-        blocks,
+        block_sampler,
         output,
         images=sampling.images,
         shard=shard,
