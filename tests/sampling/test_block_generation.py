@@ -1,4 +1,4 @@
-"""Blocks of images: the same however they are dealt, resumed or sharded; settings mean what they say."""
+"""Blocks of images: the same however they are assigned, resumed or sharded; settings mean what they say."""
 
 import itertools
 import multiprocessing

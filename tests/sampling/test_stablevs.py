@@ -39,7 +39,7 @@ def test_for_one_data_point_a_step_of_any_length_is_exact(path, t, tau):
 
     times = torch.tensor([t, tau], dtype=torch.float64)
     end = stablevs(velocity, start, times, xi=1.0, path=path)
-    if t == 1.0:  # hand-over is on the current time: a step that starts at xi is the base solver's
+    if t == 1.0:  # the switch looks at the current time: a step that starts at xi is the base solver's
         weights = step_weights(path, t, tau)
         end = weights.state * start + weights.velocity * velocity(start, t)
     assert torch.allclose(end, path.interpolate(x_0, noise, tau), atol=1e-13, rtol=0)

@@ -25,7 +25,7 @@ def test_with_every_sigma_above_xi_it_is_the_stock_scheduler_bit_for_bit(base):
 
 
 def test_above_xi_the_states_are_those_of_the_stock_scheduler(base):
-    # The whole point of a comparison at one seed: nothing differs until the hand-over.
+    # The whole point of a comparison at one seed: nothing differs until the switch.
     ours, stock = base.stablevs(**base.config), base.stock(**base.config)
     for scheduler in (ours, stock):
         scheduler.set_timesteps(30)
