@@ -116,8 +116,6 @@ class ThinnedGridMixin:
     def _check_config(self) -> None:
         """Refuse a config that has no meaning; called by `__init__` where `enabled`."""
         xi, low_steps, name = self.config.xi, self.config.low_steps, type(self).__name__
-        if xi == "auto":
-            raise UserError(f"{name}: xi='auto' is for {name}.from_config; here it must be in [0, 1]")
         if not 0 <= xi <= 1:
             raise UserError(f"{name}: xi must be in [0, 1], got {xi}")
         if low_steps < 1:

@@ -20,7 +20,7 @@ from stablevelocity.tuning.trajectory import Trajectory
 MOST_PSNR = 60.0
 #: The paper's split point for large models.
 PAPER_XI = 0.85
-TUNING_PICTURES = 4
+TUNING_PICTURES = 3
 
 Request = tuple[str, int]
 """A prompt and the seed of its noise."""
@@ -43,7 +43,7 @@ class Comparison:
     calls: int
 
 
-def arms_for(model: Model, long: Trajectory, calls: int, found: Recommendation | None = None) -> dict[str, Arm]:
+def arms_for(is_euler: bool, long: Trajectory, calls: int, found: Recommendation | None = None) -> dict[str, Arm]:
     """The candidates of `calls` network calls, by name; those of a recommendation where one is given.
 
     `stablevs` is absent where no step would be left below 0.85. The control arm takes the base solver's own step on
@@ -52,13 +52,13 @@ def arms_for(model: Model, long: Trajectory, calls: int, found: Recommendation |
     steps, levels = len(long.sigmas) - 1, long.sigmas
     arms = {"base": Arm(calls, {"enabled": False})}
     high = _high(long)
-    path = thinned(steps, high, calls, model.is_euler) if high < calls else []
+    path = thinned(steps, high, calls, is_euler) if high < calls else []
     if path:
         arms["stablevs"] = Arm(steps, {"xi": PAPER_XI, "low_steps": calls - high})
     if found is not None:
         arms["tuned"] = Arm(steps, {"xi": found.xi, "low_steps": found.low_steps})
-        path = thinned(steps, calls - found.low_steps, calls, model.is_euler)
-    if path and not model.is_euler:
+        path = thinned(steps, calls - found.low_steps, calls, is_euler)
+    if path and not is_euler:
         # With xi 0 no step is the closed form.
         arms["control"] = Arm(steps, {"xi": 0.0, "grid": [levels[i] for i in path[:-1]]})
     if found is not None:
@@ -146,7 +146,7 @@ def compare_pipeline(
     long_runs = [model.sample(prompt, number, steps, enabled=False) for prompt, number in requests]
     long = long_runs[0].trajectory
     calls = calls or min(_high(long) + 9, len(long.sigmas) - 1)
-    return compare(model, requests, long_runs, arms_for(model, long, calls), say)
+    return compare(model, requests, long_runs, arms_for(model.is_euler, long, calls), say)
 
 
 def tune(
@@ -160,7 +160,7 @@ def tune(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> tuple[dict[str, Any], Comparison]:
-    """Recommend from four long runs, verify on held-out pictures: (what tuning.json holds, comparison).
+    """Recommend from three long runs, verify on held-out pictures: (what tuning.json holds, comparison).
 
     All network calls together are at most those of `budget` long runs.
     """
@@ -176,7 +176,7 @@ def tune(
     wanted: dict[str, Any] = {"loss_db": loss_db, "skip_smallest": model.is_euler}
     found = recommend(paths, calls=calls, **wanted)
     calls = found.calls
-    arms = arms_for(model, paths[0], calls, found)
+    arms = arms_for(model.is_euler, paths[0], calls, found)
     total, spent = budget * runs[0].calls, sum(run.calls for run in runs)
     held_out = (total - spent) // (runs[0].calls + len(arms) * calls)
     say(f"budget: {total} network calls, {spent} for the recommendation, {held_out} held-out pictures")

@@ -4,10 +4,10 @@ A step from sigma_i straight to sigma_j, taken on the long trajectory, ends besi
 
     e_ij = x_i + (sigma_j - sigma_i) v_i - x_j,
 
-0 for an Euler run's own steps and larger the more the velocity turns between i and j. A grid 0 = i_0 < i_1 < ... < N
-adds up the errors of its steps, each carried from sigma_j to the end. How much of an error arrives there is not known
-without more calls; between arriving unchanged and growing or shrinking as the whole state does, frequency by frequency,
-the geometric mean is taken. On mixtures of known velocity that ranks grids better than either (docs/schedulers.md).
+0 for an Euler run's own steps and larger the more the velocity turns between i and j. A grid 0 < i < j < ... < N adds
+up the errors of its steps, each carried on from sigma_j to the end. How much of an error arrives there is not known
+without more calls; it is taken to grow or shrink as the state itself does, frequency by frequency, which is exact for
+data of one mode whose frequencies are independent.
 """
 
 import itertools
@@ -117,7 +117,7 @@ class LongRuns:
         self.x = torch.cat([_spectrum(run.states) for run in runs], dim=1)
         self.v = torch.cat([_spectrum(run.velocities) for run in runs], dim=1)
         power = self.x.square().mean(dim=1)
-        self._carried = (power[-1] / power.clamp(min=1e-12)).sqrt().sqrt()
+        self._carried = (power[-1] / power.clamp(min=1e-12)).sqrt()
 
     def error(self, i: int, j: int) -> Float[Tensor, "pictures values"]:
         """e_ij as it arrives at the end."""
