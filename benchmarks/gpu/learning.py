@@ -15,8 +15,11 @@ from stablevelocity.study import Run, load_study
 from stablevelocity.training.trainer import Trainer
 
 ARMS = ("cfm", "stablevm-va")
-BOUNDS = {"fp32": 1e-3, "bf16": 3e-2, "fp16": 3e-2}
-"""Of the relative difference of any step's loss from the CPU's in float32."""
+RATE = 1e-3
+"""Learning rate: there a last bit's difference grows to 1e-7 of the loss in 40 steps, that of bf16 or TF32 to 2e-5; at
+the study's own, 8e-3, to 3e-4 and 9 % (measured on a CPU)."""
+EXACT, ROUNDED = 1e-5, 1e-3
+"""Bounds of the relative difference of any step's loss: of float32, and where operands are rounded."""
 
 
 def run(report: Report) -> None:
@@ -31,7 +34,7 @@ def run(report: Report) -> None:
 
 
 def digits_run(arm: str, steps: int, **training: object) -> Run:
-    return short(first_run(load_study(CONFIG / "digits.yaml"), arm), steps, **training)
+    return short(first_run(load_study(CONFIG / "digits.yaml"), arm), steps, **({"lr": RATE} | training))
 
 
 class Losses:
@@ -56,31 +59,33 @@ class Losses:
             with report.guarded(f"{arm}: losses"):
                 truth, _ = self.of(arm, "fp32", cpu=True)
                 cudnn.allow_tf32 = False
-                self.check(f"{arm}, fp32 without TF32", truth, self.of(arm, "fp32")[0], "fp32")
+                self.check(f"{arm}, fp32 without TF32", truth, self.of(arm, "fp32")[0], EXACT)
                 cudnn.allow_tf32 = before
                 # As PyTorch comes: the patch embedding is a convolution, and those may use TF32.
-                self.check(f"{arm}, fp32", truth, self.of(arm, "fp32")[0], "bf16")
-                self.check(f"{arm}, bf16", truth, self.of(arm, "bf16")[0], "bf16")
+                self.check(f"{arm}, fp32", truth, self.of(arm, "fp32")[0], ROUNDED)
+                self.check(f"{arm}, bf16", truth, self.of(arm, "bf16")[0], ROUNDED)
                 if not report.dry:  # accelerate has no float16 on a CPU
                     self.half(arm, truth)
         cudnn.allow_tf32 = before
 
     def half(self, arm: str, truth: Tensor) -> None:
-        """float16 with its scaler, which skips steps until its scale fits: compared at the first loss and at the end."""
+        """float16 with its scaler, which skips steps until its scale fits: compared at both ends."""
         losses, trainer = self.of(arm, "fp16")
         scale = trainer.accelerator.scaler.get_scale()
         skipped = round(math.log2(65536 / scale))
-        self.report.measured(f"{arm}, fp16: steps skipped by the scaler", skipped, "", note=f"scale {scale:g} at the end")
+        self.report.measured(
+            f"{arm}, fp16: steps skipped by the scaler", skipped, "", note=f"scale {scale:g} at the end"
+        )
         first = float((losses[0] / truth[0] - 1).abs())
-        self.report.check(f"{arm}, fp16: first loss", first, BOUNDS["fp16"])
+        self.report.check(f"{arm}, fp16: first loss", first, ROUNDED)
         end = max(1, self.steps // 4)
         last = float((losses[-end:].mean() / truth[-end:].mean() - 1).abs())
         self.report.check(f"{arm}, fp16: mean loss of the last {end} steps", last, 0.1, "some steps were skipped")
 
-    def check(self, name: str, truth: Tensor, losses: Tensor, bound: str) -> None:
+    def check(self, name: str, truth: Tensor, losses: Tensor, bound: float) -> None:
         error = (losses / truth - 1).abs()
         note = f"largest of {self.steps} steps; first {float(error[0]):.2g}; last loss {float(truth[-1]):.4g}"
-        self.report.check(f"{name}: losses", float(error.max()), BOUNDS[bound], note)
+        self.report.check(f"{name}: losses", float(error.max()), bound, note)
 
     def compare_compiled(self) -> None:
         arm = ARMS[-1]
@@ -88,11 +93,11 @@ class Losses:
             with self.report.guarded(f"{arm}, {precision}, compiled"):
                 plain, _ = self.of(arm, precision)
                 compiled, _ = self.of(arm, precision, compiled=True)
-                self.check(f"{arm}, {precision}, compiled beside not", plain, compiled, precision)
+                self.check(f"{arm}, {precision}, compiled beside not", plain, compiled, ROUNDED)
 
 
 def resuming(report: Report, data: Path, folder: Path, steps: int, precision: str) -> None:
-    """A run that stops half-way and one that does not end with the same bits: deterministic algorithms, then as usual."""
+    """A run that stops half-way and one that does not end with the same bits."""
     for strict in (True, False):
         kind = "deterministic algorithms" if strict else "as usual"
         name = f"resume, {precision}, {kind}"

@@ -1,4 +1,4 @@
-"""Rows of results: a part appends each as soon as it is known, so a part that is killed loses only what it had not done.
+"""Rows of results: a part appends each as soon as it is known, so a part that is killed loses only what was not done.
 
 A row is a dictionary with `part`, `name` and `kind`:
     measured  a number with its unit; floor (the least time, or the largest rate, that the device allows; same unit) and

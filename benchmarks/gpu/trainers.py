@@ -22,8 +22,10 @@ CONFIG = Path(__file__).parents[2] / "config"
 TINY = {"name": None, "depth": 2, "width": 32, "heads": 4, "encoder_depth": 1, "projector_width": 32}
 
 
-def write_data(folder: Path, *, images: int, classes: int, shape: tuple[int, int, int], tokens: int, width: int) -> None:
-    """Latents and features in the layout of the data stages; 64 random images, repeated, as random numbers take time."""
+def write_data(
+    folder: Path, *, images: int, classes: int, shape: tuple[int, int, int], tokens: int, width: int
+) -> None:
+    """Latents and features in the layout of the data stages; 64 random images, repeated: drawing takes time."""
     rng = np.random.default_rng(0)
 
     def half(*size: int) -> np.ndarray:
@@ -102,7 +104,7 @@ class Stopwatch:
 def train_steps(trainer: Trainer, steps: int) -> None:
     """Train until `steps` steps are done in all, without a checkpoint; goes on from where the trainer is."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(trainer, "save", lambda: None))
+        stack.enter_context(mock.patch.object(trainer, "save", return_value=None))
         if trainer.step:
-            stack.enter_context(mock.patch.object(trainer, "resume", lambda: True))
+            stack.enter_context(mock.patch.object(trainer, "resume", return_value=True))
         trainer.train(lambda: trainer.step >= steps)

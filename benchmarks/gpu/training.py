@@ -18,7 +18,13 @@ from stablevelocity.training.trainer import Trainer
 
 ARMS = ("sit", "stablevm", "stablevm-va-repa")
 MICRO = (None, 128, 64)
-SYNCS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpyAsync", "cudaLaunchKernel")
+SYNCS = (
+    "cudaStreamSynchronize",
+    "cudaDeviceSynchronize",
+    "cudaEventSynchronize",
+    "cudaMemcpyAsync",
+    "cudaLaunchKernel",
+)
 SYNCS += ("aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "cudaMalloc", "cudaFree")
 
 
@@ -50,9 +56,7 @@ def prepare(report: Report, data: Path) -> None:
     report.measured("data written", time.perf_counter() - began, "s")
 
 
-def trainer(
-    report: Report, arm: str, data: Path, folder: Path, micro: int | None, compiled: bool = False
-) -> Trainer:
+def trainer(report: Report, arm: str, data: Path, folder: Path, micro: int | None, compiled: bool = False) -> Trainer:
     run = imagenet_run(arm, dry=report.dry, precision="fp32" if report.dry else "bf16", compile=compiled)
     if micro and not report.dry:
         run = run.model_copy(update={"training": run.training.model_copy(update={"micro_batch": micro})})
@@ -82,7 +86,9 @@ def measure_arm(
             time_steps(report, name, job, data, pieces, compiled)
         except torch.OutOfMemoryError as error:
             note = str(error).splitlines()[0][:160]
-            report.measured(f"{name}: out of memory", torch.cuda.max_memory_allocated() / 2**30, "GiB", note=f"{pieces}: {note}")
+            report.measured(
+                f"{name}: out of memory", torch.cuda.max_memory_allocated() / 2**30, "GiB", note=f"{pieces}: {note}"
+            )
         else:
             return size
         # The exception held the frames that hold the tensors.
@@ -102,7 +108,10 @@ def time_steps(report: Report, name: str, job: Trainer, data: Path, pieces: str,
     ceiling = report.rate("matrix product bf16")
     report.measured(f"{name}: step", seconds, "s", floor=flops / ceiling / 1e12, note=f"median of {steps}; {pieces}")
     report.measured(f"{name}: images", batch / seconds, "1/s", note=f"batch {batch}")
-    mfu, note = flops / seconds / 1e12 / ceiling, f"of {ceiling:.0f} TFLOP/s measured; goal 0.45; {flops / 1e12:.1f} TFLOP"
+    mfu, note = (
+        flops / seconds / 1e12 / ceiling,
+        f"of {ceiling:.0f} TFLOP/s measured; goal 0.45; {flops / 1e12:.1f} TFLOP",
+    )
     report.measured(f"{name}: MFU", mfu, "", note=note)
     sustained = report.rate("matrix product bf16, sustained")
     report.measured(f"{name}: MFU of the sustained rate", flops / seconds / 1e12 / sustained, "")
@@ -112,7 +121,9 @@ def time_steps(report: Report, name: str, job: Trainer, data: Path, pieces: str,
         report.measured(f"{name}: first step, compilation included", watch.seconds[0], "s")
     if job.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**30
-        report.measured(f"{name}: peak memory", peak, "GiB", note=f"reserved {torch.cuda.max_memory_reserved() / 2**30:.1f}")
+        report.measured(
+            f"{name}: peak memory", peak, "GiB", note=f"reserved {torch.cuda.max_memory_reserved() / 2**30:.1f}"
+        )
     losses = torch.stack([loss.mean() for loss in watch.losses])
     report.check(f"{name}: losses are finite", 0.0 if bool(losses.isfinite().all()) else math.inf, 0)
 
@@ -142,7 +153,9 @@ def sections(report: Report, job: Trainer) -> None:
     for section, seconds in sorted(parts.items(), key=lambda item: -item[1]):
         report.measured(f"sections: {section}", seconds / steps, "s", note=f"{seconds / steps / total:.2%} of the step")
     rest = total - sum(parts.values()) / steps
-    report.measured("sections: the rest of the loop", rest, "s", note=f"{rest / total:.2%} of the step; waits for the reader")
+    report.measured(
+        "sections: the rest of the loop", rest, "s", note=f"{rest / total:.2%} of the step; waits for the reader"
+    )
     ours = sum(parts.get(name, 0.0) for name in ("bank: insert", "bank: pick", "StableVM target")) / steps
     report.measured("sections: StableVM's share of a step", ours / total, "", floor=0.02, note="goal: under 0.02")
     reads = time.perf_counter() - began
@@ -185,7 +198,11 @@ def profiled(report: Report, job: Trainer) -> None:
         train_steps(job, job.step + steps)
     averages = profiler.key_averages()
     key = "self_cuda_time_total" if cuda else "self_cpu_time_total"
-    lines = [f"StableVM + VA-REPA, {steps} steps in all; by {key}", "", averages.table(sort_by=key, row_limit=25, max_name_column_width=90)]
+    lines = [
+        f"StableVM + VA-REPA, {steps} steps in all; by {key}",
+        "",
+        averages.table(sort_by=key, row_limit=25, max_name_column_width=90),
+    ]
     lines += ["", averages.table(sort_by="self_cpu_time_total", row_limit=15, max_name_column_width=60)]
     counts = {event.key: event.count for event in averages}
     for name in SYNCS:
@@ -204,13 +221,21 @@ def feature_reads(report: Report, job: Trainer) -> None:
     tokens = features.tokens(rows)
     size = tokens.numel() * tokens.element_size()
     report.measured(
-        "features of a batch: read and widened", median_seconds(lambda: features.tokens(rows), cpu, rounds=5), "s",
+        "features of a batch: read and widened",
+        median_seconds(lambda: features.tokens(rows), cpu, rounds=5),
+        "s",
         note=f"{size / 2e6:.0f} MB of float16 from mapped files, to float32, on one host thread at a time",
     )
     floor = size / report.rate("copy from pinned host memory") / 1e9
     for name, value in (("float32, as the trainer does", tokens), ("float16", tokens.half())):
         seconds = median_seconds(lambda value=value: value.to(job.device), job.device, rounds=5)
-        report.measured(f"features of a batch: to the device, {name}", seconds, "s", floor=floor, note="pageable; floor: float32 pinned")
+        report.measured(
+            f"features of a batch: to the device, {name}",
+            seconds,
+            "s",
+            floor=floor,
+            note="pageable; floor: float32 pinned",
+        )
 
 
 def checkpoint(report: Report, job: Trainer) -> None:
@@ -226,4 +251,3 @@ def checkpoint(report: Report, job: Trainer) -> None:
     size = sum(file.stat().st_size for file in job.checkpoints.glob("*.safetensors"))
     note = f"{size / 1e9:.1f} GB (bank included), {size / seconds / 1e9:.2f} GB/s"
     report.measured("checkpoint: the loop stands still", seconds, "s", note=note)
-
