@@ -7,9 +7,9 @@ and summary.md are written anew after each part. `--dry` runs all code on a CPU 
 PARTS = {
     "ceilings": 20,
     "correctness": 35,
-    "training": 95,
+    "training": 110,
     "compiled": 95,
-    "learning": 45,
+    "learning": 50,
     "bank": 30,
     "sampling": 45,
     "tests": 25,

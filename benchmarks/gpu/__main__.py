@@ -22,14 +22,16 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--dry", action="store_true", help="tiny sizes, on the CPU")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)  # what a process of a part is started with
-    parser.add_argument("--seconds", type=float, default=600.0, help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     if given.part:
         importlib.import_module(f"benchmarks.gpu.{given.part}").run(
-            Report(given.part, given.output, given.dry, given.seconds)
+            Report(given.part, given.output, given.dry, given.until)
         )
         return 0
+    # Ended from outside: the part ends too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     end = time.monotonic() + 60 * given.minutes
     for number, part in enumerate(given.only):
         left = max(end - time.monotonic(), 1.0)
@@ -47,7 +49,7 @@ def run_part(part: str, seconds: float, folder: Path, dry: bool) -> None:
     """Run one part; when its time is up, end the processes of its group. It may have written rows all along."""
     print(f"--- {part}: at most {seconds:.0f} s", flush=True)
     command = [sys.executable, "-m", "benchmarks.gpu", "--part", part, "--output", str(folder)]
-    command += ["--seconds", f"{seconds:.0f}", *(["--dry"] if dry else [])]
+    command += ["--until", str(time.time() + seconds), *(["--dry"] if dry else [])]
     environment = {"HF_HUB_OFFLINE": "1"} | os.environ
     if part == "learning":
         # cuBLAS promises the same bits in every run only with a workspace of fixed size, chosen before it starts.

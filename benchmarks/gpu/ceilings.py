@@ -47,18 +47,22 @@ def run(report: Report) -> None:
 
 
 def copies(report: Report) -> None:
-    device, count = report.device, 2**16 if report.dry else 2**31
-    source = torch.randint(0, 255, (count,), dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
+    device, count = report.device, 2**16 if report.dry else 2**30
     with report.guarded("device copy"):
+        source = torch.randint(0, 255, (count,), dtype=torch.uint8, device=device)
+        target = torch.empty_like(source)
         seconds = median_seconds(lambda: target.copy_(source), device, rounds=20, limit=2)
-        report.measured("device copy", 2 * count / seconds / 1e9, "GB/s", note="bytes read plus bytes written, 2 GiB")
+        report.measured(
+            "device copy", 2 * count / seconds / 1e9, "GB/s", note="bytes read plus bytes written, of 1 GiB"
+        )
     for pinned in (False, True):
         name = f"copy from {'pinned' if pinned else 'pageable'} host memory"
         with report.guarded(name):
-            host = torch.empty(count // 8, dtype=torch.uint8, pin_memory=pinned and device.type == "cuda").random_()
-            part = target[: len(host)]
-            seconds = median_seconds(lambda host=host, part=part: part.copy_(host), device, rounds=10, limit=2)
+            host = torch.randint(0, 255, (count // 4,), dtype=torch.uint8)
+            if pinned and device.type == "cuda":
+                host = host.pin_memory()
+            target = torch.empty_like(host, device=device)
+            seconds = median_seconds(lambda host=host, target=target: target.copy_(host), device, rounds=10, limit=2)
             report.measured(name, len(host) / seconds / 1e9, "GB/s", note="256 MiB")
 
 

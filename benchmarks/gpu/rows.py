@@ -56,20 +56,18 @@ def describe(row: Row) -> str:
 
 
 class Report:
-    """What a part is given: where to put rows, the device, whether sizes are tiny, and how long it has.
-
-    Every row also holds the seconds since the part began.
+    """What a part is given: where to put rows, the device, whether sizes are tiny, and until when it may run (as of
+    `time.time`). Every row also holds the seconds since the part began.
     """
 
-    def __init__(self, part: str, folder: Path, dry: bool, seconds: float):
-        self.part, self.folder, self.dry = part, folder, dry
+    def __init__(self, part: str, folder: Path, dry: bool, until: float):
+        self.part, self.folder, self.dry, self.until = part, folder, dry, until
         self.device = torch.device("cpu" if dry else "cuda")
-        self.began = time.monotonic()
-        self.seconds = seconds
+        self.began = time.time()
 
     @property
     def time_left(self) -> float:
-        return self.began + self.seconds - time.monotonic()
+        return self.until - time.time()
 
     def measured(
         self, name: str, measured: float, unit: str, *, floor: float | None = None, note: str = "", **more: Any
@@ -86,7 +84,7 @@ class Report:
         self._append("error", name, note=note)
 
     def _append(self, kind: str, name: str, **values: Any) -> None:
-        at = round(time.monotonic() - self.began, 2)
+        at = round(time.time() - self.began, 2)
         append(self.folder, {"part": self.part, "kind": kind, "name": name, **values, "at": at})
 
     @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import contextlib
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -101,10 +102,18 @@ class Stopwatch:
         return statistics.median(self.seconds[warm_up:])
 
 
-def train_steps(trainer: Trainer, steps: int) -> None:
-    """Train until `steps` steps are done in all, without a checkpoint; goes on from where the trainer is."""
+def train_steps(trainer: Trainer, steps: int, after_step: Callable[[int], None] = lambda step: None) -> None:
+    """Train until `steps` steps are done in all, without a checkpoint; goes on from where the trainer is.
+
+    `after_step` hears of each step's end, between two steps.
+    """
+
+    def done() -> bool:
+        after_step(trainer.step)
+        return trainer.step >= steps
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(trainer, "save", return_value=None))
         if trainer.step:
             stack.enter_context(mock.patch.object(trainer, "resume", return_value=True))
-        trainer.train(lambda: trainer.step >= steps)
+        trainer.train(done)

@@ -44,7 +44,7 @@ def test_a_part_that_hangs_is_stopped_and_its_rows_stay(tmp_path: Path, monkeypa
 
 
 def test_what_fails_inside_a_part_leaves_the_rest_of_it_alone(tmp_path: Path) -> None:
-    report = Report("ceilings", tmp_path, dry=True, seconds=60)
+    report = Report("ceilings", tmp_path, dry=True, until=0)
     with report.guarded("first"):
         raise RuntimeError("no memory")
     with report.guarded("second"):
@@ -56,7 +56,7 @@ def test_what_fails_inside_a_part_leaves_the_rest_of_it_alone(tmp_path: Path) ->
 
 
 def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
-    Report("ceilings", tmp_path, dry=True, seconds=60).check("whole", 0.0, 0)
+    Report("ceilings", tmp_path, dry=True, until=0).check("whole", 0.0, 0)
     with open(tmp_path / "rows.jsonl", "a") as file:
         file.write('{"part": "ceil')
     assert [row["name"] for row in read_rows(tmp_path)] == ["whole"]
