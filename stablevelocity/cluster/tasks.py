@@ -42,9 +42,11 @@ class Task:
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train here and now; True when finished. Every launcher comes to this line."""
+        from stablevelocity.data.shards import damaged_put_aside
         from stablevelocity.training.trainer import Trainer
 
-        return Trainer(self.run, self.latents, self.features, self.folder, self.code).train(should_stop)
+        with damaged_put_aside(self.folder.resolve().parent.parent):  # results/<study>/runs/<run>
+            return Trainer(self.run, self.latents, self.features, self.folder, self.code).train(should_stop)
 
     # --- files ---------------------------------------------------------------------------------------------
 

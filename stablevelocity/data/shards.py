@@ -119,31 +119,56 @@ def random_rows(total: int, count: int, seed: int = 0) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
 
 
+class DamagedShard(UserError):
+    """A shard that is not what its manifest says."""
+
+    def __init__(self, file: Path, problem: str):
+        super().__init__(f"{file}: {problem}; delete it and run the workflow again to make it")
+        self.file, self.problem = file, problem
+
+
+@contextlib.contextmanager
+def damaged_put_aside(results: Path) -> Iterator[None]:
+    """For the workflow's jobs on the study in `results`: rename a damaged shard that is found inside to
+    `<shard>.damaged`, so that the next run makes it again.
+
+    Only a regular file, no link, with a shard's suffix, in a folder inside `results`: no manifest from elsewhere makes
+    one be renamed. The error is raised in any case.
+    """
+    try:
+        yield
+    except DamagedShard as error:
+        file = error.file
+        ours = file.parent.resolve().is_relative_to(results.resolve()) and file.suffix == ".safetensors"
+        if not ours or file.is_symlink() or not file.is_file():
+            raise
+        with contextlib.suppress(FileNotFoundError):  # another process may have been faster
+            file.rename(file.with_name(file.name + ".damaged"))
+        raise UserError(
+            f"{file}: {error.problem}; put aside as {file.name}.damaged, run the workflow again to make it"
+        ) from None
+
+
 class ShardSet:
     """A set of shards, opened by its manifest and read by row.
 
     `manifest` holds what was written about the set. Rows are counted through the shards in their order.
 
-    Raises UserError when a shard is missing or differs from its checksum; a damaged shard is put aside under
-    the name `<shard>.damaged`, so that the next run of the workflow makes it again. Without `checksums` only
-    presence and size are checked: reading hundreds of gigabytes at every start would take minutes.
+    Raises UserError when a shard is missing or does not lie beside its manifest, DamagedShard when one differs from
+    its checksum. Nothing is changed on disk; see `damaged_put_aside`. Without `checksums` only presence and size are
+    checked: reading hundreds of gigabytes at every start would take minutes.
     """
 
     def __init__(self, manifest: Path | str, *, checksums: bool = True):
         folder = Path(manifest).parent
         self.manifest = read_json(manifest)
-        self.files = [folder / entry["file"] for entry in self.manifest["shards"]]
+        self.files = [folder / _bare_name(entry["file"], manifest) for entry in self.manifest["shards"]]
         for file, entry in zip(self.files, self.manifest["shards"], strict=True):
             if not file.exists():
                 raise UserError(f"{file}: shard is missing; run the workflow again to make it")
-            whole = file.stat().st_size == entry["bytes"]
+            whole = file.is_file() and file.stat().st_size == entry["bytes"]
             if not whole or (checksums and sha256(file) != entry["sha256"]):
-                with contextlib.suppress(FileNotFoundError):  # another process may have been faster
-                    file.rename(file.with_name(file.name + ".damaged"))
-                raise UserError(
-                    f"{file}: differs from its checksum in {manifest}; put aside as {file.name}.damaged, "
-                    "run the workflow again to make it"
-                )
+                raise DamagedShard(file, f"differs from its checksum in {manifest}")
         self._shards = [read_shard(file) for file in self.files]
         self._starts = np.cumsum([0, *(entry["count"] for entry in self.manifest["shards"])])
 
@@ -163,3 +188,10 @@ class ShardSet:
     def all(self, name: str) -> np.ndarray:
         """Array `name` of the whole set, in memory."""
         return np.concatenate([shard[name] for shard in self._shards])
+
+
+def _bare_name(name: Any, manifest: Path | str) -> str:
+    """The name of a shard in a manifest. Raises UserError when it leads elsewhere than beside the manifest."""
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise UserError(f"{manifest}: the shard {name!r} is no bare file name; shards lie beside their manifest")
+    return name

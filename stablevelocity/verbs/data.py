@@ -57,8 +57,10 @@ def autoencoder(
 ) -> None:
     """Train the autoencoder, or describe the pretrained one, with its held-out PSNR."""
     from stablevelocity.data.encode import prepare_autoencoder
+    from stablevelocity.data.shards import damaged_put_aside
 
-    prepare_autoencoder(load_study(study).autoencoder, train, heldout, output)
+    with damaged_put_aside(study.parent):
+        prepare_autoencoder(load_study(study).autoencoder, train, heldout, output)
 
 
 @app.command()
@@ -95,8 +97,10 @@ def encoder(
 ) -> None:
     """Train the frozen encoder on the train split, or describe the pretrained one."""
     from stablevelocity.data.featurize import prepare_encoder
+    from stablevelocity.data.shards import damaged_put_aside
 
-    prepare_encoder(load_study(study).encoder, train, heldout, output)
+    with damaged_put_aside(study.parent):
+        prepare_encoder(load_study(study).encoder, train, heldout, output)
 
 
 @app.command()

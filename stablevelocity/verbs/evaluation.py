@@ -23,9 +23,11 @@ def judge(
     output: Output,
 ) -> None:
     """Train the digit classifier whose features take Inception's place."""
+    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.evaluation.jobs import prepare_judge
 
-    prepare_judge(load_study(study).evaluation, train, heldout, output)
+    with damaged_put_aside(study.parent):
+        prepare_judge(load_study(study).evaluation, train, heldout, output)
 
 
 @app.command()
@@ -36,9 +38,11 @@ def reference(
     judge: JudgeFile = "",
 ) -> None:
     """Features and statistics of what generated images are held against."""
+    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.evaluation.jobs import write_reference
 
-    write_reference(load_study(study).evaluation, _path(judge), train, output)
+    with damaged_put_aside(study.parent):
+        write_reference(load_study(study).evaluation, _path(judge), train, output)
 
 
 @app.command()
@@ -53,12 +57,14 @@ def evaluate(
     judge: JudgeFile = "",
 ) -> None:
     """FID, sFID, IS, precision and recall of one set of images of a study."""
+    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.evaluation.jobs import score_samples
 
     found = load_study(study)
     of = run_of(found, run)
     facts = {"run": run, "arm": of.arm, "seed": of.seed, "step": step, "sampler": sampler}
-    score_samples(found.evaluation, _path(judge), reference, samples, output, facts)
+    with damaged_put_aside(study.parent):
+        score_samples(found.evaluation, _path(judge), reference, samples, output, facts)
 
 
 @app.command()
@@ -70,9 +76,11 @@ def floor(
     judge: JudgeFile = "",
 ) -> None:
     """The same metrics of real held-out images: what no generator is expected to beat."""
+    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.evaluation.jobs import score_floor
 
-    score_floor(load_study(study).evaluation, _path(judge), reference, heldout, output)
+    with damaged_put_aside(study.parent):
+        score_floor(load_study(study).evaluation, _path(judge), reference, heldout, output)
 
 
 @app.command()

@@ -59,12 +59,15 @@ def tensorboard(
 
 @app.command()
 def alignment_curve(
+    study: StudyFile,
     weights: Annotated[Path, typer.Option()],
     latents: Annotated[Path, typer.Option(help="manifest of the latents")],
     features: Annotated[Path, typer.Option(help="manifest of the features")],
     output: Output,
 ) -> None:
     """Alignment loss against time of a trained run."""
+    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.training.alignment_curve import alignment_curve as curve
 
-    write_tables([curve(weights, latents, features)], [output])
+    with damaged_put_aside(study.parent):
+        write_tables([curve(weights, latents, features)], [output])

@@ -34,9 +34,11 @@ def data_variance(
     split_point: Annotated[Path, typer.Option()],
 ) -> None:
     """V_CFM(t) of the train split's pixels or latents."""
+    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.variance_study import data_tables
 
-    write_tables(data_tables(load_study(study).variance, source, manifest), (curve, split_point))
+    with damaged_put_aside(study.parent):
+        write_tables(data_tables(load_study(study).variance, source, manifest), (curve, split_point))
 
 
 @app.command()
