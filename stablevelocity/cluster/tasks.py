@@ -11,6 +11,7 @@ import contextlib
 import csv
 import fcntl
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from stablevelocity.files import read_json, write_json
+from stablevelocity.locks import open_lock
 from stablevelocity.study import Run
 from stablevelocity.training.identity import run_hash
 from stablevelocity.training.results import publish, result_files
@@ -79,9 +81,12 @@ class Task:
         """Hold while deciding whether to submit; freed by the kernel when the holder dies."""
         path = self.folder / "job" / "lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        descriptor = open_lock(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(descriptor)
 
     # --- how far it is -------------------------------------------------------------------------------------
 
@@ -111,12 +116,17 @@ class Task:
 def is_locked(path: Path) -> bool:
     """Whether some process holds `Task.lock` of a run now."""
     try:
-        with open(path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        pass
+        return False
+    finally:
+        os.close(descriptor)
     return False
 
 
