@@ -12,7 +12,7 @@ PATH = LinearPath()
 
 
 def stablevm_target(x_t: Tensor, t: Tensor, references: Tensor) -> Tensor:
-    """sum_k w_k v_t(x_t | x_0^k) (PAPER: section 3) for x_t (B, d), t (B,), references (B, n, d)."""
+    """sum_k w_k v_t(x_t | x_0^k) (docs/paper.md#stablevm) for x_t (B, d), t (B,), references (B, n, d)."""
     alpha, sigma, alpha_dot, sigma_dot = (c[:, None] for c in PATH.coefficients(x_t, t))
     differences = x_t[:, None] - alpha * references
     weights = torch.softmax(-differences.square().sum(-1) / (2 * sigma[..., 0] ** 2), dim=1)
@@ -21,7 +21,7 @@ def stablevm_target(x_t: Tensor, t: Tensor, references: Tensor) -> Tensor:
 
 
 def variance(samples: Tensor, x_t: Tensor, x0: Tensor, t: float, rows: int) -> Tensor:
-    """|| v_t(x_t | x_0) - v_t(x_t) ||^2 (PAPER: section 2) with all samples as the law, `rows` of x_t at a time."""
+    """|| v_t(x_t | x_0) - v_t(x_t) ||^2 for all samples (docs/paper.md#variance), `rows` of x_t at a time."""
     alpha, sigma = 1 - t, t
     parts = []
     for x, own in zip(x_t.split(rows), x0.split(rows), strict=True):

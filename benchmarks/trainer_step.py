@@ -21,8 +21,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from stablevelocity.cli.plan import TRAINING_FORWARDS
 from stablevelocity.data.shards import write_manifest, write_shard
-from stablevelocity.plan import TRAINING_FORWARDS
 from stablevelocity.study import Run, Study, load_study
 from stablevelocity.training.trainer import Trainer
 
@@ -124,7 +124,7 @@ def measure(run: Run, data: Path, steps: int, warm_up: int) -> tuple[float, dict
 def training_flops(run: Run, data: Path) -> float:
     """Operations of training on one image: three forward passes of the run's network."""
     from stablevelocity.data.latents import Latents
-    from stablevelocity.training.weights import build_network
+    from stablevelocity.models.networks import build_network
 
     latents = Latents(data / "latents" / "train.json")
     with torch.device("meta"):

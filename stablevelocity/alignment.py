@@ -1,5 +1,6 @@
-"""VA-REPA: align the network's tokens with a frozen encoder's, where the velocity's variance is low (PAPER:
-section 4).
+"""VA-REPA: align the network's tokens with a frozen encoder's, where the velocity's variance is low.
+
+Weights and loss are those of docs/paper.md#va-repa.
 """
 
 import math
@@ -48,7 +49,7 @@ SCHEDULES: dict[str, Callable[[Tensor, float, float, Interpolant], Tensor]] = {
     "snr": _snr,
     "uniform": _uniform,
 }
-"""w(t) of each schedule: (t, xi, k, path) -> weights in [0, 1]; the table of PAPER section 4."""
+"""w(t) of each schedule: (t, xi, k, path) -> weights in [0, 1]; the table in docs/paper.md#va-repa."""
 
 
 def alignment_weight(
@@ -58,7 +59,7 @@ def alignment_weight(
     k: float = 20.0,
     path: Interpolant | None = None,
 ) -> Float[Tensor, " batch"]:
-    """w(t) in [0, 1] for times t in [0, 1] (PAPER: section 4, table).
+    """w(t) in [0, 1] for times t in [0, 1] (the table in docs/paper.md#va-repa).
 
     `xi` is the split point in (0, 1); `k` the slope of "sigmoid" (the paper's default, 20); `path`, used by
     "snr" only, is the linear one unless given. Raises UserError on an unknown schedule or an xi outside (0,
@@ -86,7 +87,7 @@ def alignment_loss(
     weights: Float[Tensor, " batch"],
     normaliser: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
-    """sum_b w_b l_RA,b / sum_b w_b (PAPER: section 4), without the factor lambda.
+    """sum_b w_b l_RA,b / sum_b w_b (docs/paper.md#va-repa), without the factor lambda.
 
     When all weights are zero (the whole batch above xi under "hard" or "cosine") the loss and its gradient
     are zero. `normaliser` is the sum of weights to divide by, that of this batch unless given: a process that
@@ -102,8 +103,7 @@ def alignment_loss(
 def spatial_normalise(
     features: Float[Tensor, "batch tokens channels"], gamma: float = 0.6
 ) -> Float[Tensor, "batch tokens channels"]:
-    """iREPA's (z - gamma mean)/(std + 1e-6), mean and sample standard deviation over tokens (PAPER: section
-    4).
+    """iREPA's (z - gamma mean)/(std + 1e-6), mean and sample standard deviation over tokens (docs/paper.md#va-repa).
 
     Takes away most of what all tokens share, so that the alignment is about spatial structure. Float32
     inside.

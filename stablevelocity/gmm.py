@@ -3,8 +3,7 @@ estimator.
 
 If x_0 is drawn from sum_k w_k N(mu_k, S_k) with diagonal S_k, then x_t = alpha x_0 + sigma eps follows
 sum_k w_k N(alpha mu_k, V_k) with V_k = alpha^2 S_k + sigma^2. Given the component, everything is affine in
-x_t, so each quantity below is a mean of affine functions under the responsibilities r_k(x_t) (PAPER: section
-2).
+x_t, so each quantity below is a mean of affine functions under the responsibilities r_k(x_t) (docs/paper.md#variance).
 """
 
 import math
@@ -107,7 +106,7 @@ class GaussianMixture:
     ) -> Float[Tensor, " count"]:
         """Trace of the covariance of the conditional velocity v_t(x_t | x_0) given x_t.
 
-        Its mean over x_t is V_CFM(t), exactly (PAPER: section 2). By the law of total variance: within
+        Its mean over x_t is V_CFM(t), exactly (docs/paper.md#variance). By the law of total variance: within
         component k the trace of (alpha' sigma - alpha sigma')^2 S_k/V_k, plus the spread of the components'
         velocities.
         """
@@ -185,7 +184,7 @@ class _Marginal:
 
 
 def paper_mixture(dimension: int, seed: int = 42, components: int = 100) -> GaussianMixture:
-    """The mixtures of the paper's figure 1 and toy experiment (PAPER: sections 2 and 7).
+    """The mixtures of the paper's figure 1 and toy experiment (docs/paper.md#variance and docs/paper.md#toy).
 
     Means U(-1, 1), diagonal variances U(0.01, 0.1), weights U(0.1, 1) normalised; 100 components.
     The same `seed` gives the same mixture on every device.

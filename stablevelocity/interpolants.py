@@ -1,5 +1,4 @@
-"""Paths from data to noise: x_t = alpha_t x_0 + sigma_t eps, with t = 0 data and t = 1 noise (PAPER: section
-1).
+"""Paths from data to noise: x_t = alpha_t x_0 + sigma_t eps, t = 0 data and t = 1 noise (docs/paper.md#conventions).
 
 A path is two scalar functions of t and their derivatives. Everything else follows from the two linear
 equations
@@ -76,7 +75,7 @@ class Interpolant:
     def conditional_velocity(
         self, x_t: Float[Tensor, "batch *shape"], x0: Float[Tensor, "batch *shape"], t: Time
     ) -> Float[Tensor, "batch *shape"]:
-        """v_t(x_t | x_0) = (sigma'/sigma)(x_t - alpha x_0) + alpha' x_0 (PAPER: section 1).
+        """v_t(x_t | x_0) = (sigma'/sigma)(x_t - alpha x_0) + alpha' x_0 (docs/paper.md#conventions).
 
         Where sigma is exactly 0 (t = 0), x_t is x_0 and says nothing about the noise: its mean, zero, stands
         in, so the value is alpha' x_0, the conditional mean there. Near t = 0 the rounding of x_t is divided
@@ -87,7 +86,7 @@ class Interpolant:
     def velocity_from_posterior_mean(
         self, x_t: Float[Tensor, "batch *shape"], mean: Float[Tensor, "batch *shape"], t: Time
     ) -> Float[Tensor, "batch *shape"]:
-        """v = (sigma'/sigma) x_t + (alpha' - alpha sigma'/sigma) mean (PAPER: section 1).
+        """v = (sigma'/sigma) x_t + (alpha' - alpha sigma'/sigma) mean (docs/paper.md#conventions).
 
         Where sigma is exactly 0 (t = 0) the noise part is zero and the value alpha' mean: the limit of the
         marginal velocity for every smooth data law, since E[eps | x_t] = -sigma score goes to 0 there.
@@ -162,7 +161,7 @@ class Interpolant:
 
 
 class LinearPath(Interpolant):
-    """alpha = 1 - t, sigma = t: the path of flow matching and of this project's defaults (PAPER: section 1)."""
+    """alpha = 1 - t, sigma = t: the path of flow matching, the default here (docs/paper.md#conventions)."""
 
     def alpha(self, t: Time) -> Tensor:
         return 1 - as_time(t)
@@ -178,7 +177,7 @@ class LinearPath(Interpolant):
 
 
 class CosinePath(Interpolant):
-    """alpha = cos(pi t/2), sigma = sin(pi t/2): the variance-preserving path (PAPER: section 1)."""
+    """alpha = cos(pi t/2), sigma = sin(pi t/2): the variance-preserving path (docs/paper.md#conventions)."""
 
     def alpha(self, t: Time) -> Tensor:
         # A sine of 1 - t, so that alpha is exactly 0 at t = 1 (a rounded cosine of pi/2 is not).

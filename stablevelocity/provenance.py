@@ -14,9 +14,13 @@ from stablevelocity.files import write_json
 PACKAGE = Path(__file__).parent
 # What these yield is named in each rule's `params` anyway; cli only passes arguments on.
 NOT_HASHED = {
-    "stablevelocity.settings",
     "stablevelocity.study",
+    "stablevelocity.study.settings",
+    "stablevelocity.study.pretrained_settings",
+    "stablevelocity.study.study",
+    "stablevelocity.study.layout",
     "stablevelocity.cli",
+    "stablevelocity.cli.main",
     "stablevelocity.errors",
 }
 VERSIONS = ("torch", "numpy", "diffusers", "timm", "torch-fidelity", "torchmetrics", "scikit-learn")

@@ -1,4 +1,4 @@
-"""The class-conditional bank of references that StableVM trains with (PAPER: section 3).
+"""The class-conditional bank of references that StableVM trains with (docs/paper.md#stablevm).
 
 One tensor holds the ring buffers of all classes and, at its end, that of the null class, which takes every
 sample whatever its class. Beside each row stands its squared distance to the centre of its ring (the first
@@ -140,7 +140,7 @@ class ReferenceBank:
     def target(
         self, x_t: Float[Tensor, "batch *shape"], t: Time, labels: Int[Tensor, " batch"], path: Interpolant
     ) -> Float[Tensor, "batch *shape"]:
-        """The StableVM target of each sample over the references of its label (PAPER: section 3).
+        """The StableVM target of each sample over the references of its label (docs/paper.md#stablevm).
 
         As `targets.stablevm_target`, without gathering the references of the batch. Rows in host memory are
         read in place, ring by ring; rows on an accelerator are gathered in blocks of slots, without a wait

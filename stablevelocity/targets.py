@@ -1,4 +1,4 @@
-"""Training targets: CFM, StableVM and STF (PAPER: section 3).
+"""Training targets: CFM, StableVM and STF (docs/paper.md#stablevm).
 
 CFM regresses on the velocity of one pair (x_0, eps). StableVM replaces it by the posterior mean of that
 velocity over n references, of which one was noised: the same minimiser, and a variance of about 1/n of CFM's.
@@ -61,7 +61,7 @@ class ReferenceBlock(NamedTuple):
 def cfm_target(
     x0: Float[Tensor, "batch *shape"], noise: Float[Tensor, "batch *shape"], t: Time, path: Interpolant
 ) -> Float[Tensor, "batch *shape"]:
-    """The CFM target alpha' x_0 + sigma' eps (PAPER: section 1); eps - x_0 on the linear path. Exact at every
+    """The CFM target alpha' x_0 + sigma' eps (docs/paper.md#conventions); eps - x_0 on the linear path. Exact at every
     t.
     """
     return path.velocity_from_noise(x0, noise, t)
@@ -79,7 +79,7 @@ def stablevm_target(
 
     `references` is (B, n, ...), one set per sample, or (n, ...), shared by the batch; `mask` (B, n) or (n,)
     is true for those that count. x_t must be drawn from the mixture over the references: pick one of them
-    uniformly and noise it (PAPER: section 3).
+    uniformly and noise it (docs/paper.md#stablevm).
 
     No gradient flows through. The arithmetic is float32 (float64 for float64 inputs) whatever the autocast or
     the TF32 setting; inside torch.compile the TF32 setting of the caller holds. At t = 0 all weight is on the

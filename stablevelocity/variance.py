@@ -1,4 +1,4 @@
-"""How noisy the flow-matching target is at each time, and where it starts to be (PAPER: sections 2 and 8).
+"""How noisy the flow-matching target is at each time, and where it starts to be (docs/paper.md#variance).
 
 V(t) = E || v_t(x_t | x_0) - v_t(x_t) ||^2. Both velocities are affine in x_0 with the same slope c(t), so
 
@@ -160,7 +160,9 @@ class SplitPoint(NamedTuple):
 
 
 def split_point(curve: VarianceCurve, *, fraction: float = 0.01, resamples: int = 200, seed: int = 0) -> SplitPoint:
-    """xi: the last time before the curve's peak at which V is 1 % of that peak (PAPER: section 8, item 1).
+    """xi: the last time before the curve's peak at which V is 1 % of that peak.
+
+    A rule for question 1 of docs/paper.md#open-questions.
 
     One number, relative to the curve's own peak, so the scale of the data and the vector V is divided by do
     not matter. Why 1 %: below xi one reference (of an empirical law) or one mode (of a mixture) holds nearly
@@ -216,7 +218,7 @@ class GradientVariance(NamedTuple):
 def gradient_variance(
     loss: Callable[[], Float[Tensor, ""]], parameters: Sequence[Tensor], batches: int
 ) -> GradientVariance:
-    """Trace of the covariance of d loss/d parameters over fresh batches (PAPER: section 8, item 2).
+    """Trace of the covariance of d loss/d parameters over fresh batches (docs/paper.md#open-questions, question 2).
 
     `loss()` draws a batch and returns its loss; it is called `batches` times (at least 2). One running mean
     (Welford's), so memory is twice the parameters whatever the number of batches.

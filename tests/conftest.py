@@ -17,7 +17,7 @@ install_import_hook(
         "stablevelocity.alignment",
         "stablevelocity.variance",
         "stablevelocity.split_point",
-        "stablevelocity.toy",
+        "stablevelocity.experiments.toy",
         "stablevelocity.models",
         "stablevelocity.sampling",
         "stablevelocity.schedulers",

@@ -27,7 +27,7 @@ def weight(t: float, schedule: str, **options) -> float:
 @pytest.mark.parametrize(
     ("schedule", "at_0", "below", "at_xi", "at_1"),
     [
-        # Values at t = 0, 0.35, 0.7 = xi and 1, worked out from the table of PAPER section 4.
+        # Values at t = 0, 0.35, 0.7 = xi and 1, worked out from the table of docs/paper.md#va-repa.
         ("hard", 1, 1, 0, 0),
         ("hard_high", 0, 0, 1, 1),
         ("sigmoid", 1 / (1 + math.exp(-14)), 1 / (1 + math.exp(-7)), 0.5, 1 / (1 + math.exp(6))),

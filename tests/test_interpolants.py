@@ -74,7 +74,7 @@ def test_formulas_are_the_published_ones(path, pair):
     x_t, v = pair
     t = INSIDE[:, None, None]
     alpha, sigma, alpha_dot, sigma_dot = path.alpha(t), path.sigma(t), path.alpha_dot(t), path.sigma_dot(t)
-    # PAPER, section 1: conditional velocity and score, as printed there.
+    # Conditional velocity and score as docs/paper.md#conventions has them.
     velocity = sigma_dot / sigma * (x_t - alpha * v) + alpha_dot * v
     assert torch.allclose(path.conditional_velocity(x_t, v, INSIDE), velocity, rtol=1e-12, atol=1e-12)
     score = (alpha * v / alpha_dot - x_t) / (sigma**2 - alpha * sigma_dot * sigma / alpha_dot)

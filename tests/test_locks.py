@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stablevelocity.cluster.claim import claim, forget_dead
-from stablevelocity.cluster.schedulers import Processes, Slurm
+from stablevelocity.cluster.backends import Processes, Slurm
 from stablevelocity.cluster.site import Site
+from stablevelocity.cluster.study_lock import claim, forget_dead
 from stablevelocity.cluster.tasks import is_locked
 from stablevelocity.errors import UserError
 from stablevelocity.locks import open_lock, private_folder, try_lock

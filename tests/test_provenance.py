@@ -51,7 +51,7 @@ def test_an_edit_of_the_figures_does_not_touch_training(package):
 
 
 def test_an_edit_of_the_sampling_code_touches_the_sweep_and_no_other_evaluation(package):
-    jobs, sweep = "stablevelocity.evaluation.jobs", "stablevelocity.evaluation.sweep_job"
+    jobs, sweep = "stablevelocity.evaluation.stages", "stablevelocity.evaluation.sweep_stage"
     before = provenance.code_hash(jobs), provenance.code_hash(sweep)
     package("sampling/generate.py", "\nEXTRA = 1\n")
     assert provenance.code_hash(jobs) == before[0]

@@ -77,7 +77,7 @@ def test_at_xi_the_effective_number_of_modes_leaves_one():
 
 
 def test_a_continuous_broad_law_has_no_low_variance_regime():
-    # PAPER: section 2: the exact curve of the 100-dimensional mixture is at 69 where the finite law has 0.
+    # docs/paper.md#variance: the exact curve of the 100-dimensional mixture is at 69 where the finite law has 0.
     exact = exact_variance_curve(paper_mixture(100), times=TIMES, generator=generator(0), queries=500)
     assert split_point(exact).xi == 0.0
 

@@ -22,7 +22,7 @@ PATH = LinearPath()
 
 
 def regimes(figure: Figure) -> None:
-    """Variance of the CFM target: by dimension (empirical law), and by what is taken for the data law."""
+    """Variance of the CFM target: by dimension, and by the points that are taken for the distribution."""
     left, right = figure.subplots(1, 2)
     times = torch.linspace(0.05, 0.99, 24, dtype=torch.float64)
 
@@ -32,12 +32,12 @@ def regimes(figure: Figure) -> None:
 
     for colour, dimension in zip(COLOURS[1:], (10, 100, 500), strict=False):
         left.plot(times, curve(dimension, 5000), color=colour, label=f"d = {dimension}")
-    left.set(title="5,000 points as the data law", xlabel="t  (0 data, 1 noise)", ylabel="V(t) / sqrt(d)")
+    left.set(title="5,000 points as the distribution", xlabel="t  (0 data, 1 noise)", ylabel="V(t) / sqrt(d)")
     exact = exact_variance_curve(paper_mixture(100), PATH, times, queries=2000, generator=_seeded(2))
     right.plot(times, exact.mean / 10, color=COLOURS[0], label="the mixture itself (exact)")
     for colour, count in zip(COLOURS[1:], (500, 5000), strict=False):
         right.plot(times, curve(100, count), color=colour, label=f"{count:,} points of it")
-    right.set(title="d = 100: points or the law they come from", xlabel="t  (0 data, 1 noise)", ylim=left.get_ylim())
+    right.set(title="d = 100: points, or where they come from", xlabel="t  (0 data, 1 noise)", ylim=left.get_ylim())
     for axes in (left, right):
         axes.legend()
 

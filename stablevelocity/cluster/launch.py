@@ -20,8 +20,8 @@ def launch(tasks: list[Task], launcher: str, site: Site) -> None:
             raise UserError("; ".join(map(str, failures)))
         return
     # The library works without submitit; only these launchers need it.
-    from stablevelocity.cluster.head import Head
-    from stablevelocity.cluster.schedulers import scheduler
+    from stablevelocity.cluster.backends import scheduler
+    from stablevelocity.cluster.submitter import Head
 
     try:
         Head(tasks, launcher, scheduler(launcher, site), site).wait()

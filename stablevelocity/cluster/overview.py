@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stablevelocity.cluster.schedulers import Unreachable, is_over, scheduler
+from stablevelocity.cluster.backends import Unreachable, is_over, scheduler
 from stablevelocity.cluster.site import Site
 from stablevelocity.cluster.tasks import eta, is_locked, last_row, newest_checkpoint, read_if_there
 from stablevelocity.errors import UserError

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from typing import Any
 
-from stablevelocity.cluster.schedulers import NO_SLURM, Slurm, clean_environment, one_line
+from stablevelocity.cluster.backends import NO_SLURM, Slurm, clean_environment, one_line
 from stablevelocity.cluster.site import SITE_FILE, Site
 from stablevelocity.errors import UserError
 from stablevelocity.study import Study

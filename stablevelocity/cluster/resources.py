@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from stablevelocity.cluster.site import SITE_FILE, Site
 from stablevelocity.errors import UserError
-from stablevelocity.study import Study, shown
+from stablevelocity.study import Study
+from stablevelocity.study.study import shown
 
 
 class Need(NamedTuple):

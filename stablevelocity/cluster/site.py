@@ -7,8 +7,8 @@ import yaml
 from pydantic import Field, ValidationError
 
 from stablevelocity.errors import UserError
-from stablevelocity.settings import Positive, PositiveFloat, Section
-from stablevelocity.study import shortened, shown
+from stablevelocity.study.settings import Positive, PositiveFloat, Section
+from stablevelocity.study.study import shortened, shown
 
 SITE_FILE = Path("config/site.yaml")
 

@@ -24,7 +24,7 @@ class Loaded:
 
 
 def center_crop(image: Image.Image, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The centre crop of Dhariwal and Nichol (ADM), used by every ImageNet 256 paper (PAPER: section 6).
+    """The centre crop of Dhariwal and Nichol (ADM), used by every ImageNet 256 paper (docs/paper.md#imagenet).
 
     Halve with a box filter while the short side is at least twice `size`, scale the short side to `size` with
     a bicubic filter, cut the middle.

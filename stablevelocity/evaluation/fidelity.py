@@ -1,4 +1,4 @@
-"""FID, sFID, Inception score, precision and recall, computed from features (PAPER: section 6).
+"""FID, sFID, Inception score, precision and recall, computed from features (docs/paper.md#imagenet).
 
 Nothing here knows images or networks. A *table* of features is anything that can be iterated again and again
 into chunks (n, d), in file order: a list of tensors, or a column of a feature store on disk. All sums are in

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation import intervals
-from stablevelocity.evaluation.features import Extractor, FeatureStore, extract_features
+from stablevelocity.evaluation.extractors import Extractor, FeatureStore, extract_features
 from stablevelocity.evaluation.fidelity import (
     GaussianStatistics,
     Table,

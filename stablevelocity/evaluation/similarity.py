@@ -1,4 +1,4 @@
-"""How close short runs come to a long run from the same noise (PAPER: section 5)."""
+"""How close short runs come to a long run from the same noise (docs/paper.md#stablevs)."""
 
 import functools
 from pathlib import Path
@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from stablevelocity.errors import UserError
-from stablevelocity.evaluation.features import Extractor
+from stablevelocity.evaluation.extractors import Extractor
 from stablevelocity.files import sha256
 
 LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"

@@ -1,4 +1,4 @@
-"""Few-step study and same-noise study of one trained network (PAPER: sections 5 and 8).
+"""Few-step study and same-noise study of one trained network (docs/evaluation.md#few-steps-same-noise).
 
 Every sampler makes images from the same noise and labels. FID against the number of network calls answers
 how few steps a network needs; similarity to the long run of the same solver, image by image, is the paper's
@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from stablevelocity.data.shards import read_shard
-from stablevelocity.evaluation.features import BATCH, Extractor
+from stablevelocity.evaluation.extractors import BATCH, Extractor
 from stablevelocity.evaluation.fidelity import frechet_distance, gaussian_statistics, inception_score, precision_recall
 from stablevelocity.evaluation.intervals import bootstrap_frechet
 from stablevelocity.evaluation.score import Reference
@@ -27,7 +27,7 @@ from stablevelocity.progress import Progress
 from stablevelocity.provenance import code_hash
 from stablevelocity.sampling.generate import BlockSampler, generate_shard
 from stablevelocity.sampling.run_sampler import network_calls, sampler_times
-from stablevelocity.settings import Evaluation, Sampler, Sweep
+from stablevelocity.study.settings import Evaluation, Sampler, Sweep
 
 SIMILARITIES = ("psnr", "ssim", "lpips", "feature_distance")
 

@@ -1,1 +1,1 @@
-"""Networks: the SiT backbone, frozen image encoders, autoencoders, the MLP of the toy experiment."""
+"""Networks: the SiT backbone, frozen image encoders, autoencoders; and their weight files."""

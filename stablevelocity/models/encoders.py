@@ -1,4 +1,4 @@
-"""Frozen image encoders whose tokens a network is aligned with (PAPER: section 4), all through timm.
+"""Frozen image encoders whose tokens a network is aligned with (docs/paper.md#va-repa), all through timm.
 
 One rule for the input size: `grid` tokens of `patch` pixels a side, so that encoder tokens and network tokens
 match one to one. At 256 px (grid 16) that is 224 px for patch 14, as REPA feeds DINOv2, and 256 px for
@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import sha256
-from stablevelocity.models.digits_vit import DIGITS_VIT, PATCH, WIDTH, load_digits_vit
+from stablevelocity.models.digits import DIGITS_VIT, PATCH, WIDTH, load_digits_vit
 from stablevelocity.progress import log
 
 Rgb = tuple[float, float, float]

@@ -1,12 +1,12 @@
-"""SiT: the scalable interpolant transformer that predicts a velocity (PAPER: section 9).
+"""SiT: the scalable interpolant transformer that predicts a velocity (docs/paper.md#checkpoints).
 
 Parameter names and shapes are those of published SiT and REPA checkpoints, so their weights load with
 `strict=True`: `x_embedder.proj`, `t_embedder.mlp.{0,2}`, `y_embedder.embedding_table`, `pos_embed`,
 `blocks.N.{attn.qkv, attn.proj, mlp.fc1, mlp.fc2, adaLN_modulation.1}`,
 `final_layer.{linear, adaLN_modulation.1}`, `projectors.N.{0,2,4}`.
 
-Two options add to that layout: a 3x3 convolution as projector (iREPA, PAPER: section 4) and an extra class
-token with its own velocity head (REG, PAPER: section 4).
+Two options add to that layout (docs/paper.md#va-repa): a 3x3 convolution as projector (iREPA) and an extra class
+token with its own velocity head (REG).
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def position_table(width: int, grid: int) -> Float[Tensor, "1 tokens width"]:
     """Fixed 2-D sine-cosine positions of a square grid, row by row.
 
     The first half of the channels encodes the column, the second half the row; within each, sines come
-    before cosines (PAPER: section 9).
+    before cosines (docs/paper.md#checkpoints).
     """
     quarter = width // 4
     frequencies = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
@@ -221,7 +221,7 @@ class SiT(nn.Module):
             self._initialise()
 
     def _initialise(self) -> None:
-        """Initial values of PAPER: section 9; the first output is exactly 0.
+        """Initial values by docs/paper.md#checkpoints; the first output is exactly 0.
 
         Each weight comes from a generator of its own, so that models of one seed start from the same values wherever
         they have a weight in common: with and without projectors or class token.
@@ -341,7 +341,7 @@ def build_sit(
     """A SiT of a published size, "SiT-S/2" to "SiT-XL/8"; see `SiT` for the arguments.
 
     `input_size` is that of the latent (32 for a 256 px image under the SD autoencoder). `encoder_depth` is
-    by default 8 for L and XL and 4 for S and B (PAPER: section 4).
+    by default 8 for L and XL and 4 for S and B (docs/paper.md#va-repa).
     """
     if name not in SIT_NAMES:
         raise UserError(f"model {name!r} given, expected one of {', '.join(SIT_NAMES)}")

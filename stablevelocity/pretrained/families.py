@@ -1,7 +1,7 @@
 """The four large models of the paper's tables, each one entry: where it is, how it is called, its schedule.
 
-PAPER: section 5, table. A family is loaded from the hub's local cache at a pinned revision, or from a folder in
-diffusers' layout; the tiny models trained here are such folders, so both go the same way.
+Settings: docs/paper.md#stablevs. A family is loaded from the hub's local cache at a pinned revision, or from a folder
+in diffusers' layout; the tiny models trained here are such folders, so both go the same way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
-from stablevelocity.pretrained.settings import BASE_STEPS, SOLVERS
+from stablevelocity.study.pretrained_settings import BASE_STEPS, SOLVERS
 
 # torch and diffusers, seconds each, are imported where a model is loaded: that there is none is said at once.
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ FAMILIES: dict[str, Family] = {
                 "solver_order": 2,
                 "solver_type": "bh2",
             },
-            # PAPER: section 5: the pipeline's default, so nothing is passed.
+            # The paper takes the pipeline's default (docs/paper.md#stablevs), so nothing is passed.
             guidance={},
             tiny_guidance={"guidance_scale": 3.0},
             size=(480, 640),

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from stablevelocity.data.shards import read_shard, write_shard
-from stablevelocity.evaluation.geneval import image_folder, write_metadata
-from stablevelocity.evaluation.t2v_compbench import video_path
 from stablevelocity.files import atomic_write
+from stablevelocity.pretrained.benchmarks.geneval import image_folder, write_metadata
+from stablevelocity.pretrained.benchmarks.t2v_compbench import video_path
 from stablevelocity.pretrained.families import Family
 from stablevelocity.pretrained.prompts import Requirement
 

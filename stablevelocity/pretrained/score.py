@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stablevelocity.evaluation import geneval, t2v_compbench
 from stablevelocity.evaluation.similarity import compare_images
+from stablevelocity.pretrained.benchmarks import geneval, t2v_compbench
+from stablevelocity.pretrained.detectors import DigitJudge, score_video
 from stablevelocity.pretrained.families import Family
 from stablevelocity.pretrained.generate import Timing
-from stablevelocity.pretrained.judge import DigitJudge, score_video
 from stablevelocity.pretrained.picture_files import read_pictures
 from stablevelocity.pretrained.prompts import Requirement
 

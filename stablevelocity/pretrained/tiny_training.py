@@ -1,6 +1,6 @@
 """Training of the tiny models: an autoencoder on digit scenes, then flow matching on its latents.
 
-Flow matching as for the originals: x_t = (1 - t) z + t eps, target eps - z (PAPER: section 1), t logit-normal,
+Flow matching as for the originals: x_t = (1 - t) z + t eps, target eps - z (docs/paper.md#conventions), t logit-normal,
 a tenth of the prompts dropped for guidance. CPU time is counted and stored, so that a budget can be judged.
 """
 
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from stablevelocity.files import write_json
 from stablevelocity.pretrained.scenes import TASKS, draw_scene, draw_video_scene, render, render_video
-from stablevelocity.pretrained.settings import TinyTraining
 from stablevelocity.pretrained.tiny import TinyFamily, save_tiny
 from stablevelocity.pretrained.words import encode_words
 from stablevelocity.progress import Progress
+from stablevelocity.study.pretrained_settings import TinyTraining
 
 #: Noise on the latents while the autoencoder trains, as a share of their own spread: the decoder must forgive a
 #: sampler's small errors. (A fixed size would drown the latents of a fresh encoder, which then never learns.)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from stablevelocity.settings import Sampler
 from stablevelocity.study import Study
+from stablevelocity.study.settings import Sampler
 
 SOLVERS = {"euler": "Euler", "heun": "Heun", "euler_maruyama": "Euler-Maruyama"}
 METRICS = {
@@ -87,7 +87,7 @@ def data_text(study: Study) -> str:
 
 
 def paper_scale(study: Study) -> bool:
-    """True for a study of the paper's own protocol (section 6): its model sizes, its length, its metrics."""
+    """True for a study of the paper's own protocol (docs/paper.md#imagenet): its model sizes, length and metrics."""
     return (
         study.images.dataset == "folder"
         and study.images.size >= 256

@@ -1,4 +1,4 @@
-"""Images in fixed blocks, the same on any number of processes, jobs or devices (PAPER: sections 5 and 6).
+"""Images in fixed blocks, the same on any number of processes, jobs or devices.
 
 Image i belongs to block i // 64. All that is random about a block (labels, starting noise, noise of the
 solver) comes from generators seeded by (seed, block) on the CPU, and a block always runs whole, so the same images
@@ -32,10 +32,10 @@ from stablevelocity.models.autoencoders import decode_latents
 from stablevelocity.models.sit import SiT
 from stablevelocity.progress import Progress
 from stablevelocity.provenance import code_hash
+from stablevelocity.randomness import generator
 from stablevelocity.sampling.guidance import guided_velocity
 from stablevelocity.sampling.run_sampler import solve
-from stablevelocity.settings import Sampler
-from stablevelocity.training.randomness import generator
+from stablevelocity.study.settings import Sampler
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -1,4 +1,4 @@
-"""Classifier-free guidance on an interval of times (PAPER: sections 6 and 9)."""
+"""Classifier-free guidance on an interval of times (docs/paper.md#imagenet and docs/paper.md#checkpoints)."""
 
 from collections.abc import Callable
 

@@ -16,7 +16,7 @@ from stablevelocity.sampling.solvers import (
     uniform_times,
 )
 from stablevelocity.sampling.stablevs import BaseSolver, stablevs, thin_times
-from stablevelocity.settings import Sampler
+from stablevelocity.study.settings import Sampler
 
 
 def sampler_times(sampler: Sampler) -> Float64[Tensor, " times"]:

@@ -1,4 +1,6 @@
-"""Euler, Heun and Euler-Maruyama along a velocity field, and their time grids (PAPER: sections 6 and 9).
+"""Euler, Heun and Euler-Maruyama along a velocity field, and their time grids.
+
+Conventions: docs/paper.md#imagenet and docs/paper.md#checkpoints.
 
 Every solver takes `velocity(x, t)` with t a number, a starting state x (B, ...) at `times[0]` and a strictly
 decreasing 1-D grid of times in [0, 1]; it returns the state at `times[-1]`. The state is kept in float64 so
@@ -34,7 +36,7 @@ def uniform_times(steps: int) -> Float64[Tensor, " times"]:
 
 
 def euler_maruyama_times(steps: int, last: float = 0.04) -> Float64[Tensor, " times"]:
-    """`steps` - 1 equal steps from 1 to `last`, then one to 0 (PAPER: section 6, 250 steps)."""
+    """`steps` - 1 equal steps from 1 to `last`, then one to 0 (docs/paper.md#imagenet: 250 steps)."""
     if steps < 2 or not 0 < last < 1:
         raise UserError(f"euler_maruyama_times: {steps} steps, last {last}; expected >= 2 and 0 < last < 1")
     noisy = 1 - (1 - last) * torch.arange(steps - 1, dtype=torch.float64) / (steps - 1)

@@ -1,4 +1,4 @@
-"""StableVS: closed-form steps below the split point xi, where one data mode dominates (PAPER: section 5).
+"""StableVS: closed-form steps below the split point xi, where one data mode dominates (docs/paper.md#stablevs).
 
 If x_t was noised from one x_0, the velocity at t tells x_0 and the noise, and any later state follows
 without a solver: x_tau = alpha_tau x_0 + sigma_tau eps. Written as weights of x_t and v_t,
@@ -92,7 +92,7 @@ def stablevs(
 
 
 def thin_times(times: Float64[Tensor, " times"], xi: float, low_steps: int) -> Float64[Tensor, " thinned"]:
-    """Keep the grid at and above xi, thin it below to `low_steps` steps (PAPER: section 5, the Euler rule).
+    """Keep the grid at and above xi, thin it below to `low_steps` steps (grid rule for Euler, docs/paper.md#stablevs).
 
     Of the m positive times below xi those at indices round(linspace(0, m - 2, low_steps)) stay, then 0: the
     smallest positive time is never used, as in the released Euler scheduler. With m <= low_steps there is

@@ -1,4 +1,4 @@
-"""The closed-form step of the low-variance regime on the linear path (PAPER: section 5)."""
+"""The closed-form step of the low-variance regime on the linear path (docs/paper.md#stablevs)."""
 
 import math
 
@@ -19,7 +19,7 @@ def closed_form_step(
 ) -> Float[Tensor, "batch *shape"]:
     """From noise level t = `sigma` to tau = `sigma_next` in one step, as if the posterior had one mode.
 
-    On the linear path (alpha = 1 - t, sigma = t) the general solution of PAPER section 5 reads, with
+    On the linear path (alpha = 1 - t, sigma = t) the general solution in docs/paper.md#stablevs reads, with
     x0 = x - t v the posterior mean, f the noise factor and rho = (tau/t) sqrt(1 - f^2):
 
         x_tau = rho x + (1 - tau - (1 - t) rho) x0 + f tau eps.

@@ -101,7 +101,7 @@ class ThinnedDPMSolverMultistepScheduler(_ThinnedDPMSolver):
 
 
 class StableVSDPMSolverMultistepScheduler(StableVSMixin, _ThinnedDPMSolver):
-    """DPM-Solver++ above xi, few closed-form steps below (PAPER: section 5).
+    """DPM-Solver++ above xi, few closed-form steps below (docs/paper.md#stablevs).
 
     The last step above xi, the one that lands below it, is taken in closed form too, as the released
     scheduler does: 10 closed-form steps for 9 low sigmas.

@@ -82,7 +82,7 @@ class ThinnedFlowMatchEulerScheduler(_ThinnedEuler):
 
 
 class StableVSFlowMatchEulerScheduler(StableVSMixin, _ThinnedEuler):
-    """FlowMatchEulerDiscreteScheduler above xi, few closed-form steps below (PAPER: section 5).
+    """FlowMatchEulerDiscreteScheduler above xi, few closed-form steps below (docs/paper.md#stablevs).
 
     Use: `pipe.scheduler = StableVSFlowMatchEulerScheduler.from_config(pipe.scheduler.config)`. Ask the pipeline
     for the base schedule's steps (30); the grid is then thinned below `xi` to `low_steps`.

@@ -1,4 +1,4 @@
-"""Where the steps of a thinned schedule stand: the grid rule of StableVS (PAPER: section 5, "grid rule").
+"""Where the steps of a thinned schedule stand: the grid rule of StableVS (docs/paper.md#stablevs).
 
 A base schedule is a strictly decreasing list of noise levels sigma (sigma = t on the linear path). Steps
 above the split point xi are the base solver's own and are all kept; of the steps below, a few evenly spread.

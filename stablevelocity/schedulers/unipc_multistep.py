@@ -65,7 +65,7 @@ class ThinnedUniPCMultistepScheduler(_ThinnedUniPC):
 
 
 class StableVSUniPCMultistepScheduler(StableVSMixin, _ThinnedUniPC):
-    """UniPC above xi, few closed-form steps below (PAPER: section 5).
+    """UniPC above xi, few closed-form steps below (docs/paper.md#stablevs).
 
     The first closed-form step starts at the sample that UniPC predicted: the corrector that would have
     amended it belongs to the next UniPC step, which is not taken.

@@ -1,1 +1,1 @@
-"""Training runs: randomness, checkpoints, the loop."""
+"""Training runs: batches, the loop, checkpoints, results."""

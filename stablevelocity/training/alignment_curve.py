@@ -9,9 +9,9 @@ from stablevelocity.alignment import negative_cosine, spatial_normalise
 from stablevelocity.data.latents import Latents
 from stablevelocity.errors import UserError
 from stablevelocity.interpolants import LinearPath
+from stablevelocity.models.networks import load_network
+from stablevelocity.randomness import generator
 from stablevelocity.training.features import open_features
-from stablevelocity.training.randomness import generator
-from stablevelocity.training.weights import load_network
 
 TIMES = torch.arange(0.025, 1.0, 0.05)
 

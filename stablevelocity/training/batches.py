@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from stablevelocity import randomness
 from stablevelocity.alignment import alignment_weight, spatial_normalise
 from stablevelocity.data.latents import Latents
 from stablevelocity.interpolants import LinearPath
 from stablevelocity.progress import Progress
 from stablevelocity.reference_bank import ReferenceBank
 from stablevelocity.study import Run
-from stablevelocity.training import randomness
 from stablevelocity.training.features import Features
 
 

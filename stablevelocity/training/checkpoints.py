@@ -5,17 +5,8 @@ declared outputs before a job). The run hash covers settings, data and code: a c
 folder of its own and the old one stays for whoever goes back to it.
 """
 
-import json
 import re
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
-from stablevelocity.errors import UserError
-from stablevelocity.files import atomic_write
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -26,24 +17,6 @@ def checkpoint_steps(folder: Path) -> list[int]:
     """Steps with a whole checkpoint in `folder`, ascending."""
     names = [re.fullmatch(r"step-(\d{8})\.safetensors", path.name) for path in folder.glob("step-*.safetensors")]
     return sorted(int(name.group(1)) for name in names if name)
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
-    """Write tensors and a JSON-able `info` as one file that is either whole or absent."""
-    try:
-        with atomic_write(path) as temporary:
-            contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(contiguous, temporary, {"info": json.dumps(info)})
-    except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be written ({why}); nothing before it is lost") from error
-
-
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, info) of a file of `save_tensors`."""
-    with safe_open(path, "pt") as file:
-        info = json.loads((file.metadata() or {}).get("info", "{}"))
-        return {name: file.get_tensor(name) for name in file.keys()}, info  # noqa: SIM118 (not a dict)
 
 
 def prune(folder: Path, keep: set[int]) -> None:

@@ -1,7 +1,7 @@
 """The training loop: velocity prediction with the CFM or the StableVM target, and representation alignment.
 
-PAPER: sections 3, 4 and 6. A step reads its random numbers (`randomness.py`), makes the global batch, takes its own
-slice of it, and updates; every `checkpoint_every` steps the whole state is saved, and a run that finds a
+Protocol: docs/paper.md#imagenet. A step reads its random numbers (`randomness.py`), makes the global batch, takes its
+own slice of it, and updates; every `checkpoint_every` steps the whole state is saved, and a run that finds a
 checkpoint of itself continues from it, bit for bit.
 """
 
@@ -23,19 +23,20 @@ from stablevelocity.alignment import alignment_loss, negative_cosine
 from stablevelocity.data.latents import Latents
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
+from stablevelocity.models.networks import build_network
+from stablevelocity.models.weight_files import load_tensors, save_tensors
 from stablevelocity.progress import Progress, log
 from stablevelocity.reference_bank import ReferenceBank
-from stablevelocity.settings import Model
 from stablevelocity.study import Run
+from stablevelocity.study.settings import Model
 from stablevelocity.training import checkpoints
 from stablevelocity.training.batches import Batch, BatchMaker
 from stablevelocity.training.features import open_features
 from stablevelocity.training.identity import run_hash
 from stablevelocity.training.metrics import MetricsStream, Record
 from stablevelocity.training.results import publish, result_files
-from stablevelocity.training.weights import build_network
 
-CLASS_TOKEN_COEFFICIENT = 0.03  # REG: weight of the class token's velocity (PAPER: section 4)
+CLASS_TOKEN_COEFFICIENT = 0.03  # REG: weight of the class token's velocity (docs/paper.md#va-repa)
 STATE_FIELDS = ("exp_avg", "exp_avg_sq", "step")  # of AdamW, per parameter
 
 
@@ -132,9 +133,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
             info = {"step": self.step, "run": self.run.name, "hash": self.hash, "scaler": scaler}
-            checkpoints.save_tensors(
-                checkpoints.checkpoint_path(self.checkpoints, self.step), self._state() | totals, info
-            )
+            save_tensors(checkpoints.checkpoint_path(self.checkpoints, self.step), self._state() | totals, info)
             checkpoints.prune(self.checkpoints, set(self.run.steps))
         self.accelerator.wait_for_everyone()
 
@@ -143,7 +142,7 @@ class Trainer:
         steps = checkpoints.checkpoint_steps(self.checkpoints)
         if not steps:
             return False
-        state, info = checkpoints.load_tensors(checkpoints.checkpoint_path(self.checkpoints, steps[-1]))
+        state, info = load_tensors(checkpoints.checkpoint_path(self.checkpoints, steps[-1]))
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
@@ -301,7 +300,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             # The state before the step, and the losses and gradient norm of the step itself.
             losses = {f"step.{name}": value for name, value in values.items()}
-            checkpoints.save_tensors(dump, {**self._state(), **losses}, {"step": self.step, "run": self.run.name})
+            save_tensors(dump, {**self._state(), **losses}, {"step": self.step, "run": self.run.name})
         self.accelerator.wait_for_everyone()  # the first process that ends may take the others with it
         raise UserError(
             f"{self.run.name}: the loss or its gradient is not finite at step {step}; "
@@ -311,7 +310,7 @@ class Trainer:
     def export(self) -> None:
         """Write the run's results from its checkpoints: EMA weights of each kept step, and metrics.csv."""
         for step, path in result_files(self.checkpoints, self.run.steps):
-            state, _ = checkpoints.load_tensors(checkpoints.checkpoint_path(self.checkpoints, step))
+            state, _ = load_tensors(checkpoints.checkpoint_path(self.checkpoints, step))
             weights = {name[4:]: value for name, value in state.items() if name.startswith("ema.")}
             info = {
                 "kind": "ema",
@@ -323,7 +322,7 @@ class Trainer:
                 "num_classes": self.latents.num_classes,
                 "feature_width": self.features.width if self.features else None,
             }
-            checkpoints.save_tensors(path, weights, info)
+            save_tensors(path, weights, info)
         with atomic_write(self.checkpoints / "result" / "metrics.csv") as temporary:
             shutil.copyfile(self.checkpoints / "metrics.csv", temporary)
         publish(self.checkpoints, self.folder, self.run.steps)

@@ -54,15 +54,15 @@ class NonFiniteTask(SlowTask):
     """A task whose loss is not finite in its second step, and whose dump takes the time of a large model's."""
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
-        from stablevelocity.training import checkpoints
+        from stablevelocity.training import trainer
 
-        save = checkpoints.save_tensors
+        save = trainer.save_tensors
 
         def slowly(path: Path, *arguments: Any) -> None:
             time.sleep(12)  # SLURM lets go after KillWait, 5 here
             save(path, *arguments)
 
-        checkpoints.save_tensors = slowly
+        trainer.save_tensors = slowly
         return super().train(should_stop)
 
 

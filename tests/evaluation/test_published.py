@@ -1,4 +1,4 @@
-"""The published check of any ImageNet evaluator: ADM-G + ADM-U at 256 px (PAPER: section 6).
+"""The published check of any ImageNet evaluator: ADM-G + ADM-U at 256 px (docs/paper.md#imagenet).
 
 Needs three files that cannot be had offline, in the folder named by ADM_BATCHES:
     VIRTUAL_imagenet256_labeled.npz                 the reference batch of ADM's evaluation suite
@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stablevelocity.evaluation.features import INCEPTION_FILE
-from stablevelocity.evaluation.jobs import score_sets
+from stablevelocity.evaluation.extractors import INCEPTION_FILE
+from stablevelocity.evaluation.stages import score_sets
 
 REFERENCE = "VIRTUAL_imagenet256_labeled.npz"
 SAMPLES = "admnet_guided_upsampled_imagenet256.npz"

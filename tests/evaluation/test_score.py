@@ -10,7 +10,7 @@ import torch
 from stablevelocity.data.shards import write_manifest, write_shard
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation.classifier import Judge, save_judge
-from stablevelocity.evaluation.features import FeatureBatch, extract_features
+from stablevelocity.evaluation.extractors import FeatureBatch, extract_features
 from stablevelocity.evaluation.fidelity import (
     frechet_distance,
     gaussian_statistics,
@@ -18,9 +18,9 @@ from stablevelocity.evaluation.fidelity import (
     precision_recall,
 )
 from stablevelocity.evaluation.image_sets import open_images
-from stablevelocity.evaluation.jobs import prepare_judge, score_floor, score_samples, score_sets, write_reference
 from stablevelocity.evaluation.score import Reference, adm_reference, reference_from_features, score
-from stablevelocity.settings import Evaluation
+from stablevelocity.evaluation.stages import prepare_judge, score_floor, score_samples, score_sets, write_reference
+from stablevelocity.study.settings import Evaluation
 
 
 class Means:

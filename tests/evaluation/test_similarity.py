@@ -7,7 +7,7 @@ import torch
 
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation import similarity
-from stablevelocity.evaluation.features import FeatureBatch
+from stablevelocity.evaluation.extractors import FeatureBatch
 from stablevelocity.evaluation.similarity import compare_images
 
 

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL
 
 from stablevelocity.data.shards import read_shard
 from stablevelocity.evaluation import sweep as sweep_module
-from stablevelocity.evaluation.features import FeatureBatch
+from stablevelocity.evaluation.extractors import FeatureBatch
 from stablevelocity.evaluation.fidelity import frechet_distance, gaussian_statistics, precision_recall
 from stablevelocity.evaluation.intervals import bootstrap_frechet
 from stablevelocity.evaluation.score import Reference
@@ -17,7 +17,7 @@ from stablevelocity.evaluation.sweep import remove_parts, sweep_samplers, sweep_
 from stablevelocity.models.sit import SiT
 from stablevelocity.sampling.generate import BlockSampler, generate_shard
 from stablevelocity.sampling.run_sampler import network_calls
-from stablevelocity.settings import Evaluation, Sampler, Sweep
+from stablevelocity.study.settings import Evaluation, Sampler, Sweep
 
 SWEEP = Sweep(
     solvers=["euler", "heun", "euler_maruyama"],

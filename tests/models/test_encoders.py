@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from stablevelocity.data.images import open_source
 from stablevelocity.errors import UserError
-from stablevelocity.models.digits_vit import (
+from stablevelocity.models.digits import (
     build_digits_vit,
     classify,
     load_digits_vit,

@@ -33,7 +33,7 @@ def inputs(batch: int = 3, size: int = 8, classes: int = 10) -> tuple[Tensor, Te
 def naive_forward(
     state: dict[str, np.ndarray], x: np.ndarray, t: float, y: int, *, depth: int, heads: int, patch: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """One sample, float64 numpy, loops over patches and heads, written from PAPER: section 9 alone.
+    """One sample, float64 numpy, loops over patches and heads, written from docs/paper.md#checkpoints alone.
 
     Returns the velocity (channels, height, width) and the tokens after every block.
     """
@@ -171,7 +171,7 @@ def test_small_shapes_give_the_naive_output(heads: int, patch: int, size: int) -
 
 @pytest.mark.parametrize(
     "name,plain,projected",
-    [  # PAPER: section 9
+    [  # docs/paper.md#checkpoints
         ("SiT-S/2", 32_957_200, 39_515_664),
         ("SiT-B/2", 130_500_112, 137_845_008),
         ("SiT-L/2", 458_086_416, 465_955_600),

@@ -16,7 +16,7 @@ from stablevelocity.study import load_study, parse_study
 def command(*arguments, cache):
     """Without network and without weights."""
     return subprocess.run(
-        [sys.executable, "-m", "stablevelocity.cli", *map(str, arguments)],
+        [sys.executable, "-m", "stablevelocity.cli.main", *map(str, arguments)],
         env={**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
@@ -66,8 +66,8 @@ def test_generate_does_not_keep_pictures_of_another_model(folders, tmp_path):
 
     import torch
 
+    from stablevelocity.cli.verbs.pretrained import generate
     from stablevelocity.pretrained.tiny import TINY_FAMILIES, save_tiny
-    from stablevelocity.verbs.pretrained import generate
 
     tiny = TINY_FAMILIES["flux"]
     torch.manual_seed(1)

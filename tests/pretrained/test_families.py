@@ -9,7 +9,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
 from stablevelocity.errors import UserError
 from stablevelocity.pretrained.families import FAMILIES, family_named
-from stablevelocity.pretrained.settings import BASE_STEPS, SOLVERS, Pretrained
+from stablevelocity.study.pretrained_settings import BASE_STEPS, SOLVERS, Pretrained
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_an_original_with_another_schedule_is_named_in_one_line(folders, tmp_pat
 
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_a_familys_schedule_has_the_papers_step_counts(name):
-    # PAPER: section 5, table: 11 + 9, 11 + 9, 8 + 9, 11 + 9 at 4,096 tokens.
+    # docs/paper.md#stablevs: 11 + 9, 11 + 9, 8 + 9, 11 + 9 at 4,096 tokens.
     family = FAMILIES[name]
     stock = UniPCMultistepScheduler if name == "wan22" else FlowMatchEulerDiscreteScheduler
     base = stock(**family.scheduler)

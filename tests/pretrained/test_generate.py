@@ -15,7 +15,7 @@ from stablevelocity.pretrained.generate import generate, prepare, sample, seed_o
 from stablevelocity.pretrained.picture_files import picture_paths, read_pictures
 from stablevelocity.pretrained.prompts import digit_prompts, digit_video_prompts
 from stablevelocity.pretrained.scenes import FRAMES, SIZE
-from stablevelocity.pretrained.settings import SOLVERS
+from stablevelocity.study.pretrained_settings import SOLVERS
 
 STEPS = {"sd35": (20, 9), "flux": (20, 9), "qwen-image": (17, 9), "wan22": (20, 9)}
 

@@ -10,11 +10,10 @@ from PIL import Image
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
-from stablevelocity.pretrained import jobs
+from stablevelocity.pretrained import stages as jobs
 from stablevelocity.pretrained.families import FAMILIES
 from stablevelocity.pretrained.picture_files import save_picture
 from stablevelocity.pretrained.prompts import digit_video_prompts, write_prompts
-from stablevelocity.pretrained.settings import VIDEO
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.blocks import Table
 from stablevelocity.reporting.claims import make_claims
@@ -26,6 +25,7 @@ from stablevelocity.reporting.sections.pretrained.text import EQUAL, text
 from stablevelocity.reporting.source import Source
 from stablevelocity.reporting.tables import make_table
 from stablevelocity.study import load_study, parse_study, study_json
+from stablevelocity.study.pretrained_settings import VIDEO
 
 TINY = {"scenes": 16, "autoencoder_steps": 1, "autoencoder_batch": 4, "steps": 1, "batch": 4}
 STUDY = {

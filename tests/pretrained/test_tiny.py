@@ -6,7 +6,6 @@ import torch
 
 from stablevelocity.pretrained.families import FAMILIES
 from stablevelocity.pretrained.generate import prepare, sample
-from stablevelocity.pretrained.settings import TinyTraining
 from stablevelocity.pretrained.tiny import TINY_FAMILIES
 from stablevelocity.pretrained.tiny_training import (
     _standardise,
@@ -15,6 +14,7 @@ from stablevelocity.pretrained.tiny_training import (
     train_tiny,
     training_scenes,
 )
+from stablevelocity.study.pretrained_settings import TinyTraining
 
 
 @pytest.mark.parametrize("name", list(TINY_FAMILIES))

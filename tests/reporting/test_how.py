@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stablevelocity.reporting.arms import alignment_text, target_text
 from stablevelocity.reporting.blocks import Block, Prose
 from stablevelocity.reporting.claims import Tables
 from stablevelocity.reporting.describe import decoder_text, sweep_text
@@ -16,8 +15,9 @@ from stablevelocity.reporting.sections.toy.protocol import departures
 from stablevelocity.reporting.sections.training.claims import claims as training_claims
 from stablevelocity.reporting.sections.training.text import text as training
 from stablevelocity.reporting.source import Source
-from stablevelocity.settings import Arm, Autoencoder, StableVM, Toy
 from stablevelocity.study import Study, load_study
+from stablevelocity.study.methods import alignment_text, target_text
+from stablevelocity.study.settings import Arm, Autoencoder, StableVM, Toy
 
 from . import synthetic
 
@@ -140,7 +140,7 @@ def test_the_page_of_the_imagenet_study_counts_what_the_study_has():
 
 
 def test_the_full_protocol_of_the_toy_is_the_paper_s_in_every_setting():
-    """PAPER: section 7. Every setting is changed in turn, so a new one cannot be left out."""
+    """The protocol is docs/paper.md#toy. Every setting is changed in turn, so a new one cannot be left out."""
     assert departures(Toy()) == []
     assert departures(Toy(seeds=[0, 1, 2, 3, 4, 5])) == []
     other = {

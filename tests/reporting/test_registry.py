@@ -7,9 +7,9 @@ import pytest
 
 from stablevelocity.provenance import code_hash
 from stablevelocity.reporting import registry
-from stablevelocity.reporting.arms import comparisons, kind
 from stablevelocity.reporting.products import load
 from stablevelocity.study import parse_study
+from stablevelocity.study.methods import comparisons, kind
 
 from . import synthetic
 

@@ -8,7 +8,6 @@ import pytest
 
 from stablevelocity.errors import UserError
 from stablevelocity.reporting import registry
-from stablevelocity.reporting.arms import ablations
 from stablevelocity.reporting.page import Context
 from stablevelocity.reporting.sections.training import fidelity_file, published
 from stablevelocity.reporting.sections.training.text import _ablations
@@ -16,6 +15,7 @@ from stablevelocity.reporting.sections.variance.tables import rise
 from stablevelocity.reporting.source import Source
 from stablevelocity.reporting.tables import make_table
 from stablevelocity.study import load_study, parse_study
+from stablevelocity.study.methods import ablations
 
 from . import synthetic
 

@@ -19,7 +19,7 @@ from stablevelocity.sampling import euler, generate, heun, thin_times, uniform_t
 from stablevelocity.sampling.export import write_npz, write_png_folder
 from stablevelocity.sampling.generate import BlockSampler, generate_shard, shard_blocks, write_blocks
 from stablevelocity.sampling.run_sampler import network_calls, sampler_times, solve
-from stablevelocity.settings import Sampler
+from stablevelocity.study.settings import Sampler
 
 STOCHASTIC = Sampler(solver="euler_maruyama", steps=4, guidance=2.0, guidance_interval=(0.0, 0.7))
 

@@ -1,4 +1,4 @@
-"""The scheduler's step against the general solution of PAPER section 5, written out independently here."""
+"""The scheduler's step against the general solution of docs/paper.md#stablevs, written out independently here."""
 
 import math
 

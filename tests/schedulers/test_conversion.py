@@ -85,7 +85,7 @@ def pipelines_call(config, steps=30, tokens=4096):
     ],
 )
 def test_thirty_base_steps_of_a_published_config_become_the_papers_budgets(model, solver, high, low, kind):
-    # PAPER: section 5, table: 11 + 9, 11 + 9, 8 + 9, 11 + 9 at xi 0.85. One line: from_config, nothing else.
+    # docs/paper.md#stablevs: 11 + 9, 11 + 9, 8 + 9, 11 + 9 at xi 0.85. One line: from_config, nothing else.
     config = STOCK[model].config
     scheduler = getattr(BASES[solver], kind).from_config(config)
     scheduler.set_timesteps(**pipelines_call(config))

@@ -46,7 +46,7 @@ def test_the_stock_classes_round_within_a_step(name):
 
 @pytest.mark.parametrize("dtype", [torch.float32, BF16, torch.float16])
 def test_with_euler_the_control_arm_and_stablevs_are_one_and_the_same_in_every_dtype(dtype):
-    # PAPER section 5: on the linear path with f = 0 the closed form is the Euler step.
+    # docs/paper.md#stablevs: on the linear path with f = 0 the closed form is the Euler step.
     base = BASES["euler"]
     results = []
     for kind in ("stablevs", "control"):

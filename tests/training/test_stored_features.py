@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stablevelocity.data.featurize import write_feature_shard
-from stablevelocity.data.manifests import write_feature_manifest, write_online_manifest
 from stablevelocity.data.shards import write_manifest, write_shard
+from stablevelocity.data.stages.features import write_feature_shard
+from stablevelocity.data.stages.manifests import write_feature_manifest, write_online_manifest
 from stablevelocity.errors import UserError
 from stablevelocity.files import write_json
-from stablevelocity.models.digits_vit import build_digits_vit, save_digits_vit
+from stablevelocity.models.digits import build_digits_vit, save_digits_vit
 from stablevelocity.models.encoders import load_encoder
 from stablevelocity.training.features import OnlineFeatures, StoredFeatures, open_features
 

@@ -23,7 +23,7 @@ from tiny_training import (
 )
 
 from stablevelocity.errors import UserError
-from stablevelocity.training.weights import load_network
+from stablevelocity.models.networks import load_network
 
 MEASURED = ("images_per_s", "memory_mb")  # of the machine, not of the run
 

@@ -9,7 +9,7 @@ rule image_index:
         f"{OUT}/logs/image_index-{{split}}.log",
     params:
         settings=settings(STUDY.images.model_dump(mode="json", exclude={"shards"})),
-        code=code("data.prepare"),
+        code=code("data.stages.images"),
     shell:
         "stablevelocity --log {log:q} image-index --study {STUDY_FILE:q} --split {wildcards.split:q}"
         " --output {output:q}"
@@ -24,7 +24,7 @@ rule image_shard:
         f"{OUT}/logs/image_shard-{{split}}-{{shard}}.log",
     params:
         settings=settings(STUDY.images),
-        code=code("data.prepare"),
+        code=code("data.stages.images"),
         of=lambda wildcards: SPLITS[wildcards.split],
     shell:
         "stablevelocity --log {log:q} image-shard --study {STUDY_FILE:q} --index {input:q}"
@@ -66,7 +66,7 @@ rule autoencoder:
         f"{OUT}/benchmarks/autoencoder.tsv"
     params:
         settings=settings(STUDY.autoencoder),
-        code=code("data.encode"),
+        code=code("data.stages.latents"),
     shell:
         "stablevelocity --log {log:q} autoencoder --study {STUDY_FILE:q} --train {input.train:q}"
         " --heldout {input.heldout:q} --output {output.description:q}"
@@ -83,7 +83,7 @@ rule latent_shard:
     benchmark:
         f"{OUT}/benchmarks/latent_shard-{{split}}-{{shard}}.tsv"
     params:
-        code=code("data.encode"),
+        code=code("data.stages.latents"),
     shell:
         "stablevelocity --log {log:q} latent-shard --images {input.images:q} --autoencoder {input.autoencoder:q}"
         " --output {output:q}"
@@ -99,7 +99,7 @@ rule latent_manifest:
     log:
         f"{OUT}/logs/latent_manifest.log",
     params:
-        code=code("data.manifests"),
+        code=code("data.stages.manifests"),
     shell:
         "stablevelocity --log {log:q} latent-manifest --images {input.images:q} --autoencoder {input.autoencoder:q}"
         " --output {output:q} {input.shards:q}"
@@ -118,7 +118,7 @@ rule encoder:
         f"{OUT}/benchmarks/encoder.tsv"
     params:
         settings=settings(STUDY.encoder),
-        code=code("data.featurize"),
+        code=code("data.stages.features"),
     shell:
         "stablevelocity --log {log:q} encoder --study {STUDY_FILE:q} --train {input.train:q}"
         " --heldout {input.heldout:q} --output {output.description:q}"
@@ -135,7 +135,7 @@ if STUDY.encoder.online:
         log:
             f"{OUT}/logs/online_features.log",
         params:
-            code=code("data.manifests"),
+            code=code("data.stages.manifests"),
         shell:
             "stablevelocity --log {log:q} online-features --encoder {input.encoder:q} --images {input.images:q}"
             " --output {output:q}"
@@ -153,7 +153,7 @@ else:
         benchmark:
             f"{OUT}/benchmarks/feature_shard-{{shard}}.tsv"
         params:
-            code=code("data.featurize"),
+            code=code("data.stages.features"),
         shell:
             "stablevelocity --log {log:q} feature-shard --images {input.images:q} --encoder {input.encoder:q}"
             " --output {output:q}"
@@ -167,7 +167,7 @@ else:
         log:
             f"{OUT}/logs/feature_manifest.log",
         params:
-            code=code("data.manifests"),
+            code=code("data.stages.manifests"),
         shell:
             "stablevelocity --log {log:q} feature-manifest --encoder {input.encoder:q} --output {output:q}"
             " {input.shards:q}"

@@ -20,7 +20,7 @@ rule judge:
         f"{OUT}/benchmarks/judge.tsv"
     params:
         settings=settings(STUDY.evaluation.judge_steps, STUDY.evaluation.seed),
-        code=code("evaluation.jobs"),
+        code=code("evaluation.stages"),
     shell:
         "stablevelocity --log {log:q} judge --study {STUDY_FILE:q} --train {input.train:q} --heldout {input.heldout:q}"
         " --output {output.description:q}"
@@ -44,7 +44,7 @@ rule reference:
             *INCEPTION_STATE,
             *state_of(STUDY.evaluation.reference),
         ),
-        code=code("evaluation.jobs"),
+        code=code("evaluation.stages"),
     shell:
         "stablevelocity --log {log:q} reference --study {STUDY_FILE:q} --train {input.train:q}"
         " --judge={input.judge:q} --output {output:q}"
@@ -64,7 +64,7 @@ rule fidelity:
         f"{OUT}/benchmarks/fidelity-{{run}}-{{step}}-{{sampler}}.tsv"
     params:
         settings=settings(STUDY.evaluation, *INCEPTION_STATE),
-        code=code("evaluation.jobs"),
+        code=code("evaluation.stages"),
     shell:
         "stablevelocity --log {log:q} evaluate --study {STUDY_FILE:q} --run {wildcards.run:q} --step {wildcards.step:q}"
         " --sampler {wildcards.sampler:q} --samples {input.samples:q} --reference {input.reference:q}"
@@ -83,7 +83,7 @@ rule floor:
         f"{OUT}/logs/floor.log",
     params:
         settings=settings(STUDY.evaluation, *INCEPTION_STATE),
-        code=code("evaluation.jobs"),
+        code=code("evaluation.stages"),
     shell:
         "stablevelocity --log {log:q} floor --study {STUDY_FILE:q} --heldout {input.heldout:q}"
         " --reference {input.reference:q} --judge={input.judge:q} --output {output:q}"
@@ -110,7 +110,7 @@ rule sweep:
             STUDY.evaluation,
             *INCEPTION_STATE,
         ),
-        code=code("evaluation.sweep_job"),
+        code=code("evaluation.sweep_stage"),
     shell:
         "stablevelocity --log {log:q} sweep --study {STUDY_FILE:q} --run {wildcards.run:q} --weights {input.weights:q}"
         " --autoencoder {input.autoencoder:q} --reference {input.reference:q} --judge={input.judge:q}"

@@ -2,7 +2,7 @@
 # A job draws all arms of a family for its share of the prompts, so that weights are loaded once; pictures and the
 # records of finished batches lie undeclared beside its output, so that it goes on where it was stopped. Where there are
 # accelerators a job takes a free one for itself, or waits for one: more jobs than devices may be started.
-from stablevelocity.pretrained.settings import AUTOENCODER_FROM, VIDEO
+from stablevelocity.study.pretrained_settings import AUTOENCODER_FROM, VIDEO
 
 FAMILIES = STUDY.pretrained.families
 PRETRAINED = f"{OUT}/pretrained"
@@ -95,7 +95,7 @@ rule score_family:
     wildcard_constraints:
         family=one_of(FAMILIES),
     params:
-        code=code("pretrained.score", "pretrained.judge", "evaluation.geneval_detector"),
+        code=code("pretrained.score", "pretrained.detectors", "pretrained.benchmarks.geneval_detector"),
     shell:
         "stablevelocity --log {log:q} score-family --study {STUDY_FILE:q} --family {wildcards.family:q}"
         " --prompts {input.prompts:q} --output {output:q} {input.shards:q}"
@@ -127,7 +127,7 @@ rule judge_accuracy:
     log:
         f"{OUT}/logs/judge_accuracy.log",
     params:
-        code=code("pretrained.judge"),
+        code=code("pretrained.detectors"),
     shell:
         "stablevelocity --log {log:q} judge-accuracy --output {output:q}"
 
@@ -141,7 +141,7 @@ rule scheduler_errors:
         settings=settings(
             STUDY.pretrained.model_dump(mode="json", include={"xi", "low_steps", "gmm_dimensions", "gmm_points"})
         ),
-        code=code("schedulers.accuracy"),
+        code=code("experiments.scheduler_accuracy"),
     shell:
         "stablevelocity --log {log:q} scheduler-errors --study {STUDY_FILE:q} --output {output:q}"
 

@@ -22,7 +22,7 @@ rule sample_shard:
             STUDY.sampler(wildcards.sampler),
             STUDY.sampling.model_dump(mode="json", include={"images", "shards", "block", "seed", "precision"}),
         ),
-        code=code("sampling.jobs"),
+        code=code("sampling.stages"),
     shell:
         "stablevelocity --log {log:q} sample --study {STUDY_FILE:q} --sampler {wildcards.sampler:q}"
         " --weights {input.weights:q} --autoencoder {input.autoencoder:q} --shard {wildcards.shard:q}"
@@ -43,7 +43,7 @@ rule sample_manifest:
     log:
         f"{OUT}/logs/sample_manifest-{{run}}-{{step}}-{{sampler}}.log",
     params:
-        code=code("data.manifests"),
+        code=code("data.stages.manifests"),
     shell:
         "stablevelocity --log {log:q} sample-manifest --study {STUDY_FILE:q} --sampler {wildcards.sampler:q}"
         " --weights {input.weights:q} --autoencoder {input.autoencoder:q} --output {output:q} {input.shards:q}"

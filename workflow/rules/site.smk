@@ -1,7 +1,7 @@
 # What config/site.yaml says of this cluster. Without that file, and without a cluster, nothing of it matters.
-from stablevelocity.cluster.claim import claim, forget_dead
+from stablevelocity.cluster.study_lock import claim, forget_dead
 from stablevelocity.cluster.resources import check_rules
-from stablevelocity.cluster.schedulers import forget_outer_job
+from stablevelocity.cluster.backends import forget_outer_job
 from stablevelocity.cluster.site import SITE_FILE, load_site
 
 

@@ -15,7 +15,7 @@ rule gmm_variance:
     priority: 1  # long and needed late: started first, so that no core waits for it at the end
     params:
         settings=settings(STUDY.variance),
-        code=code("variance_study"),
+        code=code("experiments.variance_study"),
     shell:
         "stablevelocity --log {log:q} gmm-variance --study {STUDY_FILE:q} --dimension {wildcards.dimension:q}"
         " --curve {output.curve:q} --split-point {output.split_point:q}"
@@ -35,7 +35,7 @@ rule data_variance:
         source="pixels|latents",
     params:
         settings=settings(STUDY.variance),
-        code=code("variance_study"),
+        code=code("experiments.variance_study"),
     shell:
         "stablevelocity --log {log:q} data-variance --study {STUDY_FILE:q} --source {wildcards.source:q}"
         " --manifest {input:q} --curve {output.curve:q} --split-point {output.split_point:q}"
@@ -64,7 +64,7 @@ rule variance_references:
         f"{OUT}/benchmarks/variance_references.tsv"
     params:
         settings=settings(STUDY.variance),
-        code=code("variance_study"),
+        code=code("experiments.variance_study"),
     shell:
         "stablevelocity --log {log:q} variance-references --study {STUDY_FILE:q} --output {output:q}"
 
@@ -82,7 +82,7 @@ rule toy:
     params:
         folder=f"{OUT}/toy",
         settings=settings(STUDY.toy),
-        code=code("toy"),
+        code=code("experiments.toy"),
     shell:
         "stablevelocity --log {log:q} toy --study {STUDY_FILE:q} --folder {params.folder:q}"
 

@@ -1,8 +1,8 @@
 """StableVS on text-to-image and text-to-video pipelines: tables 4 and 5, the sweep of xi, panels."""
 
-from stablevelocity.pretrained.settings import VIDEO
 from stablevelocity.reporting.products import Inputs, Product, Section
 from stablevelocity.study import Study
+from stablevelocity.study.pretrained_settings import VIDEO
 
 ERRORS = "pretrained/scheduler_errors.csv"
 JUDGE = "pretrained/judge.json"

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from stablevelocity.pretrained.settings import SOLVERS
 from stablevelocity.reporting.claims import Claim, Tables, bounds, judge
 from stablevelocity.reporting.describe import pretrained_scope
 from stablevelocity.reporting.sections.pretrained import families
 from stablevelocity.reporting.source import Frame
+from stablevelocity.study.pretrained_settings import SOLVERS
 
 RULE = "95 % interval of the paired difference over pictures lies on the claimed side of 0"
 

@@ -8,11 +8,11 @@ import numpy as np
 from stablevelocity.pretrained.families import FAMILIES
 from stablevelocity.pretrained.picture_files import read_pictures, shrink
 from stablevelocity.pretrained.prompts import read_prompts
-from stablevelocity.pretrained.settings import SOLVERS
 from stablevelocity.reporting import figures
 from stablevelocity.reporting.sections.pretrained import FRAMES, families
 from stablevelocity.reporting.sections.pretrained.tables import sweep as sweep_table
 from stablevelocity.reporting.source import Source
+from stablevelocity.study.pretrained_settings import SOLVERS
 
 KINDS = {"long": "long", "short": "short", "stablevs": "StableVS", "control": "control"}
 PROMPTS = 6

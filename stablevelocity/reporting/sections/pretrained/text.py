@@ -1,12 +1,12 @@
 """What the report says about StableVS on pretrained pipelines."""
 
-from stablevelocity.pretrained.settings import SOLVERS
 from stablevelocity.reporting.blocks import Block, Figure, Prose, Table
 from stablevelocity.reporting.describe import number
 from stablevelocity.reporting.page import Context
 from stablevelocity.reporting.published import published_table
 from stablevelocity.reporting.sections.pretrained import FRAMES, comparison_file, families
 from stablevelocity.reporting.source import Frame
+from stablevelocity.study.pretrained_settings import SOLVERS
 
 TITLES = {"sd35": "SD3.5", "flux": "Flux", "qwen-image": "Qwen-Image", "wan22": "Wan2.2"}
 BASES = {"euler": "Euler", "dpm": "DPM-Solver++", "unipc": "UniPC"}

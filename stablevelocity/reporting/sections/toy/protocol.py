@@ -1,7 +1,7 @@
-"""Whether a study runs the toy experiment as PAPER, section 7 describes it."""
+"""Whether a study runs the toy experiment by the paper's protocol (docs/paper.md#toy)."""
 
 from stablevelocity.reporting.describe import count_text
-from stablevelocity.settings import Toy
+from stablevelocity.study.settings import Toy
 
 PAPER = Toy()
 """The defaults are the paper's; `seeds` and `objectives` are counted, since it says nothing of their names."""

@@ -1,8 +1,8 @@
 """Training: arms x seeds, tables 1 to 3, alignment over t, samples."""
 
-from stablevelocity.reporting.arms import ablations, kind, principal
 from stablevelocity.reporting.products import Product, Section
 from stablevelocity.study import Run, Study
+from stablevelocity.study.methods import ablations, kind, principal
 
 FLOOR = "metrics/floor.csv"
 

@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stablevelocity.reporting.arms import find
 from stablevelocity.reporting.claims import Claim, Tables, bounds, judge
 from stablevelocity.reporting.describe import count_text, decoder_text, interval, number, sampler_text, signed
 from stablevelocity.reporting.source import Frame
 from stablevelocity.reporting.statistics import over_seeds
+from stablevelocity.study.methods import find
 
 Side = Literal["below 0", "above 0"]
 CLAIMED: dict[str, tuple[str, str, Side]] = {

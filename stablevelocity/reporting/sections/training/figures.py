@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stablevelocity.reporting.arms import baseline, find, principal
 from stablevelocity.reporting.figures import (
     PUBLISHED_COLOUR,
     arm_colours,
@@ -22,6 +21,7 @@ from stablevelocity.reporting.sections.training.data import by_seed, common_step
 from stablevelocity.reporting.source import Frame, Source
 from stablevelocity.reporting.statistics import over_seeds
 from stablevelocity.study import Study
+from stablevelocity.study.methods import baseline, find, principal
 
 SMOOTHING = 5
 """Rows of metrics.csv averaged in the training curves."""

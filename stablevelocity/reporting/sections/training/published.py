@@ -2,19 +2,19 @@
 
 A value is set beside a measured one only when model, optimiser, length, method, sampler, guidance, labels, decoder,
 reference and number of samples agree. Two null banks pass: that of K samples, which the authors' code has, and that of
-K samples of every class, which their text describes and which is the default here (PAPER: section 3). For comparisons
-(one arm against another) the published relative change is given for every study, since the question is the same one at
-another scale.
+K samples of every class, which their text describes and which is the default here (docs/paper.md#stablevm). For
+comparisons (one arm against another) the published relative change is given for every study, since the question is the
+same one at another scale.
 """
 
 import math
 from typing import NamedTuple
 
-from stablevelocity.reporting.arms import kind
 from stablevelocity.reporting.describe import decoder_of
 from stablevelocity.reporting.source import Frame, Source
-from stablevelocity.settings import Alignment, Training
 from stablevelocity.study import Study
+from stablevelocity.study.methods import kind
+from stablevelocity.study.settings import Alignment, Training
 
 ITERATIONS_PER_EPOCH = 5004
 METRICS = ("fid", "sfid", "is", "precision", "recall")
@@ -22,9 +22,9 @@ OPTIMISER = ("batch", "lr", "betas", "weight_decay", "clip", "ema", "label_drop"
 
 
 def same_protocol(source: Source, sampler: str) -> bool:
-    """True when data, autoencoders, sampler, features, reference and number of samples are the paper's (section 6).
+    """True when data, autoencoders, sampler, features, reference and number of samples are the paper's.
 
-    Guidance and labels differ by table and are the caller's to compare.
+    The paper's are in docs/paper.md#imagenet. Guidance and labels differ by table and are the caller's to compare.
     """
     study = source.study
     chosen = study.sampling.samplers[sampler]
@@ -91,9 +91,9 @@ def with_guidance(source: Source, arm: str, step: int, sampler: str) -> dict[str
 
 
 def _papers_settings(study: Study, name: str) -> bool:
-    """True for the two kinds of arms that tables 1 to 3 hold, trained as section 6 says: a base method aligned on the
-    whole path, and it with StableVM and the variance-aware weight. False for one part alone and for ablations: another
-    xi, weight, bank, or time from which StableVM is used.
+    """True for the two kinds of arms that tables 1 to 3 hold, trained by docs/paper.md#imagenet: a base method aligned
+    on the whole path, and it with StableVM and the variance-aware weight. False for one part alone and for ablations:
+    another xi, weight, bank, or time from which StableVM is used.
     """
     arm, training, papers = study.arms[name], study.arm_training(name), Training()
     if any(getattr(training, key) != getattr(papers, key) for key in OPTIMISER) or arm.alignment is None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from stablevelocity.reporting.arms import ABLATED, ablations, baseline, comparisons, flat_settings, kind, same_model
 from stablevelocity.reporting.describe import decoder_text, seeds_text
 from stablevelocity.reporting.sections.training import principal_runs, published
 from stablevelocity.reporting.sections.training.data import by_seed, fidelity, metric_columns, metrics_of
 from stablevelocity.reporting.source import Frame, Source
 from stablevelocity.reporting.statistics import difference, over_seeds
+from stablevelocity.study.methods import ABLATED, ablations, baseline, comparisons, flat_settings, kind, same_model
 
 Published = Callable[[Source, str, int, str], dict[str, float]]
 

@@ -1,6 +1,5 @@
 """What the report says about the training runs."""
 
-from stablevelocity.reporting.arms import alignment_text, kind, target_text
 from stablevelocity.reporting.blocks import Block, Figure, Prose, Table
 from stablevelocity.reporting.describe import (
     METRICS,
@@ -19,6 +18,7 @@ from stablevelocity.reporting.published import published_table
 from stablevelocity.reporting.sections.training.data import SHOWN
 from stablevelocity.reporting.source import Frame
 from stablevelocity.reporting.statistics import t_factor
+from stablevelocity.study.methods import alignment_text, kind, target_text
 
 INTERVALS = (
     "± sd: over seeds. 95 %: Student's t over seeds. Differences are paired by seed; their 95 % interval pools the "

@@ -1,0 +1,120 @@
+"""Verbs that score images. Heavy imports happen in the verb."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stablevelocity.cli.options import Output, StudyFile, run_of
+from stablevelocity.study import load_study
+
+app = typer.Typer()
+
+
+JudgeFile = Annotated[str, typer.Option("--judge", help="description of the judge; empty: Inception")]
+ReferenceFile = Annotated[Path, typer.Option("--reference", help="reference made by `reference`")]
+
+
+@app.command()
+def judge(
+    study: StudyFile,
+    train: Annotated[Path, typer.Option(help="manifest of the train images")],
+    heldout: Annotated[Path, typer.Option(help="manifest of the held-out images")],
+    output: Output,
+) -> None:
+    """Train the digit classifier whose features take Inception's place."""
+    from stablevelocity.data.shards import damaged_put_aside
+    from stablevelocity.evaluation.stages import prepare_judge
+
+    with damaged_put_aside(study.parent):
+        prepare_judge(load_study(study).evaluation, train, heldout, output)
+
+
+@app.command()
+def reference(
+    study: StudyFile,
+    train: Annotated[Path, typer.Option(help="manifest of the train images")],
+    output: Output,
+    judge: JudgeFile = "",
+) -> None:
+    """Features and statistics of what generated images are held against."""
+    from stablevelocity.data.shards import damaged_put_aside
+    from stablevelocity.evaluation.stages import write_reference
+
+    with damaged_put_aside(study.parent):
+        write_reference(load_study(study).evaluation, _path(judge), train, output)
+
+
+@app.command()
+def evaluate(
+    study: StudyFile,
+    run: Annotated[str, typer.Option(help="<arm>-s<seed>")],
+    step: Annotated[int, typer.Option()],
+    sampler: Annotated[str, typer.Option()],
+    samples: Annotated[Path, typer.Option(help="manifest of the set")],
+    reference: ReferenceFile,
+    output: Output,
+    judge: JudgeFile = "",
+) -> None:
+    """FID, sFID, IS, precision and recall of one set of images of a study."""
+    from stablevelocity.data.shards import damaged_put_aside
+    from stablevelocity.evaluation.stages import score_samples
+
+    found = load_study(study)
+    of = run_of(found, run)
+    facts = {"run": run, "arm": of.arm, "seed": of.seed, "step": step, "sampler": sampler}
+    with damaged_put_aside(study.parent):
+        score_samples(found.evaluation, _path(judge), reference, samples, output, facts)
+
+
+@app.command()
+def floor(
+    study: StudyFile,
+    heldout: Annotated[Path, typer.Option(help="manifest of the held-out images")],
+    reference: ReferenceFile,
+    output: Output,
+    judge: JudgeFile = "",
+) -> None:
+    """The same metrics of real held-out images: what no generator is expected to beat."""
+    from stablevelocity.data.shards import damaged_put_aside
+    from stablevelocity.evaluation.stages import score_floor
+
+    with damaged_put_aside(study.parent):
+        score_floor(load_study(study).evaluation, _path(judge), reference, heldout, output)
+
+
+@app.command()
+def sweep(
+    study: StudyFile,
+    run: Annotated[str, typer.Option(help="<arm>-s<seed>")],
+    weights: Annotated[Path, typer.Option(help="its last weights")],
+    autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
+    reference: ReferenceFile,
+    output: Output,
+    judge: JudgeFile = "",
+    processes: Annotated[int, typer.Option(help="the numbers do not depend on it")] = 1,
+) -> None:
+    """Few-step and same-noise study of a run: every solver, StableVS and its control arm."""
+    from stablevelocity.evaluation.sweep_stage import run_sweep
+
+    run_sweep(load_study(study), run, weights, autoencoder, _path(judge), reference, output, processes)
+
+
+@app.command()
+def score(
+    samples: Annotated[Path, typer.Argument(help="manifest of shards, .npz or folder of images")],
+    reference: Annotated[Path, typer.Argument(help="likewise; an ADM reference batch brings its statistics")],
+    weights: Annotated[Path, typer.Option(help="Inception weights, or the folder of a judge")],
+    output: Output,
+    extractor: Annotated[str, typer.Option(help="inception or digits")] = "inception",
+    features: Annotated[Path | None, typer.Option(help="folder to keep the features in")] = None,
+    bootstrap: Annotated[int, typer.Option(min=1)] = 200,
+) -> None:
+    """Score any set of images against any other, as the ADM evaluation does."""
+    from stablevelocity.evaluation.stages import score_sets
+
+    score_sets(samples, reference, extractor, weights, output, features, bootstrap)
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None

@@ -1,0 +1,224 @@
+"""Verbs of the command line for pretrained models. Heavy imports happen in the verb."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stablevelocity.cli.options import Output, StudyFile
+from stablevelocity.errors import UserError
+from stablevelocity.study.pretrained_settings import Pretrained
+
+app = typer.Typer()
+
+FamilyName = Annotated[str, typer.Option("--family", help="sd35, flux, qwen-image or wan22")]
+
+
+def _weights_are_there(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+    """Of `--family` and `--folder`, before any other option is looked at: without weights nothing else matters."""
+    from stablevelocity.pretrained.families import family_named
+
+    given = {**context.params, parameter.name: value}
+    # Whichever comes second knows both.
+    if {"family", "folder"} <= given.keys() and not context.resilient_parsing:
+        family_named(given["family"]).locate(given["folder"])
+    return value
+
+
+@app.command()
+def generate(
+    family: Annotated[
+        str,
+        typer.Option("--family", help="sd35, flux, qwen-image or wan22", is_eager=True, callback=_weights_are_there),
+    ],
+    prompt_file: Annotated[Path, typer.Option("--prompts", help="GenEval metadata or T2V-CompBench prompt file")],
+    output: Output,
+    arm: Annotated[list[str], typer.Option(help="such as euler-long or euler-stablevs; repeat for several")],
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="pipeline folder; none: the hub's cache", is_eager=True, callback=_weights_are_there),
+    ] = None,
+    category: Annotated[str, typer.Option(help="category of a T2V-CompBench file")] = "consistent_attr",
+    images: Annotated[int, typer.Option(help="pictures per prompt")] = 4,
+    seed: int = 0,
+    batch: Annotated[int, typer.Option(help="pictures per call of the pipeline")] = 1,
+    shard: Annotated[int, typer.Option(help="counted from 0: this job's share of the prompts")] = 0,
+    shards: int = 1,
+    xi: float = 0.85,
+    low_steps: int = 9,
+    noise_factor: float = 0.0,
+    device: Annotated[
+        str | None, typer.Option(help="such as cuda:1; none: a free one of those there are, or cpu")
+    ] = None,
+    offload: Annotated[str, typer.Option(help="none, model or sequential")] = "none",
+) -> None:
+    """Prompts x seeds x arms of a large model, in the benchmarks' folder layouts; again to go on where it stopped."""
+    from stablevelocity.files import write_json
+    from stablevelocity.pretrained import generate as library
+    from stablevelocity.pretrained.families import family_named
+    from stablevelocity.pretrained.prompts import read_geneval, read_t2v_compbench
+    from stablevelocity.pretrained.stages import own_device, source_of
+
+    chosen = family_named(family)
+    if offload not in ("none", "model", "sequential"):
+        raise UserError(f"--offload {offload}: expected none, model or sequential")
+    arms = {name: chosen.arm(name, xi=xi, low_steps=low_steps, noise_factor=noise_factor) for name in arm}
+    wanted = read_t2v_compbench(prompt_file, category) if chosen.is_video else read_geneval(prompt_file)
+    source = source_of(chosen, folder, checksums=False)
+    with own_device(shard, device) as place:
+        pipeline = library.prepare(chosen.load(folder), place, offload)
+        for name, sampler in arms.items():
+            timings = library.generate(
+                chosen,
+                pipeline,
+                sampler,
+                wanted,
+                output / name,
+                images=images,
+                seed=seed,
+                batch=batch,
+                shard=shard,
+                shards=shards,
+                source=source,
+            )
+            took = library.total(timings)
+            write_json(output / name / f"timing-{shard:05d}.json", vars(took))
+            each = [value / took.pictures for value in (took.end_to_end, took.denoising, took.low_regime)]
+            typer.echo(
+                f"{name}: {took.pictures} pictures of {took.steps} steps ({took.low_steps} below xi); seconds each: "
+                f"{each[0]:.2f} end to end, {each[1]:.2f} denoising, {each[2]:.2f} low regime"
+            )
+
+
+@app.command()
+def geneval(
+    pictures: Annotated[Path, typer.Option(help="folder in GenEval's layout, such as out/euler-stablevs")],
+    output: Output,
+    detector: Annotated[str | None, typer.Option(help="Mask2Former: folder or hub id; none: GenEval's")] = None,
+    clip: Annotated[str | None, typer.Option(help="CLIP: folder or hub id; none: GenEval's")] = None,
+    device: str = "cpu",
+) -> None:
+    """Score a folder of images by GenEval's protocol with Mask2Former and CLIP; one CSV row per image."""
+    from stablevelocity.files import atomic_write
+    from stablevelocity.pretrained.benchmarks import geneval as protocol
+    from stablevelocity.pretrained.benchmarks.geneval_detector import CLIP, DETECTOR, load_detector
+
+    scores = protocol.score_folder(pictures, load_detector(detector or DETECTOR, clip or CLIP, device))
+    with atomic_write(output) as temporary:
+        scores.to_csv(temporary, index=False)
+    for task, value in protocol.summary(scores).items():
+        typer.echo(f"{task}: {value:.4f}")
+
+
+@app.command()
+def prompts(study: StudyFile, family: FamilyName, output: Output) -> None:
+    """Write the prompts of a family's benchmark."""
+    from stablevelocity.pretrained.stages import write_prompt_file
+
+    write_prompt_file(_settings(study), family, output)
+
+
+@app.command()
+def tiny_model(
+    study: StudyFile,
+    family: FamilyName,
+    output: Annotated[Path, typer.Option(help="training.json of the pipeline folder")],
+    autoencoder: Annotated[
+        str, typer.Option(help="training.json of the pipeline to take it from; empty: train one")
+    ] = "",
+) -> None:
+    """Train a tiny model of a family's real classes on captioned digits."""
+    from stablevelocity.pretrained.stages import train_tiny_model
+
+    _set_threads()
+    train_tiny_model(_settings(study), family, Path(autoencoder).parent if autoencoder else None, output)
+
+
+@app.command()
+def generate_arms(
+    study: StudyFile,
+    family: FamilyName,
+    prompt_file: Annotated[Path, typer.Option("--prompts")],
+    shard: Annotated[int, typer.Option(help="counted from 0")],
+    output: Output,
+    model: Annotated[str, typer.Option(help="training.json of a tiny pipeline; empty: the study's own")] = "",
+    device: str | None = None,
+) -> None:
+    """Every arm of a family on one share of the prompts."""
+    from stablevelocity.pretrained import stages as jobs
+
+    settings = _settings(study)
+    _set_threads()
+    jobs.generate_arms(
+        settings,
+        family,
+        Path(model).parent if model else None,
+        prompt_file,
+        shard,
+        settings.arm_names(family),
+        device,
+        output,
+    )
+
+
+@app.command()
+def score_family(
+    study: StudyFile,
+    family: FamilyName,
+    prompt_file: Annotated[Path, typer.Option("--prompts")],
+    output: Output,
+    shards: Annotated[list[Path], typer.Argument()],
+) -> None:
+    """Benchmark scores, likeness to the long run and seconds of a family's arms."""
+    from stablevelocity.pretrained import stages as jobs
+
+    jobs.score_family(_settings(study), family, prompt_file, shards, output)
+
+
+@app.command()
+def compare_videos(
+    study: StudyFile,
+    family: FamilyName,
+    prompt_file: Annotated[Path, typer.Option("--prompts")],
+    shard: Annotated[Path, typer.Option(help="any shard's timings; the arms' folders lie beside it")],
+    video: Annotated[Path, typer.Option(help="mp4 file")],
+    preview: Annotated[Path, typer.Option(help="gif file")],
+) -> None:
+    """Some videos of a family side by side, a column per arm: an mp4 and an animated preview."""
+    from stablevelocity.pretrained import stages as jobs
+
+    jobs.compare_videos(_settings(study), family, prompt_file, shard, video, preview)
+
+
+@app.command()
+def judge_accuracy(output: Output) -> None:
+    """The digit judge on real scenes: the ceiling of the tiny models' scores."""
+    from stablevelocity.pretrained.stages import write_judge_accuracy
+
+    write_judge_accuracy(output)
+
+
+@app.command()
+def scheduler_errors(study: StudyFile, output: Output) -> None:
+    """Error of each scheduler against a 1,000-step solution on mixtures of known velocity."""
+    from stablevelocity.pretrained.stages import write_scheduler_errors
+
+    write_scheduler_errors(_settings(study), output)
+
+
+def _set_threads() -> None:
+    """As many as the job was given, on every machine: measured seconds are then those of the same effort."""
+    import os
+
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+def _settings(study: Path) -> Pretrained:
+    from stablevelocity.study import load_study
+
+    found = load_study(study).pretrained
+    if found is None:
+        raise UserError(f"{study}: has no section pretrained")
+    return found

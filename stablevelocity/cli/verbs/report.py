@@ -1,0 +1,82 @@
+"""Verbs of tables, figures and the report. Heavy imports happen in the verb."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stablevelocity.cli.options import Output, StudyFile
+from stablevelocity.study import load_study
+
+app = typer.Typer()
+
+
+Results = Annotated[Path, typer.Option(help="results/<study>")]
+Name = Annotated[str, typer.Option(help="as listed in reporting/registry.py")]
+
+
+@app.command()
+def table(study: StudyFile, results: Results, name: Name, output: Output) -> None:
+    """Make one table of the report."""
+    from stablevelocity.reporting.tables import make_table
+
+    make_table(load_study(study), results, name, output)
+
+
+@app.command()
+def figure(study: StudyFile, results: Results, name: Name, output: Output) -> None:
+    """Draw one figure of the report, as PDF and as PNG."""
+    from stablevelocity.reporting.figures import make_figure
+
+    make_figure(load_study(study), results, name, output)
+
+
+@app.command()
+def claims(study: StudyFile, results: Results, output: Output) -> None:
+    """Judge the paper's claims by the study's numbers."""
+    from stablevelocity.reporting.claims import make_claims
+
+    make_claims(load_study(study), results, output)
+
+
+@app.command()
+def report(study: StudyFile, results: Results, output: Output) -> None:
+    """Write the report, one page that opens offline."""
+    from stablevelocity.reporting.page import make_page
+
+    make_page(load_study(study), results, output)
+
+
+@app.command()
+def summary(results: Annotated[Path, typer.Argument(help="results/<study>")]) -> None:
+    """What a finished study found, in ten lines, and where its report is."""
+    from stablevelocity.reporting.claims import summary_lines
+
+    for line in summary_lines(results):
+        typer.echo(line)
+    typer.echo(f"report: {results / 'report.html'}")
+
+
+@app.command()
+def compare(
+    results: Annotated[Path, typer.Argument(help="a new results/<study>")],
+    reference: Annotated[Path, typer.Argument(help="the one to compare with, such as results/reference/digits")],
+) -> None:
+    """Compare two results of a study, cell by cell; exit status 1 when they differ beyond the seeds' spread."""
+    from stablevelocity.reporting.compare import compare as compare_results
+
+    comparison = compare_results(results, reference)
+    typer.echo(str(comparison))
+    sys.exit(0 if comparison.agrees else 1)
+
+
+@app.command()
+def keep(
+    results: Annotated[Path, typer.Argument(help="a finished results/<study>")],
+    output: Annotated[Path, typer.Argument(help="where its copy goes, such as results/reference/digits")],
+) -> None:
+    """Copy tables, figures, claims and report of a finished study, with its provenance, under 4 MB."""
+    from stablevelocity.reporting.reference import make_reference
+
+    make_reference(results, output)

@@ -1,0 +1,70 @@
+"""Verbs of sets of generated images. Heavy imports happen in the verb."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stablevelocity.cli.options import Output, StudyFile
+from stablevelocity.errors import UserError
+from stablevelocity.study import Study, load_study
+
+app = typer.Typer()
+
+
+@app.command()
+def sample(
+    study: StudyFile,
+    sampler: Annotated[str, typer.Option(help="a name of sampling.samplers")],
+    weights: Annotated[Path, typer.Option(help="weights of a run")],
+    autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
+    output: Output,
+    shard: Annotated[int, typer.Option(help="counted from 0")] = 0,
+    processes: Annotated[int, typer.Option(help="the images do not depend on it")] = 1,
+) -> None:
+    """Generate one shard of a set of images, block by block; goes on where it was stopped."""
+    from stablevelocity.sampling.stages import sample_shard
+
+    found = load_study(study)
+    sample_shard(weights, autoencoder, _sampler_of(found, sampler), found.sampling, shard, output, processes)
+
+
+@app.command()
+def sample_manifest(
+    study: StudyFile,
+    sampler: Annotated[str, typer.Option(help="a name of sampling.samplers")],
+    weights: Annotated[Path, typer.Option(help="weights of a run")],
+    autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
+    output: Output,
+    shards: Annotated[list[Path], typer.Argument()],
+) -> None:
+    """Describe the shards of a set of images, and all that they depend on."""
+    from stablevelocity.data.stages.manifests import write_sample_manifest
+
+    found = load_study(study)
+    write_sample_manifest(weights, autoencoder, _sampler_of(found, sampler), found.sampling, shards, output)
+
+
+@app.command()
+def export_images(
+    samples: Annotated[Path, typer.Argument(help="manifest of a set of images")],
+    npz: Annotated[Path | None, typer.Option(help="an .npz in ADM's layout (arr_0)")] = None,
+    png: Annotated[Path | None, typer.Option(help="a folder of PNG files")] = None,
+) -> None:
+    """Copy a set of images into the forms that other tools read."""
+    from stablevelocity.data.shards import ShardSet
+    from stablevelocity.sampling.export import write_npz, write_png_folder
+
+    if npz is None and png is None:
+        raise UserError("export-images: neither --npz nor --png given; expected at least one")
+    images = ShardSet(samples)
+    if npz is not None:
+        write_npz(images, npz)
+    if png is not None:
+        write_png_folder(images, png)
+
+
+def _sampler_of(study: Study, name: str):
+    if name not in study.sampling.samplers:
+        raise UserError(f"--sampler {name}: no such sampler; there are {', '.join(study.sampling.samplers)}")
+    return study.sampler(name)

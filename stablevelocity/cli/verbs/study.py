@@ -1,0 +1,51 @@
+"""Verbs on the study file itself. Heavy imports happen in the verb."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stablevelocity.study import load_study
+
+app = typer.Typer()
+
+
+@app.command()
+def check(study: Annotated[Path, typer.Argument(help="study file, YAML or JSON")]) -> None:
+    """Check a study file and say what it would run."""
+    found = load_study(study)
+    found.check_paths()
+    runs = found.runs()
+    typer.echo(f"{study}: study {found.name!r} is valid: {len(runs)} training runs, {len(found.sample_sets())} sets")
+
+
+@app.command()
+def plan(
+    study: Annotated[Path, typer.Argument(help="study file, YAML or JSON")],
+    gpus: Annotated[int, typer.Option(help="devices in all")] = 8,
+    gpus_per_run: Annotated[int, typer.Option(help="devices that train one run")] = 8,
+    peak: Annotated[float, typer.Option(help="TFLOP/s of one device; 989: H100 in bfloat16")] = 989.0,
+    utilisation: Annotated[float, typer.Option(help="share of the peak that training reaches")] = 0.4,
+    measured: Annotated[
+        list[str], typer.Option(help="MODEL=images/s per device, or MODEL=metrics.csv of a run on one device")
+    ] = [],  # noqa: B006 (typer reads it)
+) -> None:
+    """Print GPU-hours, disk and wall time per table, before they are spent."""
+    from stablevelocity.cli.plan import Throughput, plan_text, read_measured
+    from stablevelocity.cli.plan import plan as plan_of
+
+    throughput = Throughput(peak, utilisation, read_measured(measured))
+    typer.echo(plan_text(plan_of(load_study(study), throughput, devices=gpus, per_run=gpus_per_run)))
+
+
+@app.command()
+def schema(output: Annotated[Path | None, typer.Option("--output", help="file; none: standard output")] = None) -> None:
+    """The JSON schema of study files, for editors; committed as config/study.schema.json."""
+    from stablevelocity.files import atomic_write
+    from stablevelocity.study import study_schema
+
+    if output is None:
+        typer.echo(study_schema(), nl=False)
+    else:
+        with atomic_write(output) as temporary:
+            temporary.write_text(study_schema())

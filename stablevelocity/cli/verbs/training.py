@@ -1,0 +1,73 @@
+"""Verbs of training runs. Heavy imports happen in the verb."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stablevelocity.cli.options import Output, StudyFile, run_of, write_tables
+from stablevelocity.study import load_study
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    study: StudyFile,
+    run: Annotated[list[str], typer.Option(help="<arm>-s<seed>; repeated: one after the other, in one job")],
+    latents: Annotated[Path, typer.Option(help="manifest of the latents")],
+    folder: Annotated[Path, typer.Option(help="folder of the runs; each gets its own in it")],
+    features: Annotated[str, typer.Option(help="manifest of the encoder's features; empty: none")] = "",
+    code: Annotated[str, typer.Option(help="hash of the code, part of the run's identity")] = "",
+    launcher: Annotated[str, typer.Option(help="local, submitit-local or slurm")] = "local",
+    site: Annotated[Path, typer.Option(help="what differs between clusters")] = Path("config/site.yaml"),
+) -> None:
+    """Train runs to their end, here or in a job, resuming from their last checkpoints."""
+    from stablevelocity.cluster.launch import launch
+    from stablevelocity.cluster.site import load_site
+    from stablevelocity.cluster.tasks import Task
+
+    found = load_study(study)
+    wanted = [run_of(found, name) for name in run]
+    given = Path(features) if features else None
+    tasks = [
+        Task(one, latents, given if one.alignment or one.class_token else None, folder / one.name, code)
+        for one in wanted
+    ]
+    launch(tasks, launcher, load_site(site))
+
+
+@app.command()
+def jobs(results: Annotated[Path, typer.Argument(help="results/<study>")]) -> None:
+    """How the training runs of a study stand: state, job, step, last checkpoint, restarts, time to go."""
+    from stablevelocity.cluster.overview import overview
+
+    typer.echo(overview(results))
+
+
+@app.command()
+def tensorboard(
+    results: Annotated[Path, typer.Argument(help="results/<study>")],
+    output: Annotated[Path | None, typer.Option(help="none: results/<study>/tensorboard")] = None,
+) -> None:
+    """Write the metrics of all runs as TensorBoard event files; run again to refresh."""
+    from stablevelocity.cli.tensorboard import write_events
+
+    folder = output or results / "tensorboard"
+    typer.echo(f"{folder}: {len(write_events(results, folder))} runs; look with `tensorboard --logdir {folder}`")
+
+
+@app.command()
+def alignment_curve(
+    study: StudyFile,
+    weights: Annotated[Path, typer.Option()],
+    latents: Annotated[Path, typer.Option(help="manifest of the latents")],
+    features: Annotated[Path, typer.Option(help="manifest of the features")],
+    output: Output,
+) -> None:
+    """Alignment loss against time of a trained run."""
+    from stablevelocity.data.shards import damaged_put_aside
+    from stablevelocity.training.alignment_curve import alignment_curve as curve
+
+    with damaged_put_aside(study.parent):
+        write_tables([curve(weights, latents, features)], [output])

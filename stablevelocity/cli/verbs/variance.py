@@ -1,0 +1,69 @@
+"""Verbs of the variance curves and the toy experiment. Heavy imports happen in the verb."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stablevelocity.cli.options import Output, StudyFile, write_tables
+from stablevelocity.errors import UserError
+from stablevelocity.study import load_study
+
+app = typer.Typer()
+
+
+@app.command()
+def gmm_variance(
+    study: StudyFile,
+    dimension: Annotated[int, typer.Option()],
+    curve: Annotated[Path, typer.Option()],
+    split_point: Annotated[Path, typer.Option()],
+) -> None:
+    """V_CFM(t) of a Gaussian mixture, by the empirical and the exact law."""
+    from stablevelocity.experiments.variance_study import gmm_tables
+
+    write_tables(gmm_tables(load_study(study).variance, dimension), (curve, split_point))
+
+
+@app.command()
+def data_variance(
+    study: StudyFile,
+    source: Annotated[str, typer.Option(help="pixels or latents")],
+    manifest: Annotated[Path, typer.Option()],
+    curve: Annotated[Path, typer.Option()],
+    split_point: Annotated[Path, typer.Option()],
+) -> None:
+    """V_CFM(t) of the train split's pixels or latents."""
+    from stablevelocity.data.shards import damaged_put_aside
+    from stablevelocity.experiments.variance_study import data_tables
+
+    with damaged_put_aside(study.parent):
+        write_tables(data_tables(load_study(study).variance, source, manifest), (curve, split_point))
+
+
+@app.command()
+def variance_references(study: StudyFile, output: Output) -> None:
+    """V_CFM(t) of a Gaussian mixture against the size of the empirical law."""
+    from stablevelocity.experiments.variance_study import reference_table
+
+    write_tables([reference_table(load_study(study).variance)], [output])
+
+
+@app.command()
+def toy(study: StudyFile, folder: Annotated[Path, typer.Option(help="where its tables go")]) -> None:
+    """The 10-dimensional mixture: CFM, STF and StableVM against the closed-form velocity."""
+    from stablevelocity.experiments.toy import run_toy
+
+    settings = load_study(study).toy
+    if settings is None:
+        raise UserError(f"{study}: toy is null; this study has no toy experiment")
+    tables = run_toy(settings)
+    write_tables(tables, [folder / f"{name}.csv" for name in tables._fields])
+
+
+@app.command()
+def join_tables(output: Output, tables: Annotated[list[Path], typer.Argument()]) -> None:
+    """Put the rows of CSV tables into one."""
+    import pandas as pd
+
+    write_tables([pd.concat([pd.read_csv(table) for table in tables])], [output])

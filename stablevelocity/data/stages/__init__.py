@@ -1,0 +1,1 @@
+"""Stage functions of the data: they read files and write files, one module for each code hash."""

@@ -1,0 +1,58 @@
+"""The frozen encoder of a study, and the tokens it gives of every training image. One function per job."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stablevelocity.data.overlap import encode_shard
+from stablevelocity.data.shards import ShardSet, read_shard
+from stablevelocity.errors import UserError
+from stablevelocity.files import read_json, write_json
+from stablevelocity.models.digits import DIGITS_VIT, classify, save_digits_vit, train_classifier_vit
+from stablevelocity.models.encoders import encode_tokens, feature_bytes, load_encoder
+from stablevelocity.progress import log
+from stablevelocity.study.settings import Encoder
+
+
+def prepare_encoder(settings: Encoder, train: Path, heldout: Path, output: Path) -> None:
+    """Train digits-vit beside `output`, or take a pretrained encoder; describe it (JSON).
+
+    The description says where the weights are and what they are; for digits-vit also its held-out accuracy.
+    """
+    description: dict = {"name": settings.name, "grid": settings.grid}
+    if settings.name == DIGITS_VIT:
+        images, held_out = ShardSet(train), ShardSet(heldout)
+        path = output.with_suffix("")
+        model = train_classifier_vit(
+            images.all("images"), images.all("labels"), steps=settings.steps, seed=settings.seed
+        )
+        save_digits_vit(model, path)
+        guesses = classify(model, held_out.all("images")).argmax(1)
+        description["held_out_accuracy"] = float((guesses == held_out.all("labels")).mean())
+    else:
+        if settings.path is None:
+            raise UserError(f"encoder.path: {settings.name} needs the file or folder of its weights")
+        path = settings.path
+    encoder = load_encoder(settings.name, path, grid=settings.grid)
+    description |= {"path": str(path), "identity": encoder.identity, "width": encoder.width}
+    write_json(output, {**description, "tokens": encoder.grid**2})
+
+
+def write_feature_shard(images: Path, encoder: Path, output: Path) -> None:
+    """Tokens (n, tokens, width) and class token (n, width), half precision, of one shard of images."""
+    description = read_json(encoder)
+    model = load_encoder(description["name"], Path(description["path"]), grid=description["grid"])
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    pixels = read_shard(images)["images"]
+    size = feature_bytes(model.width, model.grid, len(pixels)) / 2**20
+    log.info(f"features {output.name}: {len(pixels)} images will take {size:,.1f} MiB")
+    shapes: dict[str, tuple[int, ...]] = {"tokens": (model.grid**2, model.width)}
+    if model.has_class_token:
+        shapes["class_token"] = (model.width,)
+
+    def encode(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        tokens, class_token = encode_tokens(model, pixels)
+        return {"tokens": tokens} if class_token is None else {"tokens": tokens, "class_token": class_token}
+
+    encode_shard(f"features {output.name}", pixels, encode, shapes, output)

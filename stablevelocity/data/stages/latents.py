@@ -1,0 +1,74 @@
+"""From shards of images to shards of latents: the autoencoder of a study, and what it makes. One function per job."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from stablevelocity.data.overlap import encode_shard
+from stablevelocity.data.shards import ShardSet, random_rows, read_shard
+from stablevelocity.files import read_json, write_json
+from stablevelocity.models.autoencoders import (
+    autoencoder_identity,
+    encode_images,
+    load_autoencoder,
+    reconstruction_psnr,
+    train_autoencoder,
+)
+from stablevelocity.study.settings import Autoencoder
+
+PSNR_IMAGES = 2000
+
+
+def prepare_autoencoder(settings: Autoencoder, train: Path, heldout: Path, output: Path) -> None:
+    """Train an autoencoder on the images of `train` beside `output`, or take the pretrained one; describe it.
+
+    The description (JSON) says where it is, its identity and scale, and its PSNR in dB on both splits.
+    """
+    images, held_out = ShardSet(train), ShardSet(heldout)
+    if settings.pretrained is None:
+        model = train_autoencoder(
+            images.all("images"),
+            **settings.model_dump(include={"widths", "channels", "steps", "batch", "lr", "kl_weight", "seed"}),
+        )
+        # Into the folder of the description, under its stem: data/autoencoder.json, data/autoencoder/.
+        name, revision = str(output.with_suffix("")), None
+        model.save_pretrained(name)
+    else:
+        name, revision = settings.pretrained, settings.revision
+        model = load_autoencoder(name, revision)
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # pyright: ignore[reportArgumentType]
+    write_json(
+        output,
+        {
+            "autoencoder": name,
+            "revision": revision,
+            "identity": autoencoder_identity(name, revision),
+            "scale": settings.scale or float(model.config["scaling_factor"]),
+            "decoder": settings.decoder or name,
+            "decoder_revision": settings.decoder_revision if settings.decoder else revision,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "psnr_train": _psnr(model, images),
+            "psnr_held_out": _psnr(model, held_out),
+        },
+    )
+
+
+def _psnr(model: AutoencoderKL, images: ShardSet) -> float:
+    return reconstruction_psnr(model, images.rows("images", random_rows(len(images), PSNR_IMAGES)))
+
+
+def write_latent_shard(image_shard: Path, autoencoder: Path, output: Path) -> None:
+    """Encode one shard of images into one shard of `mean`, `std` (half precision, unscaled) and `labels`."""
+    description = read_json(autoencoder)
+    model = load_autoencoder(description["autoencoder"], description["revision"])
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # pyright: ignore[reportArgumentType]
+    arrays = read_shard(image_shard)
+    shape = encode_images(model, arrays["images"][:1])[0].shape[1:]
+
+    def encode(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(("mean", "std"), encode_images(model, pixels), strict=True))
+
+    shapes = {"mean": shape, "std": shape}
+    encode_shard(f"latents {output.name}", arrays["images"], encode, shapes, output, labels=arrays["labels"])

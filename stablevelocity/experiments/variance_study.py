@@ -1,0 +1,77 @@
+"""The variance curves of a study, as tables (docs/paper.md#variance, figure 1)."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from stablevelocity.data.latents import Latents
+from stablevelocity.data.shards import ShardSet, random_rows
+from stablevelocity.gmm import paper_mixture
+from stablevelocity.progress import Progress
+from stablevelocity.study.settings import Variance
+from stablevelocity.variance import VarianceCurve, exact_variance_curve, split_point, variance_curve
+
+
+def _tables(source: str, curve: VarianceCurve, law: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(curve, split point) as tables; `samples` counts the noised samples."""
+    names = {"source": source, "law": law, "samples": curve.deviations.shape[1]}
+    xi, low, high = split_point(curve)
+    split = {"source": source, "dimension": curve.dimension, "law": law, "xi": xi, "low": low, "high": high}
+    return curve.table().assign(**names), pd.DataFrame([split])
+
+
+def _generator(settings: Variance) -> torch.Generator:
+    return torch.Generator().manual_seed(settings.seed)
+
+
+def gmm_tables(settings: Variance, dimension: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Curves of the paper's mixture by the empirical and by the exact law, and the split point of each."""
+    mixture = paper_mixture(dimension, settings.seed)
+    generator = _generator(settings)
+    samples = mixture.sample(settings.gmm_samples, generator).float()
+    times = torch.linspace(0.01, 0.99, settings.gmm_times, dtype=torch.float64)
+    progress = Progress(f"variance gmm-{dimension}", settings.gmm_times * len(samples), "samples")
+    empirical = variance_curve(samples, times=times, generator=generator, progress=_to(progress))
+    exact = exact_variance_curve(mixture, times=times, queries=settings.exact_samples, generator=generator)
+    parts = [_tables(f"gmm-{dimension}", curve, law) for curve, law in ((empirical, "empirical"), (exact, "exact"))]
+    return pd.concat([curve for curve, _ in parts]), pd.concat([split for _, split in parts])
+
+
+def data_tables(settings: Variance, source: str, manifest: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Curve of the train split's pixels in [-1, 1], or of its scaled latent means; empirical law only."""
+    generator = _generator(settings)
+    data = ShardSet(manifest) if source == "pixels" else Latents(manifest)
+    rows = random_rows(len(data), settings.data_samples, settings.seed)
+    if isinstance(data, ShardSet):
+        samples = torch.from_numpy(data.rows("images", rows)).float().flatten(1) / 127.5 - 1.0
+    else:
+        samples = data.means(rows).flatten(1)
+    times = torch.linspace(0.01, 0.99, settings.data_times, dtype=torch.float64)
+    progress = Progress(f"variance {source}", settings.data_times * len(samples), "samples")
+    curve = variance_curve(samples, times=times, generator=generator, progress=_to(progress))
+    return _tables(source, curve, "empirical")
+
+
+def reference_table(settings: Variance, dimension: int = 100) -> pd.DataFrame:
+    """V of the `dimension`-dimensional mixture by empirical laws of growing size M, and exactly."""
+    mixture = paper_mixture(dimension, settings.seed)
+    generator = _generator(settings)
+    times = torch.linspace(0.1, 0.9, 17, dtype=torch.float64)
+    progress = Progress("variance by references", len(settings.reference_counts), "sizes")
+    curves = []
+    for count in settings.reference_counts:
+        samples = mixture.sample(count, generator).float()
+        curves.append(variance_curve(samples, times=times, queries=settings.exact_samples, generator=generator))
+        progress.update()
+    curves.append(exact_variance_curve(mixture, times=times, queries=settings.exact_samples, generator=generator))
+    tables = [curve.table().assign(law="empirical" if curve.references else "exact") for curve in curves]
+    table = pd.concat(tables).assign(source=f"gmm-{dimension}")
+    return table.replace({"references": {0: pd.NA}})
+
+
+def _to(progress: Progress):
+    def hear(done: int, total: int) -> None:
+        progress.update(done - progress.done)
+
+    return hear

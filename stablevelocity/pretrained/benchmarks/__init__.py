@@ -1,0 +1,1 @@
+"""GenEval and T2V-CompBench."""

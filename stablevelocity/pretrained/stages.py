@@ -1,0 +1,252 @@
+"""The stages of the workflow for pretrained models: files in, files out."""
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stablevelocity.errors import UserError
+from stablevelocity.experiments.scheduler_accuracy import scheduler_errors
+from stablevelocity.files import atomic_write, read_json, sha256, write_json
+from stablevelocity.locks import open_lock, private_folder, try_lock
+from stablevelocity.pretrained.benchmarks.geneval_detector import load_detector
+from stablevelocity.pretrained.detectors import DigitJudge, judge_accuracy
+from stablevelocity.pretrained.families import FAMILIES, Family, family_named
+from stablevelocity.pretrained.generate import Timing, generate, prepare, total
+from stablevelocity.pretrained.picture_files import read_pictures, shrink, write_comparison
+from stablevelocity.pretrained.prompts import (
+    Requirement,
+    digit_prompts,
+    digit_video_prompts,
+    read_geneval,
+    read_prompts,
+    read_t2v_compbench,
+    write_prompts,
+)
+from stablevelocity.pretrained.score import (
+    Scores,
+    arm_row,
+    capped_psnr,
+    likeness,
+    paired_difference,
+    score_digit_videos,
+    score_images,
+)
+from stablevelocity.provenance import code_hash
+from stablevelocity.study.pretrained_settings import AUTOENCODER_FROM, SOLVERS, VIDEO, Pretrained, PretrainedFamily
+
+LOG = logging.getLogger(__name__)
+
+#: Videos in the side-by-side files, their longer side, and frames a second of the tiny ones, which have only five.
+COMPARED_VIDEOS, COMPARED_SIDE, TINY_FPS = 6, 320, 4
+
+
+def source_of(entry: Family, folder: Path | None, *, checksums: bool) -> str:
+    """What pictures belong to: the weights, and the code that draws.
+
+    Weights are named by checksums, which is quick for a tiny model; by sizes and times of writing and the configs'
+    content for another folder; by hub id and revision where there is no folder.
+    """
+    if folder is None:
+        weights = f"{entry.hub_id}@{entry.revision}"
+    elif checksums:
+        weights = ", ".join(sha256(file)[:16] for file in sorted(folder.rglob("*.safetensors")))
+    else:
+        parts = [f"{file.relative_to(folder)} {sha256(file)}" for file in sorted(folder.rglob("*.json"))]
+        for file in sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.bin")]):
+            facts = file.stat()
+            parts.append(f"{file.relative_to(folder)} {facts.st_size} {facts.st_mtime_ns}")
+        weights = f"folder {hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}"
+    return f"{weights}, code {code_hash('stablevelocity.pretrained.generate')}"
+
+
+@contextlib.contextmanager
+def own_device(shard: int, wanted: str | None = None) -> Iterator[str]:
+    """The device of a job: the one it is told, else an accelerator for itself, else cpu.
+
+    Of the visible accelerators the `shard`-th (modulo their number) is tried first, then the others; where all are
+    taken by jobs of this user on this machine, it waits for the first. A lock holds it, which the system drops with the
+    process.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted is not None or count == 0:
+        yield wanted or "cpu"
+        return
+    with contextlib.ExitStack() as stack:
+        turns = [(shard + step) % count for step in range(count)]
+        locks = [open_lock(_lock_file(index)) for index in turns]
+        for lock in locks:
+            stack.callback(os.close, lock)
+        taken = next((place for place, lock in enumerate(locks) if try_lock(lock)), None)
+        if taken is None:
+            fcntl.flock(locks[0], fcntl.LOCK_EX)
+        yield f"cuda:{turns[taken or 0]}"
+
+
+def _lock_file(index: int) -> Path:
+    """Named by the device itself: the first visible one need not be the first of the machine."""
+    device = torch.cuda.get_device_properties(index).uuid
+    return private_folder(Path(tempfile.gettempdir()) / f"stablevelocity-{os.geteuid()}") / f"{device}.lock"
+
+
+def write_prompt_file(settings: Pretrained, family: str, output: Path) -> None:
+    """The prompts of a family's benchmark, in one form for all."""
+    chosen = settings.families[family]  # type: ignore[index]
+    if chosen.tiny is not None:
+        make = digit_video_prompts if family in VIDEO else digit_prompts
+        write_prompts(output, make(chosen.prompts_per_task, settings.seed))
+        return
+    assert chosen.prompts is not None
+    read = read_t2v_compbench(chosen.prompts, chosen.category) if family in VIDEO else read_geneval(chosen.prompts)
+    write_prompts(output, read)
+
+
+def train_tiny_model(settings: Pretrained, family: str, autoencoder: Path | None, output: Path) -> None:
+    """Train a tiny pipeline; `output` is its `training.json`. `autoencoder`: a pipeline folder to take it from."""
+    from stablevelocity.pretrained.tiny import TINY_FAMILIES
+    from stablevelocity.pretrained.tiny_training import train_tiny
+
+    budget = settings.families[family].tiny  # type: ignore[index]
+    if budget is None:
+        raise UserError(f"pretrained.families.{family}.tiny: none, so there is nothing to train")
+    donor = None
+    if autoencoder:
+        source = TINY_FAMILIES[AUTOENCODER_FROM[family]]
+        donor = type(source.autoencoder()).from_pretrained(autoencoder / "vae")
+    train_tiny(TINY_FAMILIES[family], budget, output.parent, donor)
+
+
+def generate_arms(
+    settings: Pretrained,
+    family: str,
+    model: Path | None,
+    prompts: Path,
+    shard: int,
+    arms: list[str],
+    device: str | None,
+    output: Path,
+) -> None:
+    """All arms of a family on one share of its prompts; the timings go to `output`, pictures to folders beside it."""
+    chosen: PretrainedFamily = settings.families[family]  # type: ignore[index]
+    entry = family_named(family)
+    tiny = chosen.tiny is not None
+    folder = model or chosen.folder
+    wanted = read_prompts(prompts)
+    source = source_of(entry, folder, checksums=tiny)
+    timings = {}
+    with own_device(shard, device) as place:
+        pipeline = prepare(entry.load(folder, torch.float32 if tiny else None), place, chosen.offload)
+        for name in arms:
+            arm = entry.arm(name, xi=settings.xi, low_steps=settings.low_steps, noise_factor=settings.noise_factor)
+            made = generate(
+                entry,
+                pipeline,
+                arm,
+                wanted,
+                output.parent / name,
+                images=chosen.images,
+                seed=settings.seed,
+                batch=chosen.batch,
+                shard=shard,
+                shards=chosen.shards,
+                source=source,
+            )
+            timings[name] = vars(total(made))
+    write_json(output, timings)
+
+
+def score_family(settings: Pretrained, family: str, prompts: Path, shards: list[Path], output: Path) -> None:
+    """Table of a family's arms (CSV), and beside it each arm's scores per picture.
+
+    The digit judge scores tiny models. Images of the originals are scored by GenEval's detector where its weights are;
+    where they are not, and for videos, one line says so, the benchmarks' own tools score the folders
+    (docs/schedulers.md says which), and the score here is NaN.
+    """
+    chosen: PretrainedFamily = settings.families[family]  # type: ignore[index]
+    entry = FAMILIES[family]
+    wanted = read_prompts(prompts)
+    parts = [read_json(shard) for shard in shards]
+    folder = shards[0].parent
+    arms = list(parts[0])
+    score = _scorer(entry, chosen, wanted)
+    rows: dict[str, dict[str, Any]] = {}
+    psnr: dict[str, np.ndarray] = {}
+    for name in arms:
+        timing = total([Timing(**part[name]) for part in parts])
+        reference = f"{name.split('-')[0]}-long"
+        pairs = None if name == reference else likeness(entry, folder / name, folder / reference, wanted, chosen.images)
+        summary, error = {"overall": float("nan")}, float("nan")
+        if score is not None:
+            per_picture, summary, error = score(folder / name)
+            per_picture.to_csv(folder / name / "scores.csv", index=False)
+        rows[name] = arm_row(name, timing, summary, error, pairs)
+        if pairs is not None:
+            psnr[name] = capped_psnr(pairs)
+    for name in rows:
+        for other in ("short", "control"):
+            against = f"{name.split('-')[0]}-{other}"
+            if name.endswith("-stablevs") and against in psnr:
+                rows[name] |= paired_difference(f"psnr_over_{other}", psnr[name], psnr[against])
+    _write_table(pd.DataFrame(rows.values()), output)
+
+
+def _scorer(entry: Family, chosen: PretrainedFamily, wanted: list[Requirement]) -> Callable[[Path], Scores] | None:
+    """What scores the pictures of an arm's folder; None, and a line that says why, where nothing here can."""
+    if chosen.tiny is not None:
+        judge = DigitJudge()
+        if entry.is_video:
+            return lambda folder: score_digit_videos(entry, folder, wanted, chosen.images, judge)
+        return lambda folder: score_images(folder, judge)
+    if entry.is_video:
+        LOG.warning(
+            f"{entry.name}: no score (NaN): T2V-CompBench's own script scores the videos; "
+            "stablevelocity/evaluation/t2v_compbench.py names its files and the command"
+        )
+        return None
+    try:
+        detector = load_detector(device="cuda" if torch.cuda.is_available() else "cpu")
+    except UserError as error:
+        LOG.warning(f"{entry.name}: no GenEval score (NaN): {error}")
+        return None
+    return lambda folder: score_images(folder, detector)
+
+
+def compare_videos(settings: Pretrained, family: str, prompts: Path, shard: Path, video: Path, preview: Path) -> None:
+    """Some videos of a family side by side, a column per arm of its main solver; `shard` lies beside the arms."""
+    chosen: PretrainedFamily = settings.families[family]  # type: ignore[index]
+    entry = FAMILIES[family]
+    wanted = read_prompts(prompts)
+    some = range(min(COMPARED_VIDEOS, len(wanted)))
+    columns = []
+    for kind in ("long", "short", "stablevs", "control"):
+        arm = shard.parent / f"{SOLVERS[family][0]}-{kind}"
+        # One by one: an original's video has 75 MB.
+        shown = [shrink(read_pictures(entry, arm, wanted, 1, [prompt])[0], COMPARED_SIDE) for prompt in some]
+        columns.append(np.stack(shown))
+    write_comparison(video, preview, columns, entry.fps if chosen.tiny is None else TINY_FPS)
+
+
+def write_judge_accuracy(output: Path) -> None:
+    """The digit judge on real scenes of unseen handwriting: the ceiling of its scores."""
+    write_json(output, judge_accuracy(DigitJudge()))
+
+
+def write_scheduler_errors(settings: Pretrained, output: Path) -> None:
+    _write_table(
+        scheduler_errors(settings.gmm_dimensions, settings.gmm_points, xi=settings.xi, low_steps=settings.low_steps),
+        output,
+    )
+
+
+def _write_table(frame: pd.DataFrame, output: Path) -> None:
+    with atomic_write(output) as temporary:
+        frame.to_csv(temporary, index=False)

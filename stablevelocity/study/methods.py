@@ -1,0 +1,164 @@
+"""What an arm of a study is in the words of the paper, read from its settings and not from its name."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stablevelocity.study import Study
+from stablevelocity.study.settings import Arm, Model
+
+VARIANCE_AWARE = ("hard", "sigmoid", "cosine", "snr")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`base`: SiT (no alignment), REPA, iREPA or REG; `regime`: where the alignment acts."""
+
+    base: str
+    stablevm: bool
+    regime: str
+    """none, whole, low (hard cut), low (soft) or high."""
+
+    @property
+    def method(self) -> str:
+        """As in the paper's tables, e.g. "REPA" or "StableVM + VA-REPA"."""
+        if self.base == "SiT":
+            return "StableVM" if self.stablevm else "SiT (CFM)"
+        aligned = {
+            "whole": self.base,
+            "low (soft)": f"VA-{self.base}",
+            "low (hard cut)": f"{self.base}, low regime only",
+            "high": f"{self.base}, high regime only",
+        }[self.regime]
+        return f"StableVM + {aligned}" if self.stablevm else aligned
+
+
+def kind(arm: Arm) -> Kind:
+    """Classify an arm by its objective and alignment (docs/paper.md#va-repa)."""
+    stablevm = arm.objective == "stablevm"
+    if arm.alignment is None:
+        return Kind("SiT", stablevm, "none")
+    base = "REPA"
+    if arm.class_token:
+        base = "REG"
+    elif arm.alignment.projector == "conv" or arm.alignment.spatial_norm is not None:
+        base = "iREPA"
+    regime = {"uniform": "whole", "hard": "low (hard cut)", "hard_high": "high"}.get(
+        arm.alignment.schedule, "low (soft)"
+    )
+    return Kind(base, stablevm, regime)
+
+
+def find(study: Study, base: str, *, stablevm: bool, regimes: tuple[str, ...]) -> str | None:
+    """The first arm of that kind with the study's own network, None when there is none; regimes by preference."""
+    for regime in regimes:
+        for name, arm in study.arms.items():
+            if kind(arm) == Kind(base, stablevm, regime) and model_of(study, name) == study.training.model:
+                return name
+    return None
+
+
+def model_of(study: Study, arm: str) -> Model:
+    """The network of an arm. Arms of different networks are never compared with each other."""
+    return study.arm_training(arm).model
+
+
+def same_model(study: Study, arm: str) -> list[str]:
+    """The arms, itself included, that train the same network as `arm`."""
+    return [name for name in study.arms if model_of(study, name) == model_of(study, arm)]
+
+
+def principal(study: Study) -> list[str]:
+    """Arms that the paper's comparisons need; all of them in a study without any comparison."""
+    compared = {arm for _, *pair in comparisons(study) for arm in pair}
+    return [arm for arm in study.arms if arm in compared] or list(study.arms)
+
+
+def baseline(study: Study) -> str | None:
+    """CFM without alignment."""
+    return find(study, "SiT", stablevm=False, regimes=("none",))
+
+
+def comparisons(study: Study) -> list[tuple[str, str, str]]:
+    """(name, arm, against) of the comparisons that the paper makes and this study has arms for."""
+    plain = baseline(study)
+    stable = find(study, "SiT", stablevm=True, regimes=("none",))
+    soft = ("low (soft)", "low (hard cut)")
+    found = [("stablevm", stable, plain)]
+    for base in ("REPA", "iREPA", "REG"):
+        whole = find(study, base, stablevm=False, regimes=("whole",))
+        low = find(study, base, stablevm=False, regimes=("low (hard cut)", "low (soft)"))
+        high = find(study, base, stablevm=False, regimes=("high",))
+        both = find(study, base, stablevm=True, regimes=soft)
+        name = base.lower()
+        found += [
+            (name, whole, plain),
+            (f"{name}-low", low, whole),
+            (f"{name}-low-gain", low, plain),
+            (f"{name}-high", high, whole),
+            (f"{name}-high-gain", high, plain),
+            (f"{name}-stable", both, whole),
+            (f"{name}-stable-gain", both, plain),
+        ]
+    return [(name, arm, against) for name, arm, against in found if arm and against]
+
+
+def target_text(arm: Arm) -> str:
+    """The velocity target of an arm with all that it depends on."""
+    if arm.objective == "cfm":
+        return "CFM"
+    bank = arm.stablevm.bank
+    null = f"{bank.null_capacity:,} rows" if bank.null_capacity else f"{bank.capacity:,} rows per class"
+    return f"StableVM for t >= {arm.stablevm.t_min:g}, bank of {bank.capacity:,} per class, null bank of {null}"
+
+
+def alignment_text(arm: Arm) -> str:
+    """The alignment of an arm with all that it depends on; a dash without one."""
+    alignment = arm.alignment
+    if alignment is None:
+        return "–"
+    text = f"{alignment.schedule} weight"
+    if alignment.schedule != "uniform":
+        text += f", xi = {alignment.xi:g}" + (f", k = {alignment.k:g}" if alignment.schedule == "sigmoid" else "")
+    text += f", lambda = {alignment.coefficient:g}, {alignment.projector} projector"
+    if alignment.spatial_norm is not None:
+        text += f", gamma = {alignment.spatial_norm:g}"
+    return text + (", class token" if arm.class_token else "")
+
+
+ABLATED = (
+    "alignment.xi",
+    "alignment.schedule",
+    "stablevm.bank.capacity",
+    "stablevm.bank.null_capacity",
+    "stablevm.t_min",
+)
+
+
+def ablations(study: Study) -> list[tuple[str, str, str]]:
+    """(setting, arm, base): `arm` differs from a StableVM arm, `base`, in nothing but one of `ABLATED`.
+
+    `base` is the study's first StableVM arm without alignment, or with the soft variance-aware weight, of each method.
+    """
+    found = []
+    for method in ("SiT", "REPA", "iREPA", "REG"):
+        base = find(study, method, stablevm=True, regimes=("none",) if method == "SiT" else ("low (soft)",))
+        for arm in study.arms if base else ():
+            ours, theirs = flat_settings(study, arm), flat_settings(study, str(base))
+            apart = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
+            if len(apart) == 1 and apart[0] in ABLATED:
+                found.append((apart[0], arm, str(base)))
+    return sorted(found, key=lambda one: ABLATED.index(one[0]))
+
+
+def flat_settings(study: Study, arm: str) -> dict[str, Any]:
+    """By dotted key, all that the networks of an arm depend on at a given step and seed."""
+    settings = study.arms[arm].model_dump(exclude={"label"})
+    settings["training"] = study.arm_training(arm).model_dump(exclude={"seeds", "steps", "milestones"})
+    return _flat(settings)
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

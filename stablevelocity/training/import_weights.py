@@ -1,0 +1,232 @@
+"""Published checkpoints, pickled by torch, to safetensors: once, by an explicit command, with `weights_only=True`.
+
+Two conventions of published SiT files are undone exactly, in the weights themselves:
+- SiT (unlike REPA) has t = 0 at the noise. Features of 1 - t are a rotation of those of t, so the first time layer
+  takes it up; the velocity changes sign.
+- SiT has twice the output channels, the second half a variance that nothing uses; those rows are left out.
+"""
+
+import argparse
+import math
+import pickle
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stablevelocity.errors import UserError
+from stablevelocity.files import atomic_write
+from stablevelocity.models.sit import FREQUENCY_FEATURES, PATCH_SIZES, SIZES, build_sit
+from stablevelocity.models.weight_files import save_tensors
+from stablevelocity.study import Run
+from stablevelocity.study.settings import Alignment, Model, Training
+
+State = dict[str, Tensor]
+WRAPPERS = ("module.", "_orig_mod.")  # of DDP and of torch.compile
+
+
+def convert_checkpoint(
+    source: Path,
+    output: Path,
+    *,
+    kind: Literal["ema", "raw"] | None = None,
+    reversed_time: bool = False,
+    step: int | None = None,
+    autoencoder: str = "stabilityai/sd-vae-ft-mse",
+    scale: float = 0.18215,
+) -> Run:
+    """Write the SiT or REPA checkpoint `source` as a weight file that every later verb reads.
+
+    Args:
+        kind: which weights to take from a file with both `ema` and `model`; of a file with bare weights, what
+            they are (the published ones are EMA). None: `ema` where it is there.
+        reversed_time: True for files of SiT itself, whose t = 0 is noise.
+        step: training steps behind the weights, where the file does not say.
+        autoencoder, scale: of the latents that the network was trained on.
+
+    Returns the settings found. Raises UserError when the file is no such checkpoint, or does not say which
+    kind of weights it holds.
+    """
+    content = read_torch_file(source)
+    state, kind = _select(content, kind, source)
+    model, shape, num_classes, feature_width = _architecture(state, source)
+    state = _without_variance(state, shape[0], model.patch)
+    if reversed_time:
+        state = reverse_time(state)
+    steps = step if step is not None else _steps(content)
+    run = Run(
+        name=output.stem,
+        arm=output.stem,
+        seed=0,
+        objective="cfm",
+        stablevm=None,
+        alignment=None if feature_width is None else Alignment.model_validate({"schedule": "uniform"}),
+        class_token=False,
+        training=Training.model_validate({"model": model, "seeds": [0], "steps": max(1, steps or 1)}),
+    )
+    _check_fit(state, run, shape, num_classes, feature_width, source)
+    info = {
+        "kind": kind,
+        "step": steps,
+        "run": run.model_dump(mode="json"),
+        "hash": "",
+        "latents": {"autoencoder": autoencoder, "identity": autoencoder, "scale": scale},
+        "shape": shape,
+        "num_classes": num_classes,
+        "feature_width": feature_width,
+        "converted_from": source.name,
+    }
+    save_tensors(output, state, info)
+    return run
+
+
+def convert_encoder(source: Path, output: Path, *, part: str | None = None, prefix: str = "") -> int:
+    """Write the encoder in `source` as safetensors; returns the number of tensors.
+
+    `part` is the entry that holds the weights ("target_encoder" in I-JEPA, "state_dict" in MoCo-v3, "teacher" in
+    DINO; None: the file itself), `prefix` what their names start with there ("module.",
+    "module.momentum_encoder.", "backbone."); other tensors are left out.
+    """
+    content = read_torch_file(source)
+    if part is not None:
+        if not isinstance(content.get(part), dict):
+            raise UserError(f"{source}: has no entry {part!r}; there are {', '.join(map(str, list(content)[:8]))}")
+        content = content[part]
+    state = {
+        name[len(prefix) :]: value.detach().clone().contiguous()
+        for name, value in content.items()
+        if isinstance(value, Tensor) and name.startswith(prefix)
+    }
+    if not state:
+        raise UserError(
+            f"{source}: no tensor named {prefix}*; names begin with {', '.join(map(str, list(content)[:3]))}"
+        )
+    with atomic_write(output) as temporary:
+        save_file(state, temporary)
+    return len(state)
+
+
+def read_torch_file(path: Path) -> dict[str, Any]:
+    """The dictionary in a file of `torch.save`, without running any code that the file may hold.
+
+    Besides tensors and plain containers only `argparse.Namespace` is let in: trainers keep their options so.
+    """
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: holds more than weights, or is damaged, and is not opened ({reason})") from None
+    except Exception as error:  # of damaged files: KeyError, EOFError, RuntimeError, ... from inside torch
+        raise UserError(f"{path}: is not a file of torch.save ({type(error).__name__})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, expected a dictionary of weights")
+    return content
+
+
+def _select(
+    content: dict[str, Any], kind: Literal["ema", "raw"] | None, source: Path
+) -> tuple[State, Literal["ema", "raw"]]:
+    """(weights, what they are) of a file with bare weights, or with `ema` and `model` in a dictionary."""
+    if "pos_embed" in content or "x_embedder.proj.weight" in content:
+        if kind is None:
+            raise UserError(f"{source}: does not say whether its weights are EMA or raw; give --kind ema or --kind raw")
+        state = content
+    else:
+        kind = kind or "ema"
+        entry = {"ema": "ema", "raw": "model"}[kind]
+        if not isinstance(content.get(entry), dict):
+            raise UserError(f"{source}: has no entry {entry!r}; there are {', '.join(map(str, content))}")
+        state = content[entry]
+    plain = {}
+    for name, value in state.items():
+        for wrapper in WRAPPERS:
+            name = name.removeprefix(wrapper)
+        plain[name] = value.detach().float().contiguous()
+    return plain, kind
+
+
+def _steps(content: dict[str, Any]) -> int | None:
+    steps = content.get("steps")
+    return steps if isinstance(steps, int) else None
+
+
+def _architecture(state: State, source: Path) -> tuple[Model, tuple[int, int, int], int, int | None]:
+    """(model, latent shape, classes, encoder width or None), read off the shapes."""
+    try:
+        width, channels, patch, _ = state["x_embedder.proj.weight"].shape
+        tokens = state["pos_embed"].shape[1]
+        rows = state["y_embedder.embedding_table.weight"].shape[0]
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{source}: is not laid out as SiT ({error} is missing or of another shape)") from None
+    depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+    sizes = [name for name, size in SIZES.items() if (size["depth"], size["width"]) == (depth, width)]
+    if not sizes or patch not in PATCH_SIZES:
+        raise UserError(f"{source}: depth {depth}, width {width}, patch {patch} is no published size of SiT")
+    # Heads cannot be read off the shapes; the name stands for them.
+    projector = state.get("projectors.0.4.weight")
+    model = Model(
+        name=f"SiT-{sizes[0]}/{patch}",
+        depth=depth,
+        width=width,
+        patch=patch,
+        heads=SIZES[sizes[0]]["heads"],
+        encoder_depth=SIZES[sizes[0]]["encoder_depth"],
+        projector_width=2048 if projector is None else projector.shape[1],
+    )
+    side = math.isqrt(tokens) * patch
+    return model, (channels, side, side), rows - 1, None if projector is None else projector.shape[0]
+
+
+def _without_variance(state: State, channels: int, patch: int) -> State:
+    """Of 2 `channels` outputs per pixel, the first `channels`: the velocity."""
+    rows = state["final_layer.linear.weight"].shape[0]
+    if rows != 2 * channels * patch * patch:
+        return state
+    kept = torch.arange(rows).reshape(patch * patch, 2 * channels)[:, :channels].flatten()
+    names = ("final_layer.linear.weight", "final_layer.linear.bias")
+    return state | {name: state[name][kept].contiguous() for name in names}
+
+
+def reverse_time(state: State) -> State:
+    """Weights of the network v'(x, t) = -v(x, 1 - t), where v is that of `state`; exact to rounding.
+
+    cos f(1 - t) = cos f cos ft + sin f sin ft and sin f(1 - t) = sin f cos ft - cos f sin ft, so the columns of
+    the first time layer are rotated among themselves.
+    """
+    half = FREQUENCY_FEATURES // 2
+    frequencies = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    cosine, sine = frequencies.cos(), frequencies.sin()
+    of_cosine, of_sine = state["t_embedder.mlp.0.weight"].double().split(half, dim=1)
+    rotated = torch.cat([of_cosine * cosine + of_sine * sine, of_cosine * sine - of_sine * cosine], dim=1)
+    return state | {
+        "t_embedder.mlp.0.weight": rotated.float(),
+        "final_layer.linear.weight": -state["final_layer.linear.weight"],
+        "final_layer.linear.bias": -state["final_layer.linear.bias"],
+    }
+
+
+def _check_fit(
+    state: State, run: Run, shape: tuple[int, int, int], num_classes: int, feature_width: int | None, source: Path
+) -> None:
+    """Load strictly into the network that the file will be read as (on no device: only names and shapes)."""
+    assert run.training.model.name is not None
+    with torch.device("meta"):
+        network = build_sit(
+            run.training.model.name,
+            input_size=shape[1],
+            in_channels=shape[0],
+            num_classes=num_classes,
+            projector_dims=() if feature_width is None else (feature_width,),
+            projector_width=run.training.model.projector_width,
+        )
+    try:
+        network.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise UserError(
+            f"{source}: does not fit {run.training.model.name} ({' '.join(str(error).split())[:300]})"
+        ) from None

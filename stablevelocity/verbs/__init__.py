@@ -1,1 +1,0 @@
-"""The verbs of the command line, a module per stage; `stablevelocity.cli` puts them together."""

@@ -1,0 +1,51 @@
+"""A set of images is identified by what it was made with, not by where that lay."""
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+
+from stablevelocity.files import write_json
+from stablevelocity.models.networks import build_network
+from stablevelocity.models.weight_files import save_tensors
+from stablevelocity.sampling.stages import open_sampler
+from stablevelocity.study import parse_study
+from stablevelocity.study.settings import Sampler, Sampling
+
+
+def save_decoder(folder: Path, seed: int) -> None:
+    torch.manual_seed(seed)
+    AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, mid_block_add_attention=False).save_pretrained(folder)
+
+
+def save_weights(path: Path) -> None:
+    model = {"depth": 1, "width": 16, "heads": 2, "patch": 2, "encoder_depth": 1}
+    sampling = {"main": "ode", "samplers": {"ode": {}}}
+    study = parse_study(
+        {"name": "t", "training": {"model": model}, "arms": {"cfm": {"label": "CFM"}}, "sampling": sampling}
+    )
+    run = next(iter(study.runs().values()))
+    shape = (4, 4, 4)
+    info = {
+        "kind": "ema",
+        "run": run.model_dump(mode="json"),
+        "latents": {"identity": "a", "scale": 1.0},
+        "shape": shape,
+        "num_classes": 3,
+        "feature_width": None,
+    }
+    save_tensors(path, build_network(run, shape, 3, None).state_dict(), info)
+
+
+def test_a_decoder_trained_anew_in_the_same_folder_is_another(tmp_path):
+    save_weights(tmp_path / "w.safetensors")
+    description = {"identity": "a", "scale": 1.0, "decoder": str(tmp_path / "decoder"), "decoder_revision": None}
+    write_json(tmp_path / "autoencoder.json", description)
+
+    def identity(seed: int) -> str:
+        save_decoder(tmp_path / "decoder", seed)
+        return open_sampler(tmp_path / "w.safetensors", tmp_path / "autoencoder.json", Sampler(), Sampling())[1]
+
+    first = identity(0)
+    assert identity(1) != first
+    assert identity(0) == first

@@ -1,0 +1,196 @@
+"""Study files: valid ones load, wrong ones end in one line that names the key."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stablevelocity.errors import UserError
+from stablevelocity.study import load_study, parse_study, study_json, study_schema
+
+CONFIG = Path(__file__).parents[2] / "config"
+SMOKE = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
+
+
+def changed(keys: str, value) -> dict:
+    """The smoke study with one value, given by its dotted key, put in place of another."""
+    study = copy.deepcopy(SMOKE)
+    *path, last = keys.split(".")
+    node = study
+    for key in path:
+        node = node.setdefault(key, {})
+    node[last] = value
+    return study
+
+
+@pytest.mark.parametrize(
+    "keys, value, expected",
+    [
+        ("training.lrr", 1, "training.lrr: no such key; did you mean 'lr'?"),
+        ("trainign", {}, "trainign: no such key; did you mean 'training'?"),
+        ("training.lr", "fast", "training.lr: Input should be a valid number"),
+        ("training.steps", 1.5, "training.steps: Input should be a valid integer"),
+        ("arms.cfm.alignment", {"xi": 1.0}, "arms.cfm.alignment.xi: Input should be less than 1"),
+        ("arms.cfm.alignment", {"xi": 0.0}, "arms.cfm.alignment.xi: Input should be greater than 0"),
+        ("arms.cfm.objective", "cfmm", "arms.cfm.objective: Input should be 'cfm' or 'stablevm'"),
+        ("arms.cfm.training", {"lrr": 1}, "arms.cfm.training.lrr: no such key; did you mean 'lr'?"),
+        ("sampling.sweep.arms", ["cmf"], "sampling.sweep.arms: unknown arm 'cmf'"),
+        ("sampling.arms", {"ode": ["x"]}, "sampling.arms.ode: unknown arm 'x'"),
+        ("sampling.main", "sde", "sampling.main: unknown sampler 'sde'"),
+        ("sampling.samplers.ode.xi", 1.5, "sampling.samplers.ode.xi: Input should be less than 1"),
+        ("sampling.samplers.ode.guidance_interval", [0.7, 0.2], "guidance_interval: low must be below high"),
+        ("images", {"dataset": "cifar10"}, "images.path: cifar10 needs the folder"),
+        ("autoencoder", {"pretrained": "a/b"}, "autoencoder.pretrained: the hub id 'a/b' needs a pinned revision"),
+        ("training.milestones", [99], "training.milestones: each must be below steps (20)"),
+        ("training.micro_batch", 5, "training.micro_batch: 5 does not divide batch (32)"),
+        ("name", "../x", "name: String should match pattern"),
+        ("images.size", 15, "images.size: 15 is no multiple of 4"),
+        ("evaluation.extractor", "inception", "evaluation.weights: the extractor inception needs the file"),
+    ],
+)
+def test_a_wrong_study_ends_in_one_line_that_names_the_key(keys, value, expected):
+    with pytest.raises(UserError) as error:
+        parse_study(changed(keys, value), "study.yaml")
+    message = str(error.value)
+    assert expected in message
+    assert message.startswith("study.yaml: ")
+    assert "\n" not in message
+
+
+WORDS = [
+    "a`touch PWNED`",
+    "$(id)",
+    "a;b",
+    "a b",
+    "a|b",
+    "a>b",
+    "a&b",
+    "a\\b",
+    "../../evil",
+    "a/b",
+    "/a",
+    ".",
+    "..",
+    ".a",
+]
+WORDS += [
+    "",
+    " ",
+    "a\n",
+    "\na",
+    "a\nb",
+    "a\tb",
+    "a\0b",
+    "a'b",
+    'a"b',
+    "--help",
+    "-a",
+    "*",
+    "?",
+    "[a]",
+    "{x}",
+    "~",
+    "#",
+    "a,b",
+]
+WORDS += ["ä", "a\u200bb", "x" * 65, "x" * 100_000]
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize(
+    "keys", ["name", "arms", "sampling.samplers", "sampling.arms", "sampling.sweep.arms", "pretrained.families"]
+)
+def test_a_name_is_a_plain_word_of_at_most_64_characters(keys, word):
+    """It becomes a folder, a wildcard, a word of a shell line and of SLURM."""
+    value = {"name": word, "sampling.sweep.arms": [word]}.get(keys, {word: ["cfm"] if keys == "sampling.arms" else {}})
+    with pytest.raises(UserError) as error:
+        parse_study(changed(keys, value), "study.yaml")
+    message = str(error.value)
+    assert message.startswith(f"study.yaml: {keys}")
+    assert message.isprintable()
+    assert len(message) < 300
+
+
+@pytest.mark.parametrize("word", ["x" * 64, "0", "StableVM_va-0.7"])
+def test_plain_words_are_names(word):
+    study = copy.deepcopy(SMOKE) | {"name": word}
+    study["arms"][word] = {"label": "x"}
+    study["sampling"] |= {"main": word, "samplers": {word: {}}, "arms": {word: [word]}}
+    assert f"{word}-s0" in parse_study(study).runs()
+
+
+def test_a_key_that_is_no_text_to_print_is_one_line():
+    with pytest.raises(UserError, match="no such key") as error:
+        parse_study(SMOKE | {"a\nb\x1b[31m": 1})
+    assert str(error.value).isprintable()
+
+
+def test_a_misspelt_key_of_a_named_section_is_said_with_the_right_one():
+    with pytest.raises(UserError, match=r"sampling\.samplers\.ode\.step: no such key; did you mean 'steps'\?"):
+        parse_study(changed("sampling.samplers.ode.step", 4))
+
+
+def test_a_file_that_is_no_yaml_or_not_there_is_named(tmp_path):
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1,\nb: 2")
+    with pytest.raises(UserError, match=r"broken\.yaml: line 2 is not YAML"):
+        load_study(broken)
+    with pytest.raises(UserError, match=r"gone\.yaml: cannot be read"):
+        load_study(tmp_path / "gone.yaml")
+
+
+def test_a_missing_path_is_named_by_its_key():
+    study = parse_study(changed("images", {"dataset": "folder", "path": "/no/such/folder"}))
+    with pytest.raises(UserError, match=r"^images\.path: there is no '/no/such/folder'$"):
+        study.check_paths()
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers():
+    # YAML 1.1 takes 1e-3 for a string.
+    assert parse_study(changed("training.lr", "1e-3")).training.lr == 1e-3
+
+
+@pytest.mark.parametrize("name", ["digits", "smoke"])
+def test_the_resolved_study_is_the_same_study(name, tmp_path):
+    study = load_study(CONFIG / f"{name}.yaml")
+    resolved = tmp_path / "study.json"
+    resolved.write_text(study_json(study))
+    assert load_study(resolved) == study
+
+
+def test_an_arm_changes_its_own_runs_only():
+    before = parse_study(SMOKE).runs()
+    after = parse_study(changed("arms.cfm.training", {"lr": 1e-5})).runs()
+    assert after["cfm-s0"].training.lr == 1e-5
+    assert after["cfm-s0"] != before["cfm-s0"]
+    assert after["stablevm-va-s0"] == before["stablevm-va-s0"]
+
+
+def test_adding_a_seed_leaves_the_runs_of_other_seeds_as_they_are():
+    before = parse_study(SMOKE).runs()
+    after = parse_study(changed("training.seeds", [0, 1])).runs()
+    assert set(after) == {"cfm-s0", "cfm-s1", "stablevm-va-s0", "stablevm-va-s1"}
+    assert all(after[name] == run for name, run in before.items())
+
+
+def test_milestones_and_samplers_make_the_sets_of_images():
+    study = changed("training.milestones", [5, 10])
+    study["sampling"]["samplers"]["sde"] = {"solver": "euler_maruyama"}
+    study["sampling"]["arms"] = {"sde": ["cfm"]}
+    sets = parse_study(study).sample_sets()
+    assert len(sets) == 3 * 2 + 3  # three steps: ode for both arms, sde for one
+    assert ("cfm-s0", 20, "sde") in sets
+    assert ("stablevm-va-s0", 20, "sde") not in sets
+
+
+def test_a_key_that_stands_twice_is_refused_by_its_line(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("name: twice\ntraining:\n  steps: 20\n  batch: 32\n  steps: 30\n")
+    with pytest.raises(UserError, match=r"study\.yaml: line 5: the key 'steps' stands twice"):
+        load_study(file)
+
+
+def test_the_committed_schema_is_that_of_the_code():
+    # Mend with: stablevelocity schema --output config/study.schema.json
+    assert (CONFIG / "study.schema.json").read_text() == study_schema()
