@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stablevelocity.errors import UserError
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
@@ -54,3 +56,33 @@ def sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class DamagedShard(UserError):
+    """A shard that is not what its manifest says."""
+
+    def __init__(self, file: Path, problem: str):
+        super().__init__(f"{file}: {problem}; delete it and run the workflow again to make it")
+        self.file, self.problem = file, problem
+
+
+@contextlib.contextmanager
+def damaged_put_aside(results: Path) -> Iterator[None]:
+    """For the workflow's jobs on the study in `results`: rename a damaged shard that is found inside to
+    `<shard>.damaged`, so that the next run makes it again.
+
+    Only a regular file, no link, with a shard's suffix, in a folder inside `results`: no manifest from elsewhere makes
+    one be renamed. The error is raised in any case.
+    """
+    try:
+        yield
+    except DamagedShard as error:
+        file = error.file
+        ours = file.parent.resolve().is_relative_to(results.resolve()) and file.suffix == ".safetensors"
+        if not ours or file.is_symlink() or not file.is_file():
+            raise
+        with contextlib.suppress(FileNotFoundError):  # another process may have been faster
+            file.rename(file.with_name(file.name + ".damaged"))
+        raise UserError(
+            f"{file}: {error.problem}; put aside as {file.name}.damaged, run the workflow again to make it"
+        ) from None

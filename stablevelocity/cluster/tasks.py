@@ -21,7 +21,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from stablevelocity.files import read_json, write_json
+from stablevelocity.files import damaged_put_aside, read_json, write_json
 from stablevelocity.locks import open_lock
 from stablevelocity.study import Run
 from stablevelocity.training.identity import run_hash
@@ -44,7 +44,6 @@ class Task:
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train here and now; True when finished. Every launcher comes to this line."""
-        from stablevelocity.data.shards import damaged_put_aside
         from stablevelocity.training.trainer import Trainer
 
         with damaged_put_aside(self.folder.resolve().parent.parent):  # results/<study>/runs/<run>

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from stablevelocity.errors import UserError
-from stablevelocity.files import atomic_write, read_json, sha256, write_json
+from stablevelocity.files import DamagedShard, atomic_write, read_json, sha256, write_json
 
 DTYPES = {"U8": "u1", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
 DTYPE_NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
@@ -117,36 +117,6 @@ def random_rows(total: int, count: int, seed: int = 0) -> np.ndarray:
     if count >= total:
         return np.arange(total)
     return np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
-
-
-class DamagedShard(UserError):
-    """A shard that is not what its manifest says."""
-
-    def __init__(self, file: Path, problem: str):
-        super().__init__(f"{file}: {problem}; delete it and run the workflow again to make it")
-        self.file, self.problem = file, problem
-
-
-@contextlib.contextmanager
-def damaged_put_aside(results: Path) -> Iterator[None]:
-    """For the workflow's jobs on the study in `results`: rename a damaged shard that is found inside to
-    `<shard>.damaged`, so that the next run makes it again.
-
-    Only a regular file, no link, with a shard's suffix, in a folder inside `results`: no manifest from elsewhere makes
-    one be renamed. The error is raised in any case.
-    """
-    try:
-        yield
-    except DamagedShard as error:
-        file = error.file
-        ours = file.parent.resolve().is_relative_to(results.resolve()) and file.suffix == ".safetensors"
-        if not ours or file.is_symlink() or not file.is_file():
-            raise
-        with contextlib.suppress(FileNotFoundError):  # another process may have been faster
-            file.rename(file.with_name(file.name + ".damaged"))
-        raise UserError(
-            f"{file}: {error.problem}; put aside as {file.name}.damaged, run the workflow again to make it"
-        ) from None
 
 
 class ShardSet:

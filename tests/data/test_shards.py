@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 
 from stablevelocity.data.shards import (
-    DamagedShard,
     ShardSet,
-    damaged_put_aside,
     read_shard,
     shard_info,
     write_manifest,
     write_shard,
 )
 from stablevelocity.errors import UserError
-from stablevelocity.files import read_json, write_json
+from stablevelocity.files import DamagedShard, damaged_put_aside, read_json, write_json
 
 
 @pytest.fixture

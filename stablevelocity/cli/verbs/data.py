@@ -7,6 +7,7 @@ import typer
 
 from stablevelocity.cli.options import Output, StudyFile
 from stablevelocity.errors import UserError
+from stablevelocity.files import damaged_put_aside
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -56,7 +57,6 @@ def autoencoder(
     output: Output,
 ) -> None:
     """Train the autoencoder, or describe the pretrained one, with its held-out PSNR."""
-    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.data.stages.latents import prepare_autoencoder
 
     with damaged_put_aside(study.parent):
@@ -96,7 +96,6 @@ def encoder(
     output: Output,
 ) -> None:
     """Train the frozen encoder on the train split, or describe the pretrained one."""
-    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.data.stages.features import prepare_encoder
 
     with damaged_put_aside(study.parent):

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stablevelocity.cli.options import Output, StudyFile, run_of
+from stablevelocity.files import damaged_put_aside
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -23,7 +24,6 @@ def judge(
     output: Output,
 ) -> None:
     """Train the digit classifier whose features take Inception's place."""
-    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.evaluation.stages import prepare_judge
 
     with damaged_put_aside(study.parent):
@@ -38,7 +38,6 @@ def reference(
     judge: JudgeFile = "",
 ) -> None:
     """Features and statistics of what generated images are held against."""
-    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.evaluation.stages import write_reference
 
     with damaged_put_aside(study.parent):
@@ -57,7 +56,6 @@ def evaluate(
     judge: JudgeFile = "",
 ) -> None:
     """FID, sFID, IS, precision and recall of one set of images of a study."""
-    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.evaluation.stages import score_samples
 
     found = load_study(study)
@@ -76,7 +74,6 @@ def floor(
     judge: JudgeFile = "",
 ) -> None:
     """The same metrics of real held-out images: what no generator is expected to beat."""
-    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.evaluation.stages import score_floor
 
     with damaged_put_aside(study.parent):

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stablevelocity.cli.options import Output, StudyFile, run_of, write_tables
+from stablevelocity.files import damaged_put_aside
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -66,7 +67,6 @@ def alignment_curve(
     output: Output,
 ) -> None:
     """Alignment loss against time of a trained run."""
-    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.training.alignment_curve import alignment_curve as curve
 
     with damaged_put_aside(study.parent):

@@ -7,6 +7,7 @@ import typer
 
 from stablevelocity.cli.options import Output, StudyFile, write_tables
 from stablevelocity.errors import UserError
+from stablevelocity.files import damaged_put_aside
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -34,7 +35,6 @@ def data_variance(
     split_point: Annotated[Path, typer.Option()],
 ) -> None:
     """V_CFM(t) of the train split's pixels or latents."""
-    from stablevelocity.data.shards import damaged_put_aside
     from stablevelocity.experiments.variance_study import data_tables
 
     with damaged_put_aside(study.parent):
