@@ -1,9 +1,11 @@
 """Shards: what was written is read; what is damaged is refused and made again."""
 
+import json
 import os
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save
 
 from stablevelocity.data.shards import (
     ShardSet,
@@ -152,3 +154,31 @@ def test_a_missing_shard_is_named(shards):
 def test_arrays_of_one_shard_have_one_length(tmp_path):
     with pytest.raises(ValueError, match="differ in length"):
         write_shard(tmp_path / "x.safetensors", {"a": np.zeros(3), "b": np.zeros(2)})
+
+
+SOME = {
+    "images": np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3),
+    "b": np.array([[0.5, 1.0], [2.0, np.inf]], np.float16)[:, ::-1],  # not contiguous
+    "a": np.array([1.5, -0.0], np.float32),
+    "labels": np.array([3, -1]),
+    "d": np.array([[1e-300], [2.0]]),
+}
+
+
+@pytest.mark.parametrize("arrays", [SOME, {"only": np.zeros((0, 3, 3), np.float32), "rows": np.zeros(0, np.int64)}])
+@pytest.mark.parametrize("info", [None, {"corrupt": json.dumps([["a/\xe9\n\t\x01.png", '"cut" \\ short']])}])
+def test_a_shard_has_the_bytes_of_safetensors_own_writer(tmp_path, arrays, info):
+    write_shard(tmp_path / "x.safetensors", arrays, info)
+    own = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, info)
+    assert (tmp_path / "x.safetensors").read_bytes() == own
+    read = load_file(tmp_path / "x.safetensors")
+    assert all(np.array_equal(read[name], array) for name, array in arrays.items())
+
+
+def test_a_shard_made_twice_has_the_same_bytes(tmp_path):
+    """safetensors' own writer puts the keys of the header in another order each time."""
+    info = {f"key {number}": str(number) for number in range(8)}
+    for name, facts in (("a", info), ("b", dict(reversed(info.items())))):
+        write_shard(tmp_path / f"{name}.safetensors", SOME, facts)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert shard_info(tmp_path / "a.safetensors") == info
