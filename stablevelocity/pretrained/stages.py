@@ -16,7 +16,7 @@ import torch
 
 from stablevelocity.errors import UserError
 from stablevelocity.experiments.scheduler_accuracy import scheduler_errors
-from stablevelocity.files import atomic_write, read_json, sha256, write_json
+from stablevelocity.files import atomic_write, clear_safetensors_leftovers, read_json, sha256, write_json
 from stablevelocity.locks import open_lock, private_folder, try_lock
 from stablevelocity.pretrained.benchmarks.geneval_detector import load_detector
 from stablevelocity.pretrained.detectors import DigitJudge, judge_accuracy
@@ -118,6 +118,7 @@ def train_tiny_model(settings: Pretrained, family: str, autoencoder: Path | None
     budget = settings.families[family].tiny  # type: ignore[index]
     if budget is None:
         raise UserError(f"pretrained.families.{family}.tiny: none, so there is nothing to train")
+    clear_safetensors_leftovers(output.parent)
     donor = None
     if autoencoder:
         source = TINY_FAMILIES[AUTOENCODER_FROM[family]]
