@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from stablevelocity.data.shards import write_arrays
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation import intervals
 from stablevelocity.evaluation.extractors import Extractor, FeatureStore, extract_features
@@ -25,7 +25,6 @@ from stablevelocity.evaluation.fidelity import (
     precision_recall,
 )
 from stablevelocity.evaluation.image_sets import open_images
-from stablevelocity.files import atomic_write
 
 
 @dataclass
@@ -56,8 +55,7 @@ class Reference:
     def save(self, path: Path | str) -> None:
         """Write it as one safetensors file."""
         info = {"extractor": self.extractor, "name": self.name, "count": str(self.pool.count or "")}
-        with atomic_write(path) as temporary:
-            save_file(self._tensors(), temporary, info)
+        write_arrays(path, {name: tensor.cpu().numpy() for name, tensor in self._tensors().items()}, info)
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stablevelocity.cli.options import Output, StudyFile, run_of
+from stablevelocity.files import damaged_put_aside
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -25,7 +26,8 @@ def judge(
     """Train the digit classifier whose features take Inception's place."""
     from stablevelocity.evaluation.stages import prepare_judge
 
-    prepare_judge(load_study(study).evaluation, train, heldout, output)
+    with damaged_put_aside(study.parent):
+        prepare_judge(load_study(study).evaluation, train, heldout, output)
 
 
 @app.command()
@@ -38,7 +40,8 @@ def reference(
     """Features and statistics of what generated images are held against."""
     from stablevelocity.evaluation.stages import write_reference
 
-    write_reference(load_study(study).evaluation, _path(judge), train, output)
+    with damaged_put_aside(study.parent):
+        write_reference(load_study(study).evaluation, _path(judge), train, output)
 
 
 @app.command()
@@ -58,7 +61,8 @@ def evaluate(
     found = load_study(study)
     of = run_of(found, run)
     facts = {"run": run, "arm": of.arm, "seed": of.seed, "step": step, "sampler": sampler}
-    score_samples(found.evaluation, _path(judge), reference, samples, output, facts)
+    with damaged_put_aside(study.parent):
+        score_samples(found.evaluation, _path(judge), reference, samples, output, facts)
 
 
 @app.command()
@@ -72,7 +76,8 @@ def floor(
     """The same metrics of real held-out images: what no generator is expected to beat."""
     from stablevelocity.evaluation.stages import score_floor
 
-    score_floor(load_study(study).evaluation, _path(judge), reference, heldout, output)
+    with damaged_put_aside(study.parent):
+        score_floor(load_study(study).evaluation, _path(judge), reference, heldout, output)
 
 
 @app.command()
