@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def train_whole(run: Run, data: Path, folder: Path) -> None:
 def train_and_die_in_save(run: Run, data: Path, folder: Path, moment: int, counted: Path | None = None) -> None:
     """SIGKILL this process at call number `moment` (Python or C) inside the saves of checkpoints.
 
-    With `counted`, die never and write the number of calls in one save to that file.
+    The calls are those of the training thread while it copies the state and of the thread that writes it, which goes
+    on beside the next steps. With `counted`, die never and write the number of calls in one save to that file.
     """
     job = trainer(run, data, folder)
     save, seen = job.save, 0
@@ -83,10 +85,12 @@ def train_and_die_in_save(run: Run, data: Path, folder: Path, moment: int, count
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watched() -> None:
+        threading.setprofile(watch)  # for the thread that the first save starts
         sys.setprofile(watch)
         save()
         sys.setprofile(None)
         if counted is not None:
+            job.writer.wait()
             counted.write_text(str(seen))
             os._exit(0)
 
