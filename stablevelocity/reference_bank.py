@@ -32,7 +32,7 @@ class ReferenceBank:
     Memory: (num_classes capacity + null_capacity) d bytes-per-number; 2.1 GB for 1,000 classes of 256 latents
     4x32x32 in float16. `null_capacity = 0` (the default) means no null class. A null bank of K rows, as the
     authors' code has, covers at most K of the classes at a time; a larger one costs memory and, per step, one
-    product of the batch with all its rows.
+    product of the null class's samples with all its rows.
     """
 
     def __init__(
