@@ -7,11 +7,11 @@ and summary.md are written anew after each part. `--dry` runs all code on a CPU 
 PARTS = {
     "ceilings": 20,
     "correctness": 35,
-    "training": 110,
-    "compiled": 95,
-    "learning": 50,
+    "training": 130,
+    "learning": 65,
     "bank": 30,
-    "sampling": 45,
+    "sampling": 65,
     "tests": 25,
+    "eager": 40,
 }
 """Name of each part, in order of worth, and its share of the time; what a part leaves over goes to those after it."""

@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.compiled import compiler
 from benchmarks.gpu.rows import Report
-from benchmarks.gpu.trainers import CONFIG, Stopwatch, make_trainer, write_data
+from benchmarks.gpu.trainers import CONFIG, Stopwatch, compiler, make_trainer, write_data
 from benchmarks.trainer_step import first_run, short
 from stablevelocity.study import Run, load_study
 from stablevelocity.training.trainer import Trainer

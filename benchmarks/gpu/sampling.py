@@ -68,6 +68,12 @@ def network(report: Report) -> None:
     for size in (blocks.block, 4 * blocks.block):
         with report.guarded(f"blocks of {size}"):
             one_size(report, replace(blocks, block=size), sampler, work)
+    if report.dry:
+        return
+    for block in model.blocks:
+        block.compile()
+    with report.guarded("compiled"):
+        one_size(report, blocks, sampler, work, ", compiled")
 
 
 def network_rows(sampler: Sampler) -> int:
@@ -76,8 +82,8 @@ def network_rows(sampler: Sampler) -> int:
     return sum(2 if low <= t <= high else 1 for t in sampler_times(sampler)[:-1].tolist())
 
 
-def one_size(report: Report, blocks: BlockSampler, whole: Sampler, work: int) -> None:
-    device, name = report.device, f"sampling, blocks of {blocks.block}"
+def one_size(report: Report, blocks: BlockSampler, whole: Sampler, work: int, label: str = "") -> None:
+    device, name = report.device, f"sampling, blocks of {blocks.block}{label}"
     replace(blocks, sampler=blocks.sampler.model_copy(update={"steps": 2})).latents(0)
     seconds = median_seconds(lambda: blocks.latents(0), device, rounds=3, warm_up=0, limit=8)
     rows, all_rows = network_rows(blocks.sampler), network_rows(whole)

@@ -1,6 +1,7 @@
 """Times on the device: medians of events, and the sections of a loop without a wait between them."""
 
 import statistics
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -51,7 +52,8 @@ class Sections:
     def __init__(self, device: torch.device):
         self.cuda = device.type == "cuda"
         self._calls: list[tuple[str, int | None, Any, Any]] = []  # section, index of the outer call, marks
-        self._open: list[int] = []
+        self._threads = threading.local()
+        self._lock = threading.Lock()
         self._wrapped: list[tuple[Any, str, bool, Any]] = []
 
     def mark(self) -> Any:
@@ -69,13 +71,15 @@ class Sections:
         self._wrapped.append((owner, name, name in vars(owner), function))
 
         def timed(*arguments: Any, **named: Any) -> Any:
-            index = len(self._calls)
-            self._calls.append((section, self._open[-1] if self._open else None, self.mark(), None))
-            self._open.append(index)
+            outer: list[int] = self._threads.__dict__.setdefault("open", [])
+            with self._lock:
+                index = len(self._calls)
+                self._calls.append((section, outer[-1] if outer else None, self.mark(), None))
+            outer.append(index)
             try:
                 return function(*arguments, **named)
             finally:
-                self._open.pop()
+                outer.pop()
                 self._calls[index] = (*self._calls[index][:3], self.mark())
 
         setattr(owner, name, timed)

@@ -1,6 +1,7 @@
 """Trainers on random data of some shape: what the parts `training`, `compiled` and `learning` share."""
 
 import contextlib
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -108,12 +109,22 @@ def train_steps(trainer: Trainer, steps: int, after_step: Callable[[int], None] 
     `after_step` hears of each step's end, between two steps.
     """
 
-    def done() -> bool:
+    check = trainer.writer.check  # called between two steps
+
+    def between_steps() -> None:
+        check()
         after_step(trainer.step)
-        return trainer.step >= steps
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(trainer, "save", return_value=None))
         if trainer.step:
             stack.enter_context(mock.patch.object(trainer, "resume", return_value=True))
-        trainer.train(done)
+        stack.enter_context(mock.patch.object(trainer.writer, "check", between_steps))
+        # Asked within a step, before it is counted.
+        trainer.train(lambda: trainer.step + 1 >= steps)
+
+
+def compiler(dry: bool) -> mock._patch:
+    """In a dry run Dynamo alone, without the code that Inductor would have built by a C++ compiler."""
+    cheap = functools.partial(torch.compile, backend="eager")
+    return mock.patch("torch.compile", cheap if dry else torch.compile)
