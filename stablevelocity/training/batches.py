@@ -130,19 +130,20 @@ class BatchMaker:
             num_classes=self.latents.num_classes,
             label_drop=training.label_drop,
         )
+        images = draws.indices[mine]
         if self.bank is None:
-            images = draws.indices[mine]
             labels = torch.where(draws.dropped[mine], self.latents.num_classes, self.latents.labels[images])
             latents, inserted = self.latents.sample(images, draws.posterior_noise[mine]), self.latents.labels[images]
         else:
             labels = draws.labels[mine]
-            images = self.sources.images(step, labels, draws.pick[mine])
             latents = self.latents.sample(draws.indices, draws.posterior_noise)
             inserted = self.latents.labels[draws.indices]
         weight_sum, features, class_noise = 0.0, None, None
         if alignment is not None:
             weight_sum = float(alignment_weight(draws.t, alignment.schedule, alignment.xi, alignment.k).sum())
         if self.features is not None:
+            if self.bank is not None:
+                images = self.sources.images(step, labels, draws.pick[mine])
             read = self.features.read(images, class_token=self.run.class_token)
             features = {name: pinned(value, self.device) for name, value in read.items()}
         if self.run.class_token:
@@ -156,7 +157,7 @@ class BatchMaker:
         )
 
     def make(self, read: StepData) -> Batch:
-        """This process's batch; with a bank, the data is inserted first. Nothing here waits for an accelerator."""
+        """This process's batch; with a bank, the data is inserted first. Waits for no accelerator that holds the bank."""
         device, bank = self.device, self.bank
         t, noise, labels = (on_device(value, device) for value in (read.t, read.noise, read.labels))
         if bank is None:

@@ -31,12 +31,11 @@ class CheckpointWriter:
     def write(self, step: int, state: dict[str, Tensor], info: dict[str, Any]) -> None:
         """Copy the state and write it as the checkpoint of `step`, after the one before is on disk."""
         self.wait()
-        self._copy = {
-            name: self._copy.get(name, torch.empty_like(value, device="cpu")) for name, value in state.items()
-        }
         for name, value in state.items():
+            if name not in self._copy:
+                self._copy[name] = torch.empty_like(value, device="cpu")
             self._copy[name].copy_(value.detach())
-        self._pending = self._thread.submit(self._write, step, self._copy, info)
+        self._pending = self._thread.submit(self._write, step, {name: self._copy[name] for name in state}, info)
 
     def _write(self, step: int, state: dict[str, Tensor], info: dict[str, Any]) -> None:
         save_tensors(checkpoint_path(self._folder, step), state, info)

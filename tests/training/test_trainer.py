@@ -132,6 +132,13 @@ def test_a_full_disk_ends_a_run_in_one_line_and_loses_nothing(data: Path, unbrok
     assert_same_run(tmp_path, unbroken)
 
 
+def test_a_checkpoint_that_fails_ends_the_run_before_the_next_is_due(data: Path, tmp_path: Path) -> None:
+    """It would train on for the hours until then, for nothing."""
+    run = tiny_run("plain", steps=400, checkpoint_every=200, log_every=400)
+    assert spawn(train_with_little_disk, run, data, tmp_path, 1000) == 0
+    assert 200 <= int((tmp_path / "error.txt").read_text().split()[0]) < 400
+
+
 def test_a_run_that_is_told_to_stop_has_its_state_on_disk_when_it_returns(data: Path, tmp_path: Path) -> None:
     job = trainer(tiny_run("plain", checkpoint_every=100), data, tmp_path)
     disk = threading.Event()
