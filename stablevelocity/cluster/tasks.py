@@ -43,7 +43,7 @@ class Task:
         """Train here and now; True when finished. Every launcher comes to this line."""
         from stablevelocity.training.trainer import Trainer
 
-        with damaged_put_aside(self.folder.resolve().parent.parent):  # results/<study>/runs/<run>
+        with damaged_put_aside(self.files.results):
             return Trainer(self.run, self.latents, self.features, self.folder, self.code).train(should_stop)
 
     # --- files ---------------------------------------------------------------------------------------------

@@ -22,6 +22,11 @@ class RunFiles:
 
     folder: Path
 
+    @property
+    def results(self) -> Path:
+        """results/<study>"""
+        return self.folder.resolve().parent.parent
+
     def weights(self, step: int | str = "{step}") -> Path:
         return self.folder / "weights" / f"step-{_digits(step, 8)}.safetensors"
 

@@ -28,8 +28,6 @@ def read_study():
     """The study of this invocation: --configfile and --config, or the default study."""
     files = workflow.configfiles
     content = {} if files else read_yaml(DEFAULT_STUDY)
-    for file in files:
-        read_yaml(Path(file))  # Snakemake's own reading lets a key stand twice
     # As Snakemake does it for its files: the command line wins, key by key of nested sections.
     update_config(content, config)
     return parse_study(content, ", ".join(map(str, files)) or str(DEFAULT_STUDY))
@@ -86,6 +84,11 @@ def state_of(*paths):
     """For `settings`: size and time of writing of the files that are there but cannot be inputs, see `present`."""
     there = [path.stat() for path in paths if path is not None and path.exists() and not present(path)]
     return [[state.st_size, state.st_mtime_ns] for state in there]
+
+
+def needs_features(run):
+    """Whether a run is trained with the frozen encoder's features."""
+    return run.alignment is not None or run.class_token
 
 
 def one_of(names):
