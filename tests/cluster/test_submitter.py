@@ -241,7 +241,9 @@ def start_submitter(
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def test_after_ctrl_c_twice_the_processes_go_on_and_the_next_submitter_waits_for_them(data: Path, tmp_path: Path) -> None:
+def test_after_ctrl_c_twice_the_processes_go_on_and_the_next_submitter_waits_for_them(
+    data: Path, tmp_path: Path
+) -> None:
     first = start_submitter(data, tmp_path, 0.4, 40)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/a/checkpoints/*/step-*")) and time.monotonic() < deadline:
@@ -273,7 +275,9 @@ def test_after_a_run_that_fails_for_good_the_next_of_its_job_is_trained(
     with pytest.raises(UserError, match=r"^a: the loss is not finite"):
         launch([first, second], "submitit-local", site)
     assert (second.folder / "weights" / "step-00000020.safetensors").exists()
-    lines = [re.split("  +", line) for line in table({"a": first.run, "b": second.run}, Layout(str(tmp_path))).splitlines()]
+    lines = [
+        re.split("  +", line) for line in table({"a": first.run, "b": second.run}, Layout(str(tmp_path))).splitlines()
+    ]
     assert [line[1] for line in lines[1:]] == ['failed: "the loss is not finite"', "finished"]
 
 
@@ -283,7 +287,9 @@ def test_two_that_train_one_run_in_their_own_processes_take_turns(data: Path, tm
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/a/checkpoints/*/step-*")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    told = re.split("  +", table({"a": slow_task(data, tmp_path, "a", 0, 40).run}, Layout(str(tmp_path))).splitlines()[1])
+    told = re.split(
+        "  +", table({"a": slow_task(data, tmp_path, "a", 0, 40).run}, Layout(str(tmp_path))).splitlines()[1]
+    )
     second = start_submitter(data, tmp_path, 0.3, 40, "local")
     said = [process.communicate(timeout=120)[1] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], said
