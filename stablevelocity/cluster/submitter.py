@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
-from stablevelocity.cluster.backends import GONE, Backend, Unreachable, is_over
+from stablevelocity.cluster.backends import Backend, Unreachable, is_over
 from stablevelocity.cluster.job import TrainingJob
 from stablevelocity.cluster.site import Site
 from stablevelocity.cluster.tasks import Task, eta

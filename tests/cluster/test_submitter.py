@@ -1,4 +1,4 @@
-"""The submitter of training runs, without SLURM: real processes of this machine, or a queue that answers from a script."""
+"""The submitter of training runs, without SLURM: processes of this machine, or a queue that answers from a list."""
 
 import json
 import os
