@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stablevelocity.cluster.backends import Processes, Slurm
+from stablevelocity.cluster.backends import LocalProcesses, Slurm
 from stablevelocity.cluster.site import Site
-from stablevelocity.cluster.study_lock import claim, forget_dead
+from stablevelocity.cluster.study_lock import acquire_study_lock, remove_stale_locks
 from stablevelocity.cluster.tasks import is_locked
 from stablevelocity.errors import UserError
 from stablevelocity.locks import open_lock, private_folder, try_lock
@@ -75,13 +75,13 @@ def test_the_lock_of_a_study_does_not_empty_the_file_behind_a_link(tmp_path: Pat
     victim.write_text("precious")
     results = Path("results/mine")
     results.mkdir(parents=True)
-    (results / "head").symlink_to(victim)
+    (results / "lock").symlink_to(victim)
     with pytest.raises(UserError, match="results/mine/head: cannot be locked"):
-        claim(results)
+        acquire_study_lock(Layout(str(results)))
     (tmp_path / ".snakemake" / "locks").mkdir(parents=True)
     (tmp_path / ".snakemake" / "locks" / "0.lock").write_text("results/mine/report.html\n")
     with pytest.raises(UserError, match="results/mine/head: cannot be locked"):
-        forget_dead(results)
+        remove_stale_locks(Layout(str(results)))
     assert victim.read_text() == "precious"
 
 
@@ -126,7 +126,7 @@ def test_a_folder_in_which_another_could_have_been_is_refused(tmp_path: Path, ki
 
 
 @pytest.mark.parametrize("kind", [*KINDS, ANOTHER])
-@pytest.mark.parametrize("scheduler", [Slurm, Processes])
+@pytest.mark.parametrize("backend", [Slurm, LocalProcesses])
 def test_no_job_starts_from_a_folder_in_which_another_could_have_been(tmp_path: Path, kind: str, scheduler) -> None:
     """A submitted job is a pickle: who can write it has its user's rights."""
     intruded(tmp_path / "logs", kind)
@@ -138,6 +138,6 @@ def test_no_job_starts_from_a_folder_in_which_another_could_have_been(tmp_path: 
 
 def test_the_pickle_of_a_job_lies_where_only_its_user_comes(tmp_path: Path, open_umask) -> None:
     folder = tmp_path / "job" / "logs"
-    Processes(Site()).submit(print, "name", folder)
+    LocalProcesses(Site()).submit(print, "name", folder)
     assert mode(folder) == 0o700
     assert list(folder.glob("*.pkl"))

@@ -22,6 +22,13 @@ def _without_leftovers(output: Path) -> Path:
 
 StudyFile = Annotated[Path, typer.Option("--study", help="study file, YAML or JSON")]
 Output = Annotated[Path, typer.Option("--output", callback=_without_leftovers)]
+ImageShard = Annotated[Path, typer.Option("--images", help="shard of images")]
+ImageManifest = Annotated[Path, typer.Option("--images", help="manifest of the images")]
+TrainImages = Annotated[Path, typer.Option("--train", help="manifest of the train images")]
+HeldOutImages = Annotated[Path, typer.Option("--heldout", help="manifest of the held-out images")]
+Shards = Annotated[list[Path], typer.Argument()]
+AutoencoderFile = Annotated[Path, typer.Option("--autoencoder", help="description of the autoencoder")]
+EncoderFile = Annotated[Path, typer.Option("--encoder", help="description of the encoder")]
 
 
 def run_of(study: Study, name: str):
