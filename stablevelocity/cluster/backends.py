@@ -19,6 +19,7 @@ from submitit.local.local import LocalExecutor
 
 from stablevelocity.cluster.site import Site
 from stablevelocity.errors import UserError
+from stablevelocity.locks import private_folder
 
 ENDED = {
     "BOOT_FAIL",
@@ -127,7 +128,9 @@ class Slurm:
     def submit(self, job: Callable[[], None], name: str, folder: Path) -> str:
         with clean_environment():
             try:
-                executor = submitit.SlurmExecutor(folder, max_num_timeout=self.site.training.max_requeues)
+                executor = submitit.SlurmExecutor(
+                    private_folder(folder), max_num_timeout=self.site.training.max_requeues
+                )
                 executor.update_parameters(job_name=name, **self.parameters())
                 return executor.submit(job).job_id
             except (FailedJobError, FailedSubmissionError) as error:
@@ -181,7 +184,7 @@ class Processes:
         if jobs.nodes > 1:
             raise UserError(f"training.nodes: {jobs.nodes} given, the launcher submitit-local has 1")
         with clean_environment(), deaf_children():
-            executor = LocalExecutor(folder)
+            executor = LocalExecutor(private_folder(folder))
             executor.update_parameters(
                 tasks_per_node=jobs.gpus or jobs.processes, gpus_per_node=jobs.gpus, timeout_min=366 * 24 * 60
             )

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from stablevelocity.errors import UserError
-from stablevelocity.locks import try_lock
+from stablevelocity.locks import open_lock, try_lock
 
 LOCKS = Path(".snakemake/locks")
 _held: list[int] = []  # open as long as this process lives
@@ -22,7 +22,7 @@ def forget_dead(results: Path) -> None:
     mine = [file for file in LOCKS.glob("*.lock") if f"{results}/" in file.read_text()]
     if not mine or not (results / "head").exists():
         return
-    descriptor = os.open(results / "head", os.O_RDWR)
+    descriptor = open_lock(results / "head")
     try:
         # One that lives holds the lock: Snakemake says so. Where the file system does not pass locks on to other
         # hosts, nothing is known of theirs.
@@ -36,7 +36,7 @@ def forget_dead(results: Path) -> None:
 def claim(results: Path) -> None:
     """Be the one that works on this study until this process ends. Raises UserError when there is another."""
     results.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(results / "head", os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = open_lock(results / "head")
     deadline = time.monotonic() + 2  # another that only looks (`forget_dead`) has the lock for a moment
     while not try_lock(descriptor):
         if time.monotonic() > deadline:

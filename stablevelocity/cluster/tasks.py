@@ -11,6 +11,7 @@ import contextlib
 import csv
 import fcntl
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from stablevelocity.files import read_json, write_json
+from stablevelocity.files import damaged_put_aside, read_json, write_json
+from stablevelocity.locks import open_lock
 from stablevelocity.study import Run
 from stablevelocity.training.identity import run_hash
 from stablevelocity.training.results import publish, result_files
@@ -44,7 +46,8 @@ class Task:
         """Train here and now; True when finished. Every launcher comes to this line."""
         from stablevelocity.training.trainer import Trainer
 
-        return Trainer(self.run, self.latents, self.features, self.folder, self.code).train(should_stop)
+        with damaged_put_aside(self.folder.resolve().parent.parent):  # results/<study>/runs/<run>
+            return Trainer(self.run, self.latents, self.features, self.folder, self.code).train(should_stop)
 
     # --- files ---------------------------------------------------------------------------------------------
 
@@ -77,9 +80,12 @@ class Task:
         """Hold while deciding whether to submit; freed by the kernel when the holder dies."""
         path = self.folder / "job" / "lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        descriptor = open_lock(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(descriptor)
 
     # --- how far it is -------------------------------------------------------------------------------------
 
@@ -109,12 +115,17 @@ class Task:
 def is_locked(path: Path) -> bool:
     """Whether some process holds `Task.lock` of a run now."""
     try:
-        with open(path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        pass
+        return False
+    finally:
+        os.close(descriptor)
     return False
 
 

@@ -6,6 +6,7 @@ tool converts in its own way and the metrics notice.
 """
 
 import hashlib
+import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from stablevelocity.data.decoding import read_regular
 from stablevelocity.data.shards import ShardSet
 from stablevelocity.errors import UserError
 
@@ -137,13 +139,15 @@ class ImageFolder:
 
 def _read_file(file: Path) -> UInt8[np.ndarray, "height width 3"]:
     try:
-        with Image.open(file) as image:
+        with Image.open(io.BytesIO(read_regular(file))) as image:
             if _png_depth(file) == 16:  # Pillow opens 16-bit RGB as 8-bit RGB without a word
                 raise UserError(f"{file}: 16 bits a channel, expected 8-bit RGB")
             if image.mode != "RGB":
                 raise UserError(f"{file}: mode {image.mode}, expected 8-bit RGB")
             return np.array(image)
-    except (UnidentifiedImageError, OSError) as error:
+    except UnidentifiedImageError:
+        raise UserError(f"{file}: cannot be read as an image (its content is that of none)") from None
+    except (OSError, Image.DecompressionBombError) as error:
         raise UserError(f"{file}: cannot be read as an image ({error})") from None
 
 

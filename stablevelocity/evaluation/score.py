@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from stablevelocity.data.shards import write_arrays
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation import intervals
 from stablevelocity.evaluation.extractors import Extractor, FeatureStore, extract_features
@@ -23,7 +23,6 @@ from stablevelocity.evaluation.fidelity import (
     precision_recall,
 )
 from stablevelocity.evaluation.image_sets import open_images
-from stablevelocity.files import atomic_write
 from stablevelocity.progress import log
 
 ADM_NAMES = ("mu", "sigma", "mu_s", "sigma_s")
@@ -51,19 +50,17 @@ class ReferenceStatistics:
         """Hash of all numbers in it and of its extractor: two references of one name may hold other images."""
         digest = hashlib.sha256(f"{self.extractor} {self.pool.count}".encode())
         for tensor in self._tensors().values():
-            digest.update(tensor.cpu().numpy().tobytes())
+            digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()
 
     def save(self, path: Path | str) -> None:
         """Write it as one safetensors file."""
         info = {"extractor": self.extractor, "name": self.name, "count": str(self.pool.count or "")}
-        with atomic_write(path) as temporary:
-            save_file(self._tensors(), temporary, info)
+        write_arrays(path, {name: tensor.numpy() for name, tensor in self._tensors().items()}, info)
 
     def _tensors(self) -> dict[str, Tensor]:
         sides = self.pool.mean, self.pool.covariance, self.spatial.mean, self.spatial.covariance
-        tensors = zip((*ADM_NAMES, "features"), (*sides, self.features), strict=True)
-        return {name: tensor.contiguous() for name, tensor in tensors}
+        return dict(zip((*ADM_NAMES, "features"), (*sides, self.features), strict=True))
 
     @staticmethod
     def load(path: Path | str) -> "ReferenceStatistics":

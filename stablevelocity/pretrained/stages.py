@@ -16,8 +16,8 @@ import torch
 
 from stablevelocity.errors import UserError
 from stablevelocity.experiments.scheduler_accuracy import scheduler_errors
-from stablevelocity.files import atomic_write, read_json, sha256, write_json
-from stablevelocity.locks import try_lock
+from stablevelocity.files import atomic_write, clear_safetensors_leftovers, read_json, sha256, write_json
+from stablevelocity.locks import open_lock, private_folder, try_lock
 from stablevelocity.pretrained.benchmarks.geneval_detector import load_detector
 from stablevelocity.pretrained.detectors import DigitDetector, detector_accuracy
 from stablevelocity.pretrained.families import FAMILIES, Family, family_named
@@ -83,7 +83,9 @@ def own_device(shard: int, wanted: str | None = None) -> Iterator[str]:
         return
     with contextlib.ExitStack() as stack:
         turns = [(shard + step) % count for step in range(count)]
-        locks = [stack.enter_context(_lock_file(index).open("w")) for index in turns]
+        locks = [open_lock(_lock_file(index)) for index in turns]
+        for lock in locks:
+            stack.callback(os.close, lock)
         taken = next((place for place, lock in enumerate(locks) if try_lock(lock)), None)
         if taken is None:
             fcntl.flock(locks[0], fcntl.LOCK_EX)
@@ -93,7 +95,7 @@ def own_device(shard: int, wanted: str | None = None) -> Iterator[str]:
 def _lock_file(index: int) -> Path:
     """Named by the device itself: the first visible one need not be the first of the machine."""
     device = torch.cuda.get_device_properties(index).uuid
-    return Path(tempfile.gettempdir()) / f"stablevelocity-{os.getuid()}-{device}.lock"
+    return private_folder(Path(tempfile.gettempdir()) / f"stablevelocity-{os.geteuid()}") / f"{device}.lock"
 
 
 def write_prompt_file(settings: Pretrained, family: str, output: Path) -> None:
@@ -116,6 +118,7 @@ def train_tiny_model(settings: Pretrained, family: str, autoencoder: Path | None
     budget = settings.families[family].tiny  # type: ignore[index]
     if budget is None:
         raise UserError(f"pretrained.families.{family}.tiny: none, so there is nothing to train")
+    clear_safetensors_leftovers(output.parent)
     trained = None
     if autoencoder:
         source = TINY_FAMILIES[AUTOENCODER_FROM[family]]

@@ -127,6 +127,9 @@ def test_an_adm_reference_brings_its_statistics_and_its_images(tmp_path, stores)
     loaded = ReferenceStatistics.load(tmp_path / "reference.safetensors")
     assert metrics_table(real, loaded, bootstrap=5).equals(metrics_table(real, reference, bootstrap=5))
     assert loaded.name == "statistics of batch.npz, its 60 images for precision and recall"
+    for name in "abcd":
+        loaded.save(tmp_path / name)
+    assert len({(tmp_path / name).read_bytes() for name in "abcd"}) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ def read_site():
 SITE = read_site()
 
 if workflow.is_main_process:
-    forget_dead(Path(OUT))
+    try:
+        forget_dead(Path(OUT))
+    except UserError as error:
+        sys.exit(f"error: {error}")
     if workflow.resource_settings.nodes is not None:  # --jobs, as in the profile slurm: rules become jobs
         from stablevelocity.cluster import plugin
 

@@ -60,8 +60,8 @@ rule alignment_curve:
     params:
         code=code("training.alignment_curve"),
     shell:
-        "stablevelocity --log {log:q} alignment-curve --weights {input.weights:q} --latents {input.latents:q}"
-        " --features {input.features:q} --output {output:q}"
+        "stablevelocity --log {log:q} alignment-curve --study {STUDY_FILE:q} --weights {input.weights:q}"
+        " --latents {input.latents:q} --features {input.features:q} --output {output:q}"
 
 
 for run in RUNS.values():

@@ -7,6 +7,7 @@ import typer
 
 from stablevelocity.cli.options import Output, StudyFile
 from stablevelocity.errors import UserError
+from stablevelocity.files import damaged_put_aside
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -58,7 +59,8 @@ def autoencoder(
     """Train the autoencoder, or describe the pretrained one, with its held-out PSNR."""
     from stablevelocity.data.stages.latents import prepare_autoencoder
 
-    prepare_autoencoder(load_study(study).autoencoder, train, heldout, output)
+    with damaged_put_aside(study.parent):
+        prepare_autoencoder(load_study(study).autoencoder, train, heldout, output)
 
 
 @app.command()
@@ -96,7 +98,8 @@ def encoder(
     """Train the frozen encoder on the train split, or describe the pretrained one."""
     from stablevelocity.data.stages.features import prepare_encoder
 
-    prepare_encoder(load_study(study).encoder, train, heldout, output)
+    with damaged_put_aside(study.parent):
+        prepare_encoder(load_study(study).encoder, train, heldout, output)
 
 
 @app.command()

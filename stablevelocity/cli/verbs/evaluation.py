@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stablevelocity.cli.options import Output, StudyFile, run_of
+from stablevelocity.files import damaged_put_aside
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -25,7 +26,8 @@ def judge(
     """Train the digit classifier whose features take Inception's place."""
     from stablevelocity.evaluation.stages import prepare_classifier
 
-    prepare_classifier(load_study(study).evaluation, train, heldout, output)
+    with damaged_put_aside(study.parent):
+        prepare_classifier(load_study(study).evaluation, train, heldout, output)
 
 
 @app.command()
@@ -38,7 +40,8 @@ def reference(
     """Statistics and features of the reference images."""
     from stablevelocity.evaluation.stages import write_reference
 
-    write_reference(load_study(study).evaluation, _path(judge), train, output)
+    with damaged_put_aside(study.parent):
+        write_reference(load_study(study).evaluation, _path(judge), train, output)
 
 
 @app.command()
@@ -58,7 +61,8 @@ def evaluate(
     loaded = load_study(study)
     of = run_of(loaded, run)
     facts = {"run": run, "arm": of.arm, "seed": of.seed, "step": step, "sampler": sampler}
-    evaluate_samples(loaded.evaluation, _path(judge), reference, samples, output, facts)
+    with damaged_put_aside(study.parent):
+        evaluate_samples(loaded.evaluation, _path(judge), reference, samples, output, facts)
 
 
 @app.command()
@@ -72,7 +76,8 @@ def floor(
     """The real-vs-real baseline: the same metrics of held-out images, which no generator is expected to beat."""
     from stablevelocity.evaluation.stages import evaluate_real_images
 
-    evaluate_real_images(load_study(study).evaluation, _path(judge), reference, heldout, output)
+    with damaged_put_aside(study.parent):
+        evaluate_real_images(load_study(study).evaluation, _path(judge), reference, heldout, output)
 
 
 @app.command()

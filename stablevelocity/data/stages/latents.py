@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 
 from stablevelocity.data.overlap import encode_shard
 from stablevelocity.data.shards import ShardSet, random_rows, read_shard
-from stablevelocity.files import read_json, write_json
+from stablevelocity.files import clear_safetensors_leftovers, read_json, write_json
 from stablevelocity.models.autoencoders import (
     autoencoder_identity,
     encode_images,
@@ -28,6 +28,7 @@ def prepare_autoencoder(settings: Autoencoder, train: Path, heldout: Path, outpu
     """
     images, held_out = ShardSet(train), ShardSet(heldout)
     if settings.pretrained is None:
+        clear_safetensors_leftovers(output.with_suffix(""))
         model = train_autoencoder(
             images.all("images"),
             **settings.model_dump(include={"widths", "channels", "steps", "batch", "lr", "kl_weight", "seed"}),
