@@ -20,6 +20,7 @@ from torch import Tensor
 from stablevelocity.errors import UserError
 
 Table = Iterable[Tensor]
+SPLITS = 10  # of the Inception score, as published
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class InceptionScore(NamedTuple):
     """Over the splits, with their number as divisor."""
 
 
-def inception_score(logits: Float[Tensor, "n classes"], *, splits: int = 10) -> InceptionScore:
+def inception_score(logits: Float[Tensor, "n classes"], *, splits: int = SPLITS) -> InceptionScore:
     """exp(mean KL(p(y|x) || p(y))) per split of the rows **in file order**, then averaged (Salimans et al. 2016).
 
     Split i holds rows floor(i N / splits) to floor((i + 1) N / splits), as in ADM at 50,000 images (ten times 5,000).
