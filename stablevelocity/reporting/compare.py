@@ -96,12 +96,18 @@ def _numbers(name: str, table: DataFrame) -> DataFrame:
     texts = table[key].map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
     rows = texts.agg(", ".join, axis="columns")
     parts = []
-    for column in table.select_dtypes("number").columns.difference(key, sort=False):
+    for column in table.select_dtypes(["number", "bool"]).columns.difference(key, sort=False):
         if not DERIVED.search(column):
             stem = STEMS.get(column, f"{column}_")
             spread = SPREADS * table.get(f"{column}_sd", np.nan)
             width = table.get(f"{stem}high", np.nan) - table.get(f"{stem}low", np.nan)
-            part = {"row": rows, "column": column, "value": table[column], "spread": spread, "width": width}
+            part = {
+                "row": rows,
+                "column": column,
+                "value": table[column].astype(float),
+                "spread": spread,
+                "width": width,
+            }
             parts.append(pd.DataFrame({"table": name, **part}))
     return pd.concat(parts).sort_index(kind="stable")
 

@@ -36,8 +36,8 @@ def make_page(study: Study, folder: Path, out: Path, *, published: Path = PUBLIS
         )
     results = Results(study, folder, published, registry.tables(study))
     templates = environment(escape=True)
-    templates.globals |= {"study": study, "results": results, "layout": LAYOUT, "images": _images(study, folder)}
-    templates.globals |= {"text_table": text_table, "published_table": published_table}
+    templates.globals.update(study=study, results=results, layout=LAYOUT, images=_images(study, folder))
+    templates.globals.update(text_table=text_table, published_table=published_table)
     sections = []
     for section in registry.sections(study):
         facts = section.load("view")(results) if section.has_view else {}
