@@ -13,9 +13,8 @@ such bias. For a finite data set only the first exists: its curve is of the empi
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-import pandas as pd
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
@@ -24,6 +23,9 @@ from stablevelocity.errors import UserError
 from stablevelocity.gmm import GaussianMixture
 from stablevelocity.interpolants import Interpolant, LinearPath
 from stablevelocity.targets import exact_arithmetic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VectorField: TypeAlias = Literal["velocity", "score", "noise", "data"]
 Progress: TypeAlias = Callable[[int, int], None]
@@ -69,8 +71,10 @@ class VarianceCurve:
         """Monte Carlo error of the mean, from the noised samples (the references are taken as given)."""
         return self.deviations.double().std(1) / math.sqrt(self.deviations.shape[1])
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """One row for each time: t, mean, q15, q85, standard_error, dimension, references (0: continuous)."""
+        import pandas as pd  # here, as nothing else of the library needs it
+
         columns = {"t": self.times, "mean": self.mean, "q15": self.q15, "q85": self.q85}
         columns["standard_error"] = self.standard_error
         frame = pd.DataFrame({name: value.numpy() for name, value in columns.items()})

@@ -7,6 +7,7 @@ utilisation. Not counted: latents and features (made once), decoding, evaluation
 
 import csv
 import functools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,7 @@ class Planner:
         self.runs = study.runs()
         count, self.classes = SIZES[study.images.dataset]
         self.count = study.images.count or count
-        self._networks: dict[str, tuple[float, int]] = {}
+        self._networks: dict[str, tuple[float, int]] = {}  # by what differs between networks
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -93,18 +94,11 @@ class Planner:
         side = self.study.images.size // 2**halvings
         return channels, side, side
 
-    def model_name(self, run: Run) -> str:
-        model = run.training.model
-        return model.name or f"SiT {model.depth}x{model.width}/{model.patch}"
-
     def network(self, run: Run) -> tuple[float, int]:
-        """(operations of one forward pass of one image, parameters); counted once per kind of network."""
+        """(operations of one forward pass of one image, parameters), counted on no device."""
         settings = repr((run.training.model, run.alignment and run.alignment.projector, run.class_token))
-        if settings not in self._networks:
-            self._networks[settings] = self._count_network(run)
-        return self._networks[settings]
-
-    def _count_network(self, run: Run) -> tuple[float, int]:
+        if settings in self._networks:
+            return self._networks[settings]
         width = encoder_shape(self.study.encoder.name)[0] if run.alignment or run.class_token else None
         with torch.device("meta"):
             network = build_network(run, self.latent_shape, self.classes, width)
@@ -113,12 +107,14 @@ class Planner:
                 inputs.append(torch.empty(1, width))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(*inputs)
-        return counter.get_total_flops(), sum(parameter.numel() for parameter in network.parameters())
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        self._networks[settings] = counter.get_total_flops(), parameters
+        return self._networks[settings]
 
     def training_hours(self, run: Run, steps: int) -> float:
         forward, _ = self.network(run)
         flops = TRAINING_FORWARDS * forward
-        rate = self.throughput.rate(self.model_name(run), flops)
+        rate = self.throughput.rate(model_name(run), flops)
         if run.training.gradient_checkpointing:
             flops *= 4 / 3
         if self.study.encoder.online and (run.alignment or run.class_token):
@@ -133,12 +129,9 @@ class Planner:
     def sampling_hours(self, chosen: SampleSet) -> float:
         run = self.runs[chosen[0]]
         forward, _ = self.network(run)
-        rate = self.throughput.rate(self.model_name(run), TRAINING_FORWARDS * forward)
-        return self.study.sampling.images * self._rows(chosen[2]) * forward / rate / 3600
-
-    @functools.cache  # noqa: B019
-    def _rows(self, sampler: str) -> float:
-        return network_rows(self.study.sampler(sampler))
+        rate = self.throughput.rate(model_name(run), TRAINING_FORWARDS * forward)
+        rows = self.study.sampling.images * network_rows(self.study.sampler(chosen[2]))
+        return rows * forward / rate / 3600
 
     def disk(self, runs: Iterable[Run], sets: Iterable[SampleSet]) -> int:
         """Checkpoints (weights, EMA, two moments, bank) of the last two and the kept steps, weights, samples."""
@@ -151,7 +144,7 @@ class Planner:
                 size = {"float32": 4, "float16": 2, "bfloat16": 2}[bank.dtype]
                 rows = self.classes * bank.capacity
                 rows += bank.null_capacity or rows  # by default as many of all classes
-                checkpoint += rows * _product(self.latent_shape) * size
+                checkpoint += rows * math.prod(self.latent_shape) * size
             total += checkpoint * (len(run.steps) + 1) + parameters * len(run.steps)
         return total + sum(1 for _ in sets) * self.study.sampling.images * 3 * self.study.images.size**2
 
@@ -169,7 +162,7 @@ class Planner:
     def data(self) -> dict[str, int]:
         """Bytes of the shards that all runs read."""
         study, count = self.study, self.count
-        sizes = {"images": count * 3 * study.images.size**2, "latents": count * 4 * _product(self.latent_shape)}
+        sizes = {"images": count * 3 * study.images.size**2, "latents": count * 4 * math.prod(self.latent_shape)}
         if not study.encoder.online and any(run.alignment or run.class_token for run in self.runs.values()):
             width = encoder_shape(study.encoder.name)[0]
             sizes["features"] = feature_bytes(width, study.encoder.grid, count)
@@ -183,8 +176,10 @@ def plan(study: Study, throughput: Throughput, *, devices: int, per_run: int) ->
     arms = [planner.row(arm, [chosen for chosen in sets if planner.runs[chosen[0]].arm == arm]) for arm in study.arms]
     tables = [planner.row(name, chosen) for name, chosen in tables_of(study).items() if chosen]
     notes = []
-    for name in dict.fromkeys(planner.model_name(run) for run in planner.runs.values()):
-        run = next(run for run in planner.runs.values() if planner.model_name(run) == name)
+    of_name: dict[str, Run] = {}
+    for run in planner.runs.values():
+        of_name.setdefault(model_name(run), run)
+    for name, run in of_name.items():
         flops = TRAINING_FORWARDS * planner.network(run)[0]
         rate = throughput.rate(name, flops)
         source = "measured" if name in throughput.measured else f"assumed {throughput.utilisation:.0%} of the peak"
@@ -225,6 +220,12 @@ def tables_of(study: Study) -> dict[str, list[SampleSet]]:
     }
 
 
+def model_name(run: Run) -> str:
+    model = run.training.model
+    return model.name or f"SiT {model.depth}x{model.width}/{model.patch}"
+
+
+@functools.cache
 def network_rows(sampler: Sampler) -> float:
     """Rows that pass through the network per image: calls, those under guidance counted twice."""
     low, high = sampler.guidance_interval
@@ -274,10 +275,6 @@ def _bytes(size: int) -> str:
         if size >= factor:
             return f"{size / factor:,.1f} {unit}"
     return f"{size:,} B"
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    return functools.reduce(lambda a, b: a * b, shape)
 
 
 def _makespan(jobs: list[float], slots: int) -> float:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from stablevelocity.data.decoding import Loaded, collect, decode
+from stablevelocity.data.decoding import Loaded, collect, decode, read_regular
 from stablevelocity.errors import UserError
 
 Split = Literal["train", "heldout"]
@@ -78,7 +78,7 @@ class ClassFolders:
 
     def _read(self, key: str) -> np.ndarray | str:
         try:
-            return decode((self._path / key).read_bytes(), self._size)
+            return decode(read_regular(self._path / key), self._size)
         except OSError as error:
             return str(error.strerror)
 
@@ -139,7 +139,7 @@ class ImageNetTar:
         return collect(keys, results, self._size)
 
     def _held_out(self) -> list[tuple[str, int]]:
-        if not (self._folder / self.HELD_OUT).exists():
+        if not (self._folder / self.HELD_OUT).is_file():
             return []
         with _open_tar(self._folder / self.HELD_OUT) as tar:
             files = sorted(member.name for member in tar if member.isfile())

@@ -51,7 +51,7 @@ def open_source(
     if dataset == "cifar10":
         return Cifar10(Path(path), size=size)
     if dataset == "folder":
-        if (Path(path) / ImageNetTar.FILE).exists():
+        if (Path(path) / ImageNetTar.FILE).is_file():
             return ImageNetTar(Path(path), size=size)
         return ClassFolders(Path(path), size=size)
     raise UserError(f"images: data set {dataset!r} given, expected digits, cifar10 or folder")

@@ -1,21 +1,24 @@
-"""The autoencoder between images and latents: a small AutoencoderKL trained here, or a pretrained one."""
+"""The autoencoder between images and latents: a small AutoencoderKL trained here, or a pretrained one of diffusers.
 
-# diffusers annotates its outputs as tuples and its inputs as float tensors of the CPU.
-# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+Both are modules with `encode(x).latent_dist` (mean, std), `decode(z).sample` and `config["scaling_factor"]`.
+"""
 
-import json
-import math
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
 from stablevelocity.errors import UserError
-from stablevelocity.progress import Progress
+from stablevelocity.files import read_json, sha256
+from stablevelocity.models.small_autoencoder import SmallAutoencoder, load_small_autoencoder
+from stablevelocity.models.train_small import train_small
+
+#: A SmallAutoencoder or a `diffusers.AutoencoderKL`, whose import takes 11 s and so stands where one is loaded.
+AnyAutoencoder: TypeAlias = Any
 
 
 def to_unit_range(images: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 height width"]:
@@ -38,49 +41,30 @@ def train_autoencoder(
     lr: float,
     kl_weight: float,
     seed: int,
-) -> AutoencoderKL:
-    """Train a small AutoencoderKL (halving the side once per width after the first).
+) -> SmallAutoencoder:
+    """Train a small autoencoder.
 
     Loss: mean squared error in [-1, 1] plus `kl_weight` times the mean KL divergence per latent value.
     Afterwards mean and standard deviation per latent channel, measured on `images`, are folded into the two
     1x1 convolutions beside the latents, so that latents have mean 0 and variance 1 and scaling_factor is 1.
     """
     torch.manual_seed(seed)
-    model = AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
-        block_out_channels=tuple(widths),
-        layers_per_block=1,
-        latent_channels=channels,
-        norm_num_groups=math.gcd(8, *widths),
-        sample_size=images.shape[1],
-        mid_block_add_attention=False,
-        scaling_factor=1.0,
-    )
+    model = SmallAutoencoder(widths=widths, channels=channels, side=images.shape[1])
     data = torch.from_numpy(np.asarray(images))
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)
-    progress = Progress("autoencoder", steps, "steps")
-    model.train()
-    for _ in range(steps):
+
+    def loss() -> Tensor:
         x = to_unit_range(data[torch.randint(len(data), (batch,), generator=generator)])
         posterior = model.encode(x).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator)
         reconstruction = model.decode(posterior.mean + posterior.std * noise).sample
         kl = 0.5 * (posterior.mean.square() + posterior.var - 1.0 - posterior.logvar).mean()
-        loss = F.mse_loss(reconstruction, x) + kl_weight * kl
-        if not torch.isfinite(loss):
-            raise UserError(f"autoencoder: the loss is {loss.item()}; lower autoencoder.lr (now {lr})")
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        progress.update(loss=loss.item())
-    model.eval()
+        return F.mse_loss(reconstruction, x) + kl_weight * kl
+
+    advice = f"lower autoencoder.lr (now {lr})"
+    train_small("autoencoder", model, loss, optimizer, schedule, steps=steps, advice=advice)
     mean, std = encode_images(model, images)
     second_moment = (mean.astype(np.float64) ** 2 + std.astype(np.float64) ** 2).mean((0, 2, 3))
     center = mean.astype(np.float64).mean((0, 2, 3))
@@ -89,12 +73,11 @@ def train_autoencoder(
 
 
 @torch.no_grad()
-def _standardise_latents(model: AutoencoderKL, center: np.ndarray, spread: np.ndarray) -> None:
+def _standardise_latents(model: AnyAutoencoder, center: np.ndarray, spread: np.ndarray) -> None:
     """Fold z -> (z - center) / spread, per channel, into the convolutions around the latents; exact."""
     center_t, spread_t = torch.from_numpy(center).float(), torch.from_numpy(spread).float()
     channels = len(center)
     into, out = model.quant_conv, model.post_quant_conv
-    assert into is not None and out is not None and into.bias is not None and out.bias is not None  # noqa: PT018
     into.weight[:channels] /= spread_t[:, None, None, None]
     into.bias[:channels] = (into.bias[:channels] - center_t) / spread_t
     into.bias[channels:] -= 2.0 * spread_t.log()
@@ -102,24 +85,28 @@ def _standardise_latents(model: AutoencoderKL, center: np.ndarray, spread: np.nd
     out.weight *= spread_t[None, :, None, None]
 
 
-def load_autoencoder(name: str | Path, revision: str | None = None) -> AutoencoderKL:
-    """Load an autoencoder in diffusers format from a folder, or from the local hub cache at a pinned revision.
+def load_autoencoder(name: str | Path, revision: str | None = None) -> AnyAutoencoder:
+    """Load an autoencoder in diffusers' format from a folder, or from the local hub cache at a pinned revision.
 
     Raises UserError when it is not on this machine; nothing is downloaded here.
     """
-    try:
-        model = AutoencoderKL.from_pretrained(str(name), revision=revision, local_files_only=True)
-    except OSError:
-        raise UserError(
-            f"autoencoder {str(name)!r}{f' at {revision}' if revision else ''} is not on this machine; "
-            f"fetch it with `stablevelocity download {name}{f' --revision {revision}' if revision else ''}`"
-        ) from None
+    model = load_small_autoencoder(Path(name)) if (Path(name) / "config.json").is_file() else None
+    if model is None:
+        from diffusers import AutoencoderKL
+
+        try:
+            model = AutoencoderKL.from_pretrained(str(name), revision=revision, local_files_only=True)
+        except OSError:
+            raise UserError(
+                f"autoencoder {str(name)!r}{f' at {revision}' if revision else ''} is not on this machine; "
+                f"fetch it with `stablevelocity download {name}{f' --revision {revision}' if revision else ''}`"
+            ) from None
     return model.eval().requires_grad_(False)
 
 
 @torch.no_grad()
 def encode_images(
-    model: AutoencoderKL, images: UInt8[np.ndarray, "n height width 3"], batch: int = 64
+    model: AnyAutoencoder, images: UInt8[np.ndarray, "n height width 3"], batch: int = 64
 ) -> tuple[Float[np.ndarray, "n c h w"], Float[np.ndarray, "n c h w"]]:
     """Mean and standard deviation of the latent posterior of each image, unscaled, float32.
 
@@ -137,13 +124,13 @@ def encode_images(
 
 @torch.no_grad()
 def decode_latents(
-    model: AutoencoderKL, latents: Float[Tensor, "batch c h w"], scale: float
+    model: AnyAutoencoder, latents: Float[Tensor, "batch c h w"], scale: float
 ) -> UInt8[Tensor, "batch height width 3"]:
     """Images of scaled latents (what the network generates) through the decoder."""
     return to_uint8(model.decode((latents / scale).to(model.device, model.dtype)).sample)
 
 
-def reconstruction_psnr(model: AutoencoderKL, images: UInt8[np.ndarray, "n height width 3"]) -> float:
+def reconstruction_psnr(model: AnyAutoencoder, images: UInt8[np.ndarray, "n height width 3"]) -> float:
     """Peak signal-to-noise ratio in dB of decoded posterior means, over all pixels of `images`."""
     mean, _ = encode_images(model, images)
     squared = 0.0
@@ -155,10 +142,8 @@ def reconstruction_psnr(model: AutoencoderKL, images: UInt8[np.ndarray, "n heigh
 
 def autoencoder_identity(name: str | Path, revision: str | None) -> str:
     """What names an autoencoder in manifests: `id@revision`, or the hash of a folder's weights."""
-    from stablevelocity.files import sha256
-
     folder = Path(name)
     if not folder.is_dir():
         return f"{name}@{revision}"
-    weights = folder / "diffusion_pytorch_model.safetensors"
-    return f"{json.loads((folder / 'config.json').read_text())['_class_name']}:sha256:{sha256(weights)[:16]}"
+    digest = sha256(folder / "diffusion_pytorch_model.safetensors")
+    return f"{read_json(folder / 'config.json')['_class_name']}:sha256:{digest[:16]}"

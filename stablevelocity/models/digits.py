@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json, write_json
-from stablevelocity.progress import Progress
+from stablevelocity.models.train_small import train_small
 
 DIGITS_VIT = "digits-vit"
 PATCH, WIDTH, DEPTH, HEADS = 4, 64, 4, 4
@@ -66,20 +66,14 @@ def train_classifier_vit(
     padded = F.pad(data, (SHIFT,) * 4, value=-1.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-    progress = Progress("encoder", steps, "steps")
-    model.train()
-    for _ in range(steps):
+
+    def loss() -> Tensor:
         rows = torch.randint(len(data), (batch,), generator=generator)
-        loss = F.cross_entropy(model(_shifted(padded, rows, side, generator)), target[rows])
-        if not torch.isfinite(loss):
-            raise UserError(f"encoder: the loss is {loss.item()} during training; change encoder.seed or encoder.steps")
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        progress.update(loss=loss.item())
-    return model.eval()
+        return F.cross_entropy(model(_shifted(padded, rows, side, generator)), target[rows])
+
+    advice = "change encoder.seed or encoder.steps"
+    train_small("encoder", model, loss, optimizer, schedule, steps=steps, advice=advice)
+    return model
 
 
 def _rate(step: int, steps: int) -> float:

@@ -10,17 +10,16 @@ token with its own velocity head (REG).
 """
 
 import hashlib
-import math
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from timm.layers import Attention, GELUTanh, Mlp, PatchEmbed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stablevelocity.errors import UserError
+from stablevelocity.models.layers import Block, FinalLayer, LabelEmbedder, PatchEmbedding, TimeEmbedder, position_table
 
 # Depth, width, heads, and the block (counted from 1) whose tokens the projectors read.
 SIZES = {
@@ -31,7 +30,6 @@ SIZES = {
 }
 PATCH_SIZES = (2, 4, 8)
 SIT_NAMES = tuple(f"SiT-{size}/{patch}" for size in SIZES for patch in PATCH_SIZES)
-FREQUENCY_FEATURES = 256
 
 
 class SiTOutput(NamedTuple):
@@ -45,102 +43,6 @@ class SiTOutput(NamedTuple):
     velocity: Tensor
     projections: tuple[Tensor, ...]
     class_velocity: Tensor | None
-
-
-def position_table(width: int, grid: int) -> Float[Tensor, "1 tokens width"]:
-    """Fixed 2-D sine-cosine positions of a square grid, row by row.
-
-    The first half of the channels encodes the column, the second half the row; within each, sines come
-    before cosines (docs/paper.md#checkpoints).
-    """
-    quarter = width // 4
-    frequencies = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
-    angles = torch.outer(torch.arange(grid, dtype=torch.float64), frequencies)
-    line = torch.cat([angles.sin(), angles.cos()], dim=1)
-    columns = line[None, :, :].expand(grid, grid, -1)
-    rows = line[:, None, :].expand(grid, grid, -1)
-    return torch.cat([columns, rows], dim=2).reshape(1, grid * grid, width).float()
-
-
-def time_features(t: Float[Tensor, " batch"]) -> Float[Tensor, "batch features"]:
-    """256 features of t in [0, 1] (unscaled): cosines, then sines, of 10000^(-i/128) t, in float32."""
-    half = FREQUENCY_FEATURES // 2
-    steps = torch.arange(half, dtype=torch.float32, device=t.device)
-    angles = t.float()[:, None] * torch.exp(steps * (-math.log(10000.0) / half))
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
-def modulate(
-    x: Float[Tensor, "batch tokens width"],
-    shift: Float[Tensor, "batch 1 width"],
-    scale: Float[Tensor, "batch 1 width"],
-) -> Float[Tensor, "batch tokens width"]:
-    """adaLN: parameter-free LayerNorm (eps 1e-6), then x (1 + scale) + shift, in one pass over x."""
-    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
-
-
-class TimeEmbedder(nn.Module):
-    """Linear-SiLU-Linear on the time features."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(FREQUENCY_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
-
-    def forward(self, t: Float[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
-        return self.mlp(time_features(t).to(next(self.mlp.parameters()).dtype))
-
-
-class LabelEmbedder(nn.Module):
-    """A table of num_classes + 1 rows; the last is the null class."""
-
-    def __init__(self, num_classes: int, width: int) -> None:
-        super().__init__()
-        self.embedding_table = nn.Embedding(num_classes + 1, width)
-
-    def forward(self, y: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
-        return self.embedding_table(y)
-
-
-def _modulation(width: int, chunks: int) -> nn.Sequential:
-    """The adaLN layer; its SiLU is applied once for all blocks by the caller and kept here for the name."""
-    return nn.Sequential(nn.SiLU(), nn.Linear(width, chunks * width))
-
-
-class Block(nn.Module):
-    """Transformer block with adaLN-zero; chunks: shift, scale, gate of attention, then of the MLP."""
-
-    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
-        super().__init__()
-        self.attn = Attention(width, num_heads=heads, qkv_bias=True)
-        self.mlp = Mlp(width, int(width * mlp_ratio), act_layer=GELUTanh)
-        self.adaLN_modulation = _modulation(width, 6)
-
-    def forward(
-        self, x: Float[Tensor, "batch tokens width"], activated: Float[Tensor, "batch width"]
-    ) -> Float[Tensor, "batch tokens width"]:
-        chunks = self.adaLN_modulation[1](activated).unsqueeze(1).chunk(6, dim=-1)
-        shift_attention, scale_attention, gate_attention, shift_mlp, scale_mlp, gate_mlp = chunks
-        x = torch.addcmul(x, gate_attention, self.attn(modulate(x, shift_attention, scale_attention)))
-        return torch.addcmul(x, gate_mlp, self.mlp(modulate(x, shift_mlp, scale_mlp)))
-
-
-class FinalLayer(nn.Module):
-    """adaLN, then a linear map of each token to its patch; for REG one more from the class token."""
-
-    def __init__(self, width: int, patch_outputs: int, class_dim: int | None) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, patch_outputs)
-        self.linear_class = None if class_dim is None else nn.Linear(width, class_dim)
-        self.adaLN_modulation = _modulation(width, 2)
-
-    def forward(
-        self, x: Float[Tensor, "batch tokens width"], activated: Float[Tensor, "batch width"]
-    ) -> tuple[Tensor, Tensor | None]:
-        shift, scale = self.adaLN_modulation[1](activated).unsqueeze(1).chunk(2, dim=-1)
-        x = modulate(x, shift, scale)
-        if self.linear_class is None:
-            return self.linear(x), None
-        return self.linear(x[:, 1:]), self.linear_class(x[:, 0])
 
 
 class SiT(nn.Module):
@@ -200,7 +102,7 @@ class SiT(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.grid = input_size // patch_size
 
-        self.x_embedder = PatchEmbed(input_size, patch_size, in_channels, width, bias=True)
+        self.x_embedder = PatchEmbedding(in_channels, width, patch_size)
         self.t_embedder = TimeEmbedder(width)
         self.y_embedder = LabelEmbedder(num_classes, width)
         # A frozen parameter, not a buffer: published checkpoints hold it, and it counts in their sizes.

@@ -20,7 +20,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.multiprocessing
-from diffusers import AutoencoderKL
 from jaxtyping import Float64, Int, Int64, UInt8
 from safetensors import SafetensorError
 from torch import Tensor
@@ -28,7 +27,7 @@ from torch import Tensor
 from stablevelocity.data.shards import read_shard, shard_info, write_shard
 from stablevelocity.errors import UserError
 from stablevelocity.interpolants import Interpolant, LinearPath
-from stablevelocity.models.autoencoders import decode_latents
+from stablevelocity.models.autoencoders import AnyAutoencoder, decode_latents
 from stablevelocity.models.sit import SiT
 from stablevelocity.progress import Progress
 from stablevelocity.provenance import code_hash
@@ -57,7 +56,7 @@ class BlockSampler:
     """
 
     model: SiT
-    autoencoder: AutoencoderKL
+    autoencoder: AnyAutoencoder
     scale: float
     sampler: Sampler
     seed: int = 0
@@ -122,7 +121,7 @@ class BlockSampler:
     def to(self, device: str) -> "BlockSampler":
         """This sampler with its networks moved to a device."""
         self.model.to(device)  # in place, as torch modules do
-        torch.nn.Module.to(self.autoencoder, device)
+        self.autoencoder.to(device)
         return replace(self, device=device)
 
     def _network(self, shape: tuple[int, ...]):

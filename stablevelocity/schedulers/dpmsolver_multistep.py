@@ -94,7 +94,16 @@ class ThinnedDPMSolverMultistepScheduler(_ThinnedDPMSolver):
     """Control arm: DPMSolverMultistepScheduler, unchanged but for the grid that StableVS uses."""
 
     @extends_config_of(DPMSolverMultistepScheduler)
-    def __init__(self, *args: Any, xi: float = 0.85, low_steps: int = 9, enabled: bool = True, **base_config: Any):
+    def __init__(
+        self,
+        *args: Any,
+        xi: float = 0.85,
+        low_steps: int = 9,
+        grid: list[float] | None = None,
+        calls: int | None = None,
+        enabled: bool = True,
+        **base_config: Any,
+    ):
         super().__init__(*args, **base_config)
         if enabled:
             self._check_config()
@@ -115,6 +124,8 @@ class StableVSDPMSolverMultistepScheduler(StableVSMixin, _ThinnedDPMSolver):
         *args: Any,
         xi: float = 0.85,
         low_steps: int = 9,
+        grid: list[float] | None = None,
+        calls: int | None = None,
         noise_factor: float = 0.0,
         enabled: bool = True,
         **base_config: Any,

@@ -75,7 +75,16 @@ class ThinnedFlowMatchEulerScheduler(_ThinnedEuler):
     """
 
     @extends_config_of(FlowMatchEulerDiscreteScheduler)
-    def __init__(self, *args: Any, xi: float = 0.85, low_steps: int = 9, enabled: bool = True, **base_config: Any):
+    def __init__(
+        self,
+        *args: Any,
+        xi: float = 0.85,
+        low_steps: int = 9,
+        grid: list[float] | None = None,
+        calls: int | None = None,
+        enabled: bool = True,
+        **base_config: Any,
+    ):
         super().__init__(*args, **base_config)
         if enabled:
             self._check_config()
@@ -94,6 +103,8 @@ class StableVSFlowMatchEulerScheduler(StableVSMixin, _ThinnedEuler):
         *args: Any,
         xi: float = 0.85,
         low_steps: int = 9,
+        grid: list[float] | None = None,
+        calls: int | None = None,
         noise_factor: float = 0.0,
         enabled: bool = True,
         **base_config: Any,

@@ -29,6 +29,17 @@ def thinned_indices(
     return [*range(high), *(high + int(offset) for offset in offsets)]
 
 
+def low_steps_for(calls: int, sigmas: Float[np.ndarray, " steps"], xi: float, scheduler: str) -> int:
+    """How many steps below xi make `calls` in all. Raises UserError where those above xi are as many already."""
+    high = int(np.count_nonzero(sigmas >= xi))
+    if calls <= high:
+        raise UserError(
+            f"{scheduler}: calls={calls}, but {high} of {len(sigmas)} base steps stand at or above xi={xi:.4g}; "
+            f"expected more than {high} calls, or a larger xi"
+        )
+    return calls - high
+
+
 def require_flow_sigmas(sigmas: Float[np.ndarray, " steps"], scheduler: str) -> None:
     """Refuse a base schedule that is not one of noise levels on the linear path.
 

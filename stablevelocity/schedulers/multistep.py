@@ -14,11 +14,13 @@ class MultistepFlowMixin(ThinnedGridMixin):
     foreign_options = ("invert_sigmas", "stochastic_sampling")
 
     @classmethod
-    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **options: Any) -> Any:
+    def from_config(
+        cls, config: Any = None, return_unused_kwargs: bool = False, *, tuning: Any = None, **options: Any
+    ) -> Any:
         """As ThinnedGridMixin; a flow-matching Euler config also brings the flow options, which it need not name."""
         if cls._takes_over(config, options) and "shift" in config and "use_flow_sigmas" not in config:
             options = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"} | options
-        return super().from_config(config, return_unused_kwargs, **options)
+        return super().from_config(config, return_unused_kwargs, tuning=tuning, **options)
 
     def _check_config(self) -> None:
         super()._check_config()

@@ -58,7 +58,16 @@ class ThinnedUniPCMultistepScheduler(_ThinnedUniPC):
     """Control arm: UniPCMultistepScheduler, unchanged but for the grid that StableVS uses."""
 
     @extends_config_of(UniPCMultistepScheduler)
-    def __init__(self, *args: Any, xi: float = 0.85, low_steps: int = 9, enabled: bool = True, **base_config: Any):
+    def __init__(
+        self,
+        *args: Any,
+        xi: float = 0.85,
+        low_steps: int = 9,
+        grid: list[float] | None = None,
+        calls: int | None = None,
+        enabled: bool = True,
+        **base_config: Any,
+    ):
         super().__init__(*args, **base_config)
         if enabled:
             self._check_config()
@@ -77,6 +86,8 @@ class StableVSUniPCMultistepScheduler(StableVSMixin, _ThinnedUniPC):
         *args: Any,
         xi: float = 0.85,
         low_steps: int = 9,
+        grid: list[float] | None = None,
+        calls: int | None = None,
         noise_factor: float = 0.0,
         enabled: bool = True,
         **base_config: Any,

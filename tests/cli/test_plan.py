@@ -87,7 +87,7 @@ def test_tables_name_the_arms_of_the_paper(imagenet: Study) -> None:
     assert regimes == {"sit", "repa", "repa-low", "repa-high"}
 
 
-def test_every_arm_of_the_issue_is_a_run(imagenet: Study) -> None:
+def test_the_arms_that_the_paper_compares_are_runs(imagenet: Study) -> None:
     names = {run.arm for run in imagenet.runs().values()}
     assert {"sit", "repa", "irepa", "reg", "stablevm", "va-repa", "stablevm-repa"} <= names
     assert {"repa-low", "repa-high", "xi-0.6", "xi-0.8", "bank-64", "schedule-snr", "stablevm-va-repa"} <= names

@@ -1,5 +1,6 @@
 """Images from shards, archives and folders: the same pixels in order, and one line for everything that is wrong."""
 
+import os
 import struct
 import zipfile
 import zlib
@@ -109,6 +110,12 @@ def bad_not_an_image(folder: Path) -> Path:
     return folder
 
 
+def bad_pipe(folder: Path) -> Path:
+    Image.fromarray(IMAGES[0]).save(folder / "a.png")
+    os.mkfifo(folder / "b.png")  # to open it is to wait for ever
+    return folder
+
+
 def bad_floats(folder: Path) -> Path:
     np.savez(folder / "x.npz", arr_0=IMAGES.astype(np.float32) / 255)
     return folder / "x.npz"
@@ -141,12 +148,13 @@ def bad_shards(folder: Path) -> Path:
         (bad_empty, "no image files"),
         (bad_absent, "no such file or folder"),
         (bad_one, r"holds 1 image\(s\); metrics need at least 2"),
-        (bad_grey, r"b.png: mode L \(grey\), expected 8-bit RGB"),
-        (bad_alpha, r"b.png: mode RGBA \(RGB with alpha\), expected 8-bit RGB"),
+        (bad_grey, r"b.png: mode L, expected 8-bit RGB"),
+        (bad_alpha, r"b.png: mode RGBA, expected 8-bit RGB"),
         (bad_grey_16_bit, "b.png: 16 bits a channel, expected 8-bit RGB"),
         (bad_rgb_16_bit, "b.png: 16 bits a channel, expected 8-bit RGB"),
         (bad_size, "b.png: 4x6 px, but a.png has 5x6"),
         (bad_not_an_image, "b.png: cannot be read as an image"),
+        (bad_pipe, "b.png: cannot be read as an image .*not a regular file"),
         (bad_floats, "holds float32, expected uint8"),
         (bad_channels_first, r"shape \(7, 3, 6, 5\), expected \(n, height, width, 3\)"),
         (bad_no_images, "holds no array `arr_0`"),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
-from stablevelocity.pretrained import stages as jobs
+from stablevelocity.pretrained import stages
 from stablevelocity.pretrained.families import FAMILIES
 from stablevelocity.pretrained.picture_files import save_picture
 from stablevelocity.pretrained.prompts import digit_video_prompts, write_prompts
@@ -50,17 +50,17 @@ def made(tmp_path_factory):
     for family, chosen in settings.families.items():
         folder = results / "pretrained" / family
         prompts, model = folder / "prompts.jsonl", folder / "model"
-        jobs.write_prompt_file(settings, family, prompts)
-        jobs.train_tiny_model(settings, family, None, model / "training.json")
+        stages.write_prompt_file(settings, family, prompts)
+        stages.train_tiny_model(settings, family, None, model / "training.json")
         shards = [folder / "samples" / f"shard-{shard:05d}.json" for shard in range(chosen.shards)]
         for shard, output in enumerate(shards):
-            jobs.generate_arms(settings, family, model, prompts, shard, settings.arm_names(family), "cpu", output)
-        jobs.score_family(settings, family, prompts, shards, folder / "metrics.csv")
+            stages.generate_arms(settings, family, model, prompts, shard, settings.arm_names(family), "cpu", output)
+        stages.score_family(settings, family, prompts, shards, folder / "metrics.csv")
         if family in VIDEO:
             videos = folder / "comparison.mp4", folder / "comparison.gif"
-            jobs.compare_videos(settings, family, prompts, shards[0], *videos)
-    jobs.write_judge_accuracy(results / "pretrained" / "judge.json")
-    jobs.write_scheduler_errors(settings, results / "pretrained" / "scheduler_errors.csv")
+            stages.compare_videos(settings, family, prompts, shards[0], *videos)
+    stages.write_detector_accuracy(results / "pretrained" / "judge.json")
+    stages.write_scheduler_errors(settings, results / "pretrained" / "scheduler_errors.csv")
     for name in registry.tables(study):
         make_table(study, results, name, results / "tables" / f"{name}.csv")
     for name in registry.figures(study):
@@ -70,7 +70,7 @@ def made(tmp_path_factory):
     return study, results
 
 
-def test_every_arm_has_its_row_with_score_likeness_and_three_times(made):
+def test_every_arm_has_its_row_with_score_similarity_and_three_times(made):
     _study, results = made
     table = pd.read_csv(results / "tables" / "table4.csv").set_index("arm")
     assert list(table.index) == [f"{s}-{k}" for s in ("euler", "dpm") for k in ("long", "short", "stablevs", "control")]

@@ -16,9 +16,7 @@ def workflow(tmp_path_factory) -> Workflow:
     folder = tmp_path_factory.mktemp("project")
     copy_project(folder)
     workflow = Workflow(folder)
-    # The words of the README, target last: Snakemake takes every word after --configfile as a file, and the
-    # file named `all` is there for that.
-    done = workflow.snakemake("--configfile", "config/smoke.yaml", "all")
+    done = workflow.snakemake("all", "--configfile", "config/smoke.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     return workflow
 

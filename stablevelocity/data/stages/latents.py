@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 
 from stablevelocity.data.overlap import encode_shard
 from stablevelocity.data.shards import ShardSet, random_rows, read_shard
-from stablevelocity.files import read_json, write_json
+from stablevelocity.files import clear_safetensors_leftovers, read_json, write_json
 from stablevelocity.models.autoencoders import (
+    AnyAutoencoder,
     autoencoder_identity,
     encode_images,
     load_autoencoder,
@@ -28,6 +28,7 @@ def prepare_autoencoder(settings: Autoencoder, train: Path, heldout: Path, outpu
     """
     images, held_out = ShardSet(train), ShardSet(heldout)
     if settings.pretrained is None:
+        clear_safetensors_leftovers(output.with_suffix(""))
         model = train_autoencoder(
             images.all("images"),
             **settings.model_dump(include={"widths", "channels", "steps", "batch", "lr", "kl_weight", "seed"}),
@@ -38,7 +39,7 @@ def prepare_autoencoder(settings: Autoencoder, train: Path, heldout: Path, outpu
     else:
         name, revision = settings.pretrained, settings.revision
         model = load_autoencoder(name, revision)
-    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # pyright: ignore[reportArgumentType]
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     write_json(
         output,
         {
@@ -55,7 +56,7 @@ def prepare_autoencoder(settings: Autoencoder, train: Path, heldout: Path, outpu
     )
 
 
-def _psnr(model: AutoencoderKL, images: ShardSet) -> float:
+def _psnr(model: AnyAutoencoder, images: ShardSet) -> float:
     return reconstruction_psnr(model, images.rows("images", random_rows(len(images), PSNR_IMAGES)))
 
 
@@ -63,7 +64,7 @@ def write_latent_shard(image_shard: Path, autoencoder: Path, output: Path) -> No
     """Encode one shard of images into one shard of `mean`, `std` (half precision, unscaled) and `labels`."""
     description = read_json(autoencoder)
     model = load_autoencoder(description["autoencoder"], description["revision"])
-    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # pyright: ignore[reportArgumentType]
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     arrays = read_shard(image_shard)
     shape = encode_images(model, arrays["images"][:1])[0].shape[1:]
 

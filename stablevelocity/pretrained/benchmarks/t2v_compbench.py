@@ -1,9 +1,9 @@
 """T2V-CompBench's consistent attribute binding: does an object keep its attribute through all frames?
 
-Sun et al. 2024, "T2V-CompBench". The official scorer shows a grid of frames to LLaVA-1.6-34B, which answers for
-each phrase of the prompt with A (clearly portrayed throughout), B (in some frames), C (not correctly portrayed)
-or D (not present); a pair of answers is worth 1 to 5 points, and the score is the mean of (points - 1)/4.
-For the tiny model the digit judge gives the same answers from its readings of each frame.
+Sun et al. 2024, "T2V-CompBench". The official scorer shows a grid of frames to LLaVA-1.6-34B, which answers for each
+phrase of the prompt with A (clearly portrayed throughout), B (in some frames), C (not correctly portrayed) or D (not
+present); a pair of answers is worth 1 to 5 points, and the score is the mean of (points - 1)/4. For the tiny model the
+digit detector gives the same answers from its readings of each frame.
 
 LLaVA is no part of this project; the large model's videos are written as the official scorer takes them, and it is run
 from its own repository (KaiyueSun98/T2V-CompBench, inside a checkout of LLaVA, as its README says). It takes
