@@ -2,9 +2,10 @@
 
 A row per model, base solver and number of calls. All of a row starts from the same noise and is compared with the
 base solver's 30-step run: PSNR in dB of the final state, peak its range, mean over the 33 pictures that the
-recommendation (3 pictures) has not seen. `chosen` is the arm that is nearest on 3 of the 33, and what it is worth on the
-other 30, over 200 draws of the three; in brackets how often it is that arm. `--tiny` is a folder with pipelines trained by
-`config/pretrained-tiny.yaml`, `--digits` the results of the default study. The table goes to benchmarks/TUNING.md.
+recommendation (3 pictures) has not seen. `chosen` is the arm that is nearest on 3 of the 33, and what it is worth on
+the other 30, over 200 draws of the three; in brackets how often it is that arm. `--tiny` is a folder with pipelines
+trained by `config/pretrained-tiny.yaml`, `--digits` the results of the default study. The table goes to
+benchmarks/TUNING.md.
 """
 
 import argparse
