@@ -145,8 +145,8 @@ def section(before: Path, rounds: int) -> str:
         f"Made by `python -m benchmarks.host_side --before CHECKOUT`, {rounds} rounds by turns. {machine()}.",
         f"Milliseconds of the training thread per step, before (commit {commit}) / after; batch 256, latents 4x32x32,",
         "1,000 classes, 256 tokens of 768 features from disk; medians of the rounds' medians. In place of the",
-        f"network the thread sleeps {1000 * STEP:.0f} ms a step. The last row is a device's work where there is one; here "
-        "readers share cores and memory with it. Waits for a device do not show on a CPU.",
+        f"network the thread sleeps {1000 * STEP:.0f} ms a step. The last row is a device's work where there is one; "
+        "here readers share cores and memory with it. Waits for a device do not show on a CPU.",
         "",
         "| of the training thread | REPA | StableVM + VA-REPA |",
         "| --- | --- | --- |",
