@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from stablevelocity.data.class_folders import files_below
 from stablevelocity.data.decoding import read_regular
 from stablevelocity.data.shards import ShardSet
 from stablevelocity.errors import UserError
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+from stablevelocity.progress import log
 
 
 @runtime_checkable
@@ -111,12 +111,19 @@ class NpzImages:
 
 
 class ImageFolder:
-    """Image files of a folder and the folders below it, sorted by path."""
+    """Image files of a folder and the folders below it, by the rule of class folders; what is no image is left out
+    and said.
+    """
 
     def __init__(self, folder: Path):
-        self.files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        reasons = {file: _no_image(file) for file in files_below(folder)}
+        self.files = [file for file, reason in reasons.items() if reason is None]
+        others = [f"{file.relative_to(folder)} ({reason})" for file, reason in reasons.items() if reason is not None]
+        left_out = f"{len(others)} other file(s): {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}"
         if not self.files:
-            raise UserError(f"{folder}: no image files ({', '.join(sorted(SUFFIXES))}) and no manifest.json")
+            raise UserError(f"{folder}: no images and no manifest.json" + (f", {left_out}" if others else ""))
+        if others:
+            log.warning(f"{folder}: {len(self.files)} images; left out {left_out}")
         self._shape = _read_file(self.files[0]).shape
         self.identity = _identity(self.files, folder)
 
@@ -135,6 +142,21 @@ class ImageFolder:
                 f"{self._shape[1]}x{self._shape[0]}; resize all images to one size first"
             )
         return image
+
+
+def _no_image(file: Path) -> str | None:
+    """Why a file is no image, from its first bytes; None for an image, which may still be damaged."""
+    if not file.is_file():
+        return "not a regular file"
+    try:
+        Image.open(file).close()
+    except UnidentifiedImageError:
+        return "not an image"
+    except OSError as error:
+        return str(error.strerror or error)
+    except Image.DecompressionBombError:
+        return None
+    return None
 
 
 def _read_file(file: Path) -> UInt8[np.ndarray, "height width 3"]:
