@@ -22,9 +22,9 @@ HEADLINES = 9
 class Claim:
     """A statement of the paper and what the study measured.
 
-    `verdict` follows from `value` and its 95 % interval `bounds` (NaN: there is none, e.g. from one seed) by a rule that
-    stands with the sentences of the claim in templates/claims.yaml, under `text` or else `id`; `facts` are what these
-    speak of besides. `how` names run, seed, solver, steps, guidance and samples. An empty `scope` is that of the study.
+    `verdict` follows from `value` and its 95 % interval `bounds` (NaN: none, e.g. from one seed) by a rule that stands
+    with the sentences of the claim in templates/claims.yaml, under `text` or else `id`; `facts` are what these speak of
+    besides. `how` names run, seed, solver, steps, guidance and samples. An empty `scope` is that of the study.
     """
 
     id: str

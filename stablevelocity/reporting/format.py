@@ -1,9 +1,17 @@
-"""Numbers as text for readers. A value that is not known (NaN) is a dash."""
+"""Numbers and names as text for readers. A value that is not known (NaN) is a dash.
 
+templates/tables.yaml and the other templates name these functions.
+"""
+
+import math
 from collections.abc import Iterable
 from typing import Any
 
+from stablevelocity.reporting.names import FAMILIES, OBJECTIVES, SOLVERS
+
 UNKNOWN = "–"
+WORDS = ("word", "label", "runs", "sampler", "named_sampler", "last_key", "setting")
+"""Functions that write words, not numbers."""
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -73,6 +81,69 @@ def counted(value: float, unit: str) -> str:
 def listed(values: Iterable[Any], form: Any = str, separator: str = ", ") -> str:
     """Each different value once, in order of appearance."""
     return separator.join(dict.fromkeys(form(value) for value in values))
+
+
+def effect(value: float) -> str:
+    """A difference that is read for its sign and size."""
+    return signed(value, 2)
+
+
+def or_same(value: float) -> str:
+    """PSNR of an image to itself is infinite."""
+    return "same" if math.isinf(value) else number(value)
+
+
+def bounded(value: float, low: float, high: float) -> str:
+    """ "1.20 [1.10, 1.30]"; the value alone when its interval is unknown."""
+    return number(value) if low != low else f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def exact(value: float) -> str:
+    """Counts in full, measurements to three digits."""
+    return whole(value) if value >= 10 and float(value).is_integer() else number(value)
+
+
+def tenths(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def units(value: float) -> str:
+    return f"{value:.0f}"
+
+
+def word(value: Any) -> str:
+    return "" if value != value else str(value)
+
+
+def label(key: str) -> str:
+    """What a solver, an objective or a family is called."""
+    return (SOLVERS | OBJECTIVES | FAMILIES)[key]
+
+
+def sampler(solver: str, kind: str) -> str:
+    """ "Euler + StableVS": an arm of a pretrained family; the long and the short run are the solver itself."""
+    return label(solver) if kind in ("long", "short") else named_sampler(solver, kind)
+
+
+def named_sampler(solver: str, kind: str) -> str:
+    """As `sampler`, with the long and the short run called so."""
+    return label(solver) + (" + StableVS" if kind == "stablevs" else f", {kind}")
+
+
+def runs(arm: str, seeds: str, sampler: str = "") -> str:
+    """ "cfm-s0, s1": the runs of a row, from "seeds 0, 1"; and their sampler."""
+    names = ", ".join(f"s{seed}" for seed in seeds.split(" ", 1)[1].split(", "))
+    return f"{arm}-{names}" + (f"; {sampler}" if sampler else "")
+
+
+def last_key(setting: str) -> str:
+    """ "xi" of alignment.xi."""
+    return setting.rsplit(".", 1)[1]
+
+
+def setting(value: Any) -> str:
+    """As a study file has it; pandas reads None as NaN, and whole numbers beside it as fractions."""
+    return "None" if value != value else plain(value) if isinstance(value, float) else str(value)
 
 
 def _decimals(value: float, digits: int) -> int:

@@ -2,11 +2,11 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from stablevelocity.provenance import PACKAGE
+from stablevelocity.reporting.results import DataFrame
 from stablevelocity.study import Study, study_json
 
 
@@ -24,19 +24,15 @@ def package_hash() -> str:
     return digest.hexdigest()[:12]
 
 
-def durations(folder: Path) -> dict[str, Any] | None:
-    """Seconds and peak memory of each job from Snakemake's benchmark files; None when there are none.
+def durations(folder: Path) -> DataFrame | None:
+    """What Snakemake's benchmark files say; None when there are none.
 
-    `groups` are rules (the name of a job up to its first dash): jobs, seconds in total, CPU seconds, largest
-    memory in MB.
+    A row per rule (the name of a job up to its first dash): name, jobs, seconds, CPU seconds, largest memory in MB.
     """
     files = sorted((folder / "benchmarks").rglob("*.tsv"))
     last = [pd.read_csv(file, sep="\t", na_values="-").tail(1).assign(name=file.stem.split("-")[0]) for file in files]
-    jobs: Any = pd.concat(last) if last else pd.DataFrame()
-    if jobs.empty:
+    if not any(map(len, last)):
         return None
-    jobs = jobs.reindex(columns=["name", "s", "cpu_time", "max_rss"])
-    groups = jobs.groupby("name", sort=False).agg(
-        jobs=("s", "size"), seconds=("s", "sum"), cpu=("cpu_time", "sum"), memory=("max_rss", "max")
-    )
-    return {"jobs": len(jobs), "seconds": float(jobs["s"].sum()), "groups": groups.reset_index().to_dict("records")}
+    jobs: DataFrame = pd.concat(last).reindex(columns=["name", "s", "cpu_time", "max_rss"])
+    sums = {"jobs": ("s", "size"), "seconds": ("s", "sum"), "cpu": ("cpu_time", "sum"), "memory": ("max_rss", "max")}
+    return jobs.groupby("name", sort=False).agg(**sums).reset_index()

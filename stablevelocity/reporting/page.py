@@ -7,18 +7,17 @@ templates/.
 import base64
 from pathlib import Path
 
-import pandas as pd
 from markupsafe import Markup
 
 from stablevelocity import provenance
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json
-from stablevelocity.reporting import describe, format, history, registry
+from stablevelocity.reporting import describe, history, registry
 from stablevelocity.reporting.claims import headlines, overview
 from stablevelocity.reporting.results import PUBLISHED, Results
 from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.reporting.templates import TEMPLATES, environment
-from stablevelocity.reporting.text_table import TextTable, text_table
+from stablevelocity.reporting.text_table import published_table, text_table
 from stablevelocity.study import Study
 
 IMAGES = (".png", ".gif")
@@ -37,15 +36,13 @@ def make_page(study: Study, folder: Path, out: Path, *, published: Path = PUBLIS
         )
     results = Results(study, folder, published, registry.tables(study))
     templates = environment(escape=True)
-    templates.globals |= {"study": study, "layout": LAYOUT, "images": _images(study, folder)}
-    sections = [
-        {
-            "name": section.name,
-            "title": section.title,
-            "text": Markup(templates.get_template(f"{section.name}.html.j2").render(section.load("view")(results))),
-        }
-        for section in registry.sections(study)
-    ]
+    templates.globals.update(study=study, results=results, layout=LAYOUT, images=_images(study, folder))
+    templates.globals.update(text_table=text_table, published_table=published_table)
+    sections = []
+    for section in registry.sections(study):
+        facts = section.load("view")(results) if section.has_view else {}
+        text = templates.get_template(f"{section.name}.html.j2").render(facts)
+        sections.append({"name": section.name, "title": section.title, "text": Markup(text)})
     claims = read_json(folder / LAYOUT.claims)
     html = templates.get_template("page.html.j2").render(
         scope=describe.scope_text(study),
@@ -58,25 +55,10 @@ def make_page(study: Study, folder: Path, out: Path, *, published: Path = PUBLIS
         study_hash=history.study_hash(study),
         package_hash=history.package_hash(),
         provenance=provenance.environment(),
-        durations=_durations(folder),
+        durations=history.durations(folder),
     )
     with atomic_write(out) as temporary:
         temporary.write_text(html, encoding="utf-8")
-
-
-def _durations(folder: Path) -> TextTable | None:
-    facts = history.durations(folder)
-    if facts is None:
-        return None
-    title = f"How long it took: {facts['jobs']} jobs, {facts['seconds']:.0f} s of wall-clock time added up"
-    columns = [
-        ("Stage", "name", str),
-        ("Jobs", "jobs", format.plain),
-        ("Seconds", "seconds", "{:.1f}".format),
-        ("CPU seconds", "cpu", "{:.1f}".format),
-        ("Largest memory, MB", "memory", "{:.0f}".format),
-    ]
-    return text_table(title, pd.DataFrame(facts["groups"]), columns)
 
 
 def _images(study: Study, folder: Path) -> dict[str, str]:

@@ -52,9 +52,9 @@ def page_inputs(study: Study) -> list[str]:
 
 def claims_modules() -> list[str]:
     """Modules below `stablevelocity` whose code decides what claims.json holds."""
-    return ["reporting.claims", *(section.code("claims") for section in SECTIONS if section.has_claims)]
+    return ["reporting.claims", *(section.module("claims") for section in SECTIONS if section.has_claims)]
 
 
 def page_modules() -> list[str]:
     """Modules below `stablevelocity` whose code decides what report.html says, given tables, figures and claims."""
-    return ["reporting.page", *(section.code("view") for section in SECTIONS)]
+    return ["reporting.page", *(section.module("view") for section in SECTIONS if section.has_view)]

@@ -39,7 +39,7 @@ class Results:
             raise UserError(f"{self.folder / name}: no such file; the workflow makes it")
         return read_json(self.folder / name)
 
-    def table(self, name: str) -> DataFrame | None:
+    def table(self, name: str) -> DataFrame:
         """A finished table by its name, None when it is not one of `tables`."""
         return self.csv(LAYOUT.table(name)) if name in self.tables else None
 

@@ -20,9 +20,9 @@ Inputs = Callable[[Study], list[str]]
 class Product:
     """A table or figure: the function `name` of `module` makes it from a `Results`.
 
-    `module` stands below reporting.sections, `published` are files of config/published, and `keys` the columns that
-    name a row of a table. `inputs(study)` are the files of results/<study> that it reads; when there are none, this
-    study has no such product.
+    `module` stands below `stablevelocity`, `published` are files of config/published, and `keys` the columns that name
+    a row of a table. `inputs(study)` are the files of results/<study> that it reads; when there are none, this study
+    has no such product.
     """
 
     name: str
@@ -31,22 +31,17 @@ class Product:
     published: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
 
-    @property
-    def code(self) -> str:
-        """The module below `stablevelocity` that makes it, for a hash of its code."""
-        return f"reporting.sections.{self.module}"
-
     def load(self) -> Callable[..., Any]:
-        return getattr(importlib.import_module(f"stablevelocity.{self.code}"), self.name)
+        return getattr(importlib.import_module(f"stablevelocity.{self.module}"), self.name)
 
 
 @dataclass(frozen=True)
 class Section:
     """A chapter of the report: the folder sections/<name> and the text templates/<name>.html.j2.
 
-    `view.view(results)` gives the facts that the text needs, `claims.claims(results)` the claims. `files(study)` are
-    results that belong to the page as they are, such as an animation. A study without any product of a section does
-    not have the section.
+    `claims.claims(results)` gives its claims, `view.view(results)` the facts that its text needs besides the study and
+    the tables. `files(study)` are results that belong to the page as they are, such as an animation. A study without
+    any product of a section does not have the section.
     """
 
     name: str
@@ -54,14 +49,15 @@ class Section:
     tables: tuple[Product, ...] = ()
     figures: tuple[Product, ...] = ()
     has_claims: bool = True
+    has_view: bool = True
     files: Inputs = field(default=lambda study: [])
 
     def present(self, study: Study) -> bool:
         return any(product.inputs(study) for product in (*self.tables, *self.figures))
 
-    def code(self, part: str) -> str:
+    def module(self, part: str) -> str:
         """The module below `stablevelocity` of its `part`, view or claims."""
         return f"reporting.sections.{self.name}.{part}"
 
     def load(self, part: str) -> Callable[..., Any]:
-        return getattr(importlib.import_module(f"stablevelocity.{self.code(part)}"), part)
+        return getattr(importlib.import_module(f"stablevelocity.{self.module(part)}"), part)

@@ -20,7 +20,7 @@ def environment(*, escape: bool) -> Environment:
         lstrip_blocks=True,
     )
     for module in (format, describe):
-        made.globals |= {name: one for name, one in vars(module).items() if _is_of(one, module)}
+        made.globals.update({name: one for name, one in vars(module).items() if _is_of(one, module)})
     made.filters["whole"] = format.whole
     return made
 

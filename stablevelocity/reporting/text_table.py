@@ -1,17 +1,16 @@
 """Tables with their numbers as text, the last step from a data frame to what a reader sees."""
 
-from collections.abc import Callable, Sequence
+import functools
 from dataclasses import dataclass
-from math import nan
+from typing import Any
 
 import pandas as pd
+import yaml
 
-from stablevelocity.reporting.format import number
+from stablevelocity.reporting import format
 from stablevelocity.reporting.names import COLUMNS
 from stablevelocity.reporting.results import DataFrame
-
-Column = tuple[str, str, Callable[..., str]]
-"""Title; the columns of the frame, separated by spaces, that make a cell; the function that writes them as text."""
+from stablevelocity.reporting.templates import TEMPLATES
 
 
 @dataclass(frozen=True)
@@ -31,20 +30,41 @@ class TextTable:
     folded: bool = False
 
 
-def text_table(title: str, frame: DataFrame, columns: Sequence[Column], *, folded: bool = False) -> TextTable:
-    """`columns` of each row of `frame`; a column that the frame does not have is unknown."""
-    rows = [
-        [form(*(row.get(name, nan) for name in names.split())) for _, names, form in columns]
-        for row in frame.to_dict("records")
+@functools.cache
+def _entries() -> dict[str, dict[str, Any]]:
+    return yaml.safe_load((TEMPLATES / "tables.yaml").read_text())
+
+
+def text_table(name: str, frame: DataFrame, *facts: Any) -> TextTable:
+    """`frame` as templates/tables.yaml shows the table `name`; `facts` fill its title."""
+    entry = _entries()[name]
+    columns = [column for one in entry["columns"] for column in _matching(*one, frame=frame)]
+    columns = [one for one in columns if frame.empty or set(one[1].split()) <= set(frame)]
+    rows = frame.sort_values(entry["sort"]) if "sort" in entry else frame
+    cells = [
+        [getattr(format, form)(*(row[source] for source in sources.split())) for _, sources, form in columns]
+        for row in rows.to_dict("records")
     ]
-    words = next(place for place, (_, _, form) in enumerate(columns) if form is not str)
-    published = frozenset(place for place, (_, names, _) in enumerate(columns) if names.startswith("published"))
-    return TextTable(title, [column for column, _, _ in columns], rows, words, published, folded=folded)
+    words = next((place for place, (_, _, form) in enumerate(columns) if form not in format.WORDS), len(columns))
+    published = frozenset(place for place, (_, sources, _) in enumerate(columns) if sources.startswith("published"))
+    titles = [title for title, _, _ in columns]
+    return TextTable(entry["title"].format(*facts), titles, cells, words, published, folded=entry.get("folded", False))
+
+
+def _matching(title: str, sources: str, form: str = "number", *, frame: DataFrame) -> list[tuple[str, str, str]]:
+    """The column itself; for one such as score_*, each further column of the frame that starts so."""
+    if not sources.endswith("*"):
+        return [(title, sources, form)]
+    start = sources[:-1]
+    matching = [name for name in frame if name.startswith(start) and name != f"{start}error"]
+    return [(name.removeprefix(start).replace("_", " "), name, form) for name in matching]
 
 
 def published_table(title: str, frame: DataFrame) -> TextTable:
     """A file of config/published as it is; a value that is not known stays a dash."""
-    columns = [COLUMNS.get(column, column.replace("_", " ").capitalize()) for column in frame]
-    rows = [[cell if isinstance(cell, str) else number(cell, 4) for cell in row] for row in frame.to_numpy().tolist()]
+    columns = [COLUMNS.get(name) or name.replace("_", " ").capitalize() for name in frame]
+    rows = [
+        [cell if isinstance(cell, str) else format.number(cell, 4) for cell in row] for row in frame.to_numpy().tolist()
+    ]
     numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
     return TextTable(title, columns, rows, max(1, numeric.index(True)), is_published=True, folded=True)

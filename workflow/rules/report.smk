@@ -4,7 +4,7 @@ from stablevelocity.reporting import registry
 
 TABLES = registry.tables(STUDY)
 FIGURES = registry.figures(STUDY)
-TEMPLATES = Path(registry.__file__).parent / "templates"
+TEMPLATES = sorted(str(file) for file in (Path(registry.__file__).parent / "templates").iterdir())
 
 
 def within(files):
@@ -70,6 +70,7 @@ rule figures:
 rule claims:
     input:
         within(registry.claims_inputs(STUDY)),
+        [file for file in TEMPLATES if file.endswith("claims.yaml")],
     output:
         LAYOUT.claims,
     log:
@@ -84,7 +85,7 @@ rule claims:
 rule report:
     input:
         within(registry.page_inputs(STUDY)),
-        [str(path) for path in sorted(TEMPLATES.iterdir())],
+        TEMPLATES,
     output:
         LAYOUT.report,
     log:

@@ -3,6 +3,8 @@
 from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 
+TABLES = "reporting.sections.conditions.tables"
+
 
 def conditions(study: Study) -> list[str]:
     files = [LAYOUT.image_manifest("train"), LAYOUT.image_manifest("heldout"), LAYOUT.latents, LAYOUT.real_baseline]
@@ -17,6 +19,7 @@ def conditions(study: Study) -> list[str]:
 SECTION = Section(
     name="conditions",
     title="What everything was measured with",
-    tables=(Product("conditions", "conditions.tables", conditions, keys=("quantity",)),),
+    tables=(Product("conditions", TABLES, conditions, keys=("quantity",)),),
     has_claims=False,
+    has_view=False,
 )

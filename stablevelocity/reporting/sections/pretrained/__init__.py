@@ -4,11 +4,10 @@ from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 from stablevelocity.study.pretrained_settings import VIDEO
 
-TABLE4, TABLE5, XI = (
-    "table4_stablevs_text_to_image.csv",
-    "table5_stablevs_text_to_video.csv",
-    "ablation_xi_sampling.csv",
-)
+TABLES, FIGURES = "reporting.sections.pretrained.tables", "reporting.sections.pretrained.figures"
+
+TABLE4, TABLE5 = "table4_stablevs_text_to_image.csv", "table5_stablevs_text_to_video.csv"
+XI = "ablation_xi_sampling.csv"
 
 
 def families(study: Study) -> list[str]:
@@ -55,17 +54,17 @@ SECTION = Section(
     name="pretrained",
     title="StableVS on text-to-image and text-to-video pipelines",
     tables=(
-        Product("table4", "pretrained.tables", _images, (TABLE4,), keys=("family", "arm")),
-        Product("table5", "pretrained.tables", _videos, (TABLE5,), keys=("family", "arm")),
-        Product("pretrained_xi", "pretrained.tables", _all, (XI,), keys=("family", "kind", "xi")),
-        Product("scheduler_errors", "pretrained.tables", _errors, keys=("dimension", "solver", "arm")),
-        Product("tiny_models", "pretrained.tables", _tiny, keys=("family",)),
-        Product("pretrained_judge", "pretrained.tables", _detector, keys=("scenes",)),
+        Product("table4", TABLES, _images, (TABLE4,), keys=("family", "arm")),
+        Product("table5", TABLES, _videos, (TABLE5,), keys=("family", "arm")),
+        Product("pretrained_xi", TABLES, _all, (XI,), keys=("family", "kind", "xi")),
+        Product("scheduler_errors", TABLES, _errors, keys=("dimension", "solver", "arm")),
+        Product("tiny_models", TABLES, _tiny, keys=("family",)),
+        Product("pretrained_judge", TABLES, _detector, keys=("scenes",)),
     ),
     figures=(
-        Product("pretrained_xi", "pretrained.figures", _all, (XI,)),
-        Product("pretrained_images", "pretrained.figures", _images),
-        Product("pretrained_videos", "pretrained.figures", _videos),
+        Product("pretrained_xi", FIGURES, _all, (XI,)),
+        Product("pretrained_images", FIGURES, _images),
+        Product("pretrained_videos", FIGURES, _videos),
     ),
     files=_previews,
 )

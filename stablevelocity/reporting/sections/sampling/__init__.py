@@ -3,11 +3,9 @@
 from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 
-TABLE4, TABLE5, XI = (
-    "table4_stablevs_text_to_image.csv",
-    "table5_stablevs_text_to_video.csv",
-    "ablation_xi_sampling.csv",
-)
+TABLES, FIGURES = "reporting.sections.sampling.tables", "reporting.sections.sampling.figures"
+
+TABLE4, XI = "table4_stablevs_text_to_image.csv", "ablation_xi_sampling.csv"
 
 
 def sweep(study: Study) -> list[str]:
@@ -18,11 +16,11 @@ SECTION = Section(
     name="sampling",
     title="Sampling: StableVS and few steps",
     tables=(
-        Product("stablevs", "sampling.tables", sweep, keys=("run", "solver", "xi", "low_steps")),
-        Product("few_step", "sampling.tables", sweep, keys=("run", "solver", "low_regime", "steps", "xi", "low_steps")),
+        Product("stablevs", TABLES, sweep, keys=("run", "solver", "xi", "low_steps")),
+        Product("few_step", TABLES, sweep, keys=("run", "solver", "low_regime", "steps", "xi", "low_steps")),
     ),
     figures=(
-        Product("stablevs", "sampling.figures", sweep, (XI, TABLE4)),
-        Product("few_step", "sampling.figures", sweep),
+        Product("stablevs", FIGURES, sweep, (XI, TABLE4)),
+        Product("few_step", FIGURES, sweep),
     ),
 )

@@ -107,7 +107,7 @@ def few_step(results: Results) -> Figure:
     return figure
 
 
-def _fidelity(axis: Axes, part: DataFrame, sizes: dict[float, int]) -> None:
+def _fidelity(axis: Axes, part: DataFrame, sizes: Any) -> None:
     for solver, ours in part.groupby("solver", sort=False):
         paint, mark = STYLES[solver]
         base = ours[ours["low_regime"] == "none"].sort_values("nfe")

@@ -16,7 +16,9 @@ PAPER_XI = 0.85
 
 def sweep(results: Results) -> DataFrame:
     """All swept runs: run, arm, solver, low_regime, steps, nfe, xi, low_steps, images, reference_steps, measures."""
-    frame = pd.concat([results.csv(LAYOUT.sweep(run)) for run in results.study.sweep_runs()], ignore_index=True)
+    frame: DataFrame = pd.concat(
+        [results.csv(LAYOUT.sweep(run)) for run in results.study.sweep_runs()], ignore_index=True
+    )
     return frame.drop(columns=[name for name in SIMILARITY if name in frame and frame[name].isna().all()])
 
 

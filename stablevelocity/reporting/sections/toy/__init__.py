@@ -2,6 +2,8 @@
 
 from stablevelocity.reporting.spec import LAYOUT, Inputs, Product, Section
 
+TABLES, FIGURES = "reporting.sections.toy.tables", "reporting.sections.toy.figures"
+
 
 def of_toy(*names: str) -> Inputs:
     return lambda study: [LAYOUT.toy(name) for name in names] if study.toy else []
@@ -13,13 +15,13 @@ SECTION = Section(
     name="toy",
     title="A toy experiment against the exact velocity",
     tables=(
-        Product("toy_error", "toy.tables", ERROR, keys=("objective", "t")),
-        Product("toy_variance", "toy.tables", VARIANCE, keys=("objective", "t")),
-        Product("toy_cost", "toy.tables", COST, keys=("references",)),
+        Product("toy_error", TABLES, ERROR, keys=("objective", "t")),
+        Product("toy_variance", TABLES, VARIANCE, keys=("objective", "t")),
+        Product("toy_cost", TABLES, COST, keys=("references",)),
     ),
     figures=(
-        Product("toy_error", "toy.figures", ERROR),
-        Product("toy_variance", "toy.figures", VARIANCE),
-        Product("toy_cost", "toy.figures", COST),
+        Product("toy_error", FIGURES, ERROR),
+        Product("toy_variance", FIGURES, VARIANCE),
+        Product("toy_cost", FIGURES, COST),
     ),
 )

@@ -28,14 +28,14 @@ def _change(last: DataFrame, objective: str, t: float, against: str) -> tuple[fl
     """Mean over seeds of the error of an objective minus that of another, with its paired interval."""
     values = last[last["t"] == t].pivot_table(index="objective", columns="seed", values="error")
     change = difference(values, objective, against) if objective != against else None
-    return (change.mean, change.paired_low, change.paired_high) if change else (math.nan,) * 3
+    return (change.mean, change.paired_low, change.paired_high) if change else (math.nan, math.nan, math.nan)
 
 
 def toy_variance(results: Results) -> DataFrame:
     """Variance of target and gradient by objective and time, and its ratio to CFM's."""
     names = ("target_variance", "gradient_variance")
     target, gradient = (summary(results.csv(LAYOUT.toy(name)), BY, "variance", name) for name in names)
-    both = pd.merge(target, gradient, on=BY, how="outer")
+    both: DataFrame = pd.merge(target, gradient, on=BY, how="outer")
     for name in names:
         cfm = both[both["objective"] == "cfm"].set_index("t")[name]
         both[f"{name}_ratio"] = both[name] / both["t"].map(cfm)

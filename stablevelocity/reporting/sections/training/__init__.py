@@ -4,12 +4,12 @@ from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Run, Study
 from stablevelocity.study.methods import ablations, kind, principal
 
-TABLE1, TABLE2, TABLE3 = (
-    "table1_imagenet256_cfg.csv",
-    "table2_model_scale_nocfg.csv",
-    "table3_alignment_variants.csv",
-)
-FIGURE3B, XI = "figure3b_alignment_regime.csv", "ablation_xi_training.csv"
+HERE = "reporting.sections.training"
+TABLES, FIGURES = f"{HERE}.tables", f"{HERE}.figures"
+
+TABLE1, TABLE2 = "table1_imagenet256_cfg.csv", "table2_model_scale_nocfg.csv"
+TABLE3, FIGURE3B = "table3_alignment_variants.csv", "figure3b_alignment_regime.csv"
+XI = "ablation_xi_training.csv"
 
 
 def guided(study: Study) -> list[str]:
@@ -75,25 +75,25 @@ SECTION = Section(
     name="training",
     title="Training: what each part of the method changes",
     tables=(
-        Product("table1", "training.tables", _guided, (TABLE1,), keys=ROW),
-        Product("table2", "training.tables", _main, (TABLE2,), keys=ROW),
-        Product("table3", "training.tables", _main, (TABLE3,), keys=("base", *ROW)),
-        Product("ablations", "training.tables", _ablations, (XI, TABLE2, TABLE3), keys=("setting", "arm", "step")),
+        Product("table1", TABLES, _guided, (TABLE1,), keys=ROW),
+        Product("table2", TABLES, _main, (TABLE2,), keys=ROW),
+        Product("table3", TABLES, _main, (TABLE3,), keys=("base", *ROW)),
+        Product("ablations", TABLES, _ablations, (XI, TABLE2, TABLE3), keys=("setting", "arm", "step")),
         Product(
             "differences",
-            "training.tables",
+            TABLES,
             _all,
             (TABLE2, TABLE3, FIGURE3B),
             keys=("comparison", "step", "sampler", "metric"),
         ),
-        Product("runs", "training.tables", _all, keys=("run", "step", "sampler", "metric")),
-        Product("alignment", "training.tables", _alignment, keys=("run", "step", "t")),
+        Product("runs", TABLES, _all, keys=("run", "step", "sampler", "metric")),
+        Product("alignment", TABLES, _alignment, keys=("run", "step", "t")),
     ),
     figures=(
-        Product("training_fidelity", "training.figures", _main),
-        Product("figure3a", "training.figures", _alignment),
-        Product("figure3b", "training.figures", _regimes, (FIGURE3B,)),
-        Product("training_curves", "training.figures", _metrics),
-        Product("samples", "training.samples", _samples),
+        Product("training_fidelity", FIGURES, _main),
+        Product("figure3a", FIGURES, _alignment),
+        Product("figure3b", FIGURES, _regimes, (FIGURE3B,)),
+        Product("training_curves", FIGURES, _metrics),
+        Product("samples", f"{HERE}.samples", _samples),
     ),
 )

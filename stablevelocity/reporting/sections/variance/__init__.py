@@ -3,6 +3,8 @@
 from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 
+TABLES, FIGURES = "reporting.sections.variance.tables", "reporting.sections.variance.figures"
+
 PAPER = ("figure1_variance_regimes.csv",)
 
 
@@ -18,11 +20,12 @@ SECTION = Section(
     name="variance",
     title="Two regimes of variance",
     tables=(
-        Product("variance", "variance.tables", curves, PAPER, keys=("source", "law")),
-        Product("references", "variance.tables", mixtures, keys=("source", "t")),
+        Product("variance", TABLES, curves, PAPER, keys=("source", "law")),
+        Product("references", TABLES, mixtures, keys=("source", "t")),
     ),
     figures=(
-        Product("figure1", "variance.figures", curves, PAPER),
-        Product("figure1_references", "variance.figures", mixtures),
+        Product("figure1", FIGURES, curves, PAPER),
+        Product("figure1_references", FIGURES, mixtures),
     ),
+    has_view=False,
 )

@@ -1,5 +1,7 @@
 """Figure 1: V(t)/sqrt(d) and split points; and how the curve moves with the number of references."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -63,12 +65,12 @@ def _split_points(axis: Axes, table: DataFrame, colours: dict[str, str]) -> None
         axis.plot(row["split_point"], place, marker(0), color=paint, markersize=7)
         axis.plot(row["rise"], place + 0.18, marker(1), mfc="white", color=paint, markersize=6)
     published = table[table["published_rise"].notna()]
-    diamond = {"fmt": "D", "mfc": "white", "color": PUBLISHED_COLOUR}
+    diamond: dict[str, Any] = {"marker": "D", "mfc": "white", "color": PUBLISHED_COLOUR, "linestyle": ""}
     axis.errorbar(published["published_rise"], published.index + 0.36, xerr=READING_ERROR, **diamond)
     axis.plot([], [], "o", color="#333333", label="split point (1 % of the peak)")
     axis.plot([], [], "s", mfc="white", color="#333333", label="V/√d passes 0.1")
     if len(published):
-        axis.plot([], [], "D", mfc="white", color=PUBLISHED_COLOUR, label="PUBLISHED: passes 0.1 (by eye)")
+        axis.plot([], [], label="PUBLISHED: passes 0.1 (by eye)", **diamond)
     labels = [source_label(row.source, row.dimension).replace(", ", "\n") for row in table.itertuples()]
     axis.set_yticks(range(len(table)), labels)
     axis.set(xlim=(0, 1), ylim=(len(table) + 0.9, -0.5), xlabel="t", title="Where the variance starts")
