@@ -146,38 +146,31 @@ class ImageFolder:
 
 def _no_image(file: Path) -> str | None:
     """Why a file is no image, from its first bytes; None for an image, which may still be damaged."""
-    if not file.is_file():
-        return "not a regular file"
     try:
+        if not file.is_file():
+            return "not a regular file"
         Image.open(file).close()
     except UnidentifiedImageError:
         return "not an image"
     except OSError as error:
         return str(error.strerror or error)
-    except Image.DecompressionBombError:
-        return None
+    except Image.DecompressionBombError:  # an image: refused when it is read
+        pass
     return None
 
 
 def _read_file(file: Path) -> UInt8[np.ndarray, "height width 3"]:
     try:
-        with Image.open(io.BytesIO(read_regular(file))) as image:
-            if _png_depth(file) == 16:  # Pillow opens 16-bit RGB as 8-bit RGB without a word
+        content = read_regular(file)
+        with Image.open(io.BytesIO(content)) as image:
+            # Bits per channel of a PNG, from its first chunk: Pillow opens 16-bit RGB as 8-bit RGB without a word.
+            if content.startswith(b"\x89PNG") and content[24] == 16:
                 raise UserError(f"{file}: 16 bits a channel, expected 8-bit RGB")
             if image.mode != "RGB":
                 raise UserError(f"{file}: mode {image.mode}, expected 8-bit RGB")
             return np.array(image)
-    except UnidentifiedImageError:
-        raise UserError(f"{file}: cannot be read as an image (its content is that of none)") from None
     except (OSError, Image.DecompressionBombError) as error:
         raise UserError(f"{file}: cannot be read as an image ({error})") from None
-
-
-def _png_depth(file: Path) -> int | None:
-    """Bits per channel of a PNG, from its first chunk."""
-    with open(file, "rb") as stream:
-        head = stream.read(25)
-    return head[24] if head.startswith(b"\x89PNG") and len(head) == 25 else None
 
 
 def _identity(files: list[Path], folder: Path) -> str:
