@@ -68,8 +68,7 @@ class ClassFolders:
         entries = []
         for label, name in enumerate(self.class_names):
             if (root / name).is_dir():
-                files = sorted(file.name for file in (root / name).iterdir() if not file.name.startswith("."))
-                entries += [(f"{root.name}/{name}/{file}", label) for file in files]
+                entries += [(f"{root.name}/{name}/{file.name}", label) for file in _visible(root / name)]
         return entries
 
     def load(self, keys: Sequence[str]) -> Loaded:
@@ -84,7 +83,25 @@ class ClassFolders:
 
 
 def _folders(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return [entry.name for entry in _visible(path) if entry.is_dir()]
+
+
+def _visible(path: Path) -> list[Path]:
+    """What is in a folder but for hidden names, which belong to tools and the operating system."""
+    return sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+
+
+def files_below(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """All that a folder and the folders below it hold, hidden names apart, sorted by path; links are followed.
+
+    By the rule of class folders: whether a file is an image is not for its name to say. A link to a folder `above`
+    stands in the list as a file.
+    """
+    above = (*above, folder.resolve())
+    files = []
+    for entry in _visible(folder):
+        files += files_below(entry, above) if entry.is_dir() and entry.resolve() not in above else [entry]
+    return files
 
 
 class ImageNetTar:
