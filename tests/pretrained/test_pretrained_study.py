@@ -7,6 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from stablevelocity.reporting.blocks import Table
+from stablevelocity.reporting.sections.pretrained.text import EQUAL, text
+from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.tables import make_table
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
@@ -15,15 +19,11 @@ from stablevelocity.pretrained.families import FAMILIES
 from stablevelocity.pretrained.picture_files import save_picture
 from stablevelocity.pretrained.prompts import digit_video_prompts, write_prompts
 from stablevelocity.reporting import registry
-from stablevelocity.reporting.blocks import Table
 from stablevelocity.reporting.claims import make_claims
 from stablevelocity.reporting.figures import make_figure
 from stablevelocity.reporting.page import Context, make_page
 from stablevelocity.reporting.reference import make_reference
 from stablevelocity.reporting.sections.pretrained import figures
-from stablevelocity.reporting.sections.pretrained.text import EQUAL, text
-from stablevelocity.reporting.source import Source
-from stablevelocity.reporting.tables import make_table
 from stablevelocity.study import load_study, parse_study, study_json
 from stablevelocity.study.pretrained_settings import VIDEO
 

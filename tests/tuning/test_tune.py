@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from stablevelocity.cli.main import app
 from stablevelocity.errors import UserError
-from stablevelocity.pretrained.tiny import TINY_FAMILIES, save_tiny
+from stablevelocity.pretrained.tiny import TINY_FAMILIES
 from stablevelocity.schedulers import StableVSFlowMatchEulerScheduler, ThinnedUniPCMultistepScheduler
 from stablevelocity.tuning import compare, record
 from stablevelocity.tuning.pipelines import open_model
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
         for parameter in transformer.parameters():
             torch.nn.init.normal_(parameter, std=0.15)
         path = tmp_path_factory.mktemp(name)
-        save_tiny(family, transformer, family.autoencoder(), path)
+        family.save(transformer, family.autoencoder(), path)
         return path
 
     return {name: made(name) for name in ("sd35", "wan22")}
