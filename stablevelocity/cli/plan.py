@@ -2,8 +2,8 @@
 
 Work is counted in floating-point operations of the very networks that would run (on no device), and divided by a
 throughput: one that was measured, given per model in images a second, or the device's peak times the utilisation that
-SiT-XL/2 reaches on an H100 (benchmarks/GPU.md). Not counted: latents and features (made once), decoding, evaluation,
-queues, what a failed job costs.
+SiT-XL/2 reaches on an H100, in training and in sampling (benchmarks/GPU.md). Not counted: latents and features (made
+once), decoding, evaluation, queues, what a failed job costs.
 """
 
 import csv
