@@ -6,10 +6,8 @@ import pytest
 from filelock import FileLock
 
 from stablevelocity.reporting import registry
-from stablevelocity.reporting.claims import make_claims
-from stablevelocity.reporting.figures import make_figure
+from stablevelocity.reporting.make import make_claims, make_figure, make_table
 from stablevelocity.reporting.page import make_page
-from stablevelocity.reporting.tables import make_table
 from stablevelocity.study import Study
 
 from . import synthetic
