@@ -6,8 +6,6 @@ from pathlib import Path
 from stablevelocity.reporting.page import make_page
 from stablevelocity.study import Study
 
-from . import synthetic
-
 
 class Page(html.parser.HTMLParser):
     """`tags` with their attributes; `text` without the style; `tables` by caption, each a list of rows of cells."""
@@ -60,5 +58,5 @@ def read_page(results: Path) -> Page:
 
 def page_of(study: Study, results: Path, out: Path) -> Page:
     """The page that `study` makes of finished results of another one with the same tables and figures."""
-    make_page(study, results, out, published=synthetic.PUBLISHED)
+    make_page(study, results, out)
     return Page(out.read_text())

@@ -81,7 +81,7 @@ def test_one_seed_concludes_nothing_about_arms(tmp_path, digits):
     for table in (digits / "tables").glob("*.csv"):
         (results / "tables").mkdir(exist_ok=True)
         (results / "tables" / table.name).write_bytes(table.read_bytes())
-    make_table(study, results, "differences", results / "tables/differences.csv", published=synthetic.PUBLISHED)
+    make_table(study, results, "differences", results / "tables/differences.csv")
     make_claims(study, results, results / "claims.json")
     claims = by_id(results)
     for name in ("stablevm", "repa", "repa-high", "repa-stable"):

@@ -131,7 +131,7 @@ def test_figures_come_as_pdf_and_png_at_page_width(digits):
 
 
 def test_the_same_data_draws_the_same_bytes(tmp_path, digits):
-    make_figure(synthetic.digits(), digits, "figure3b", tmp_path / "figure3b.png", published=synthetic.PUBLISHED)
+    make_figure(synthetic.digits(), digits, "figure3b", tmp_path / "figure3b.png")
     for suffix in (".png", ".pdf"):
         assert (tmp_path / f"figure3b{suffix}").read_bytes() == (digits / f"figures/figure3b{suffix}").read_bytes()
 

@@ -216,7 +216,7 @@ def test_ablations_stand_beside_their_base_and_the_paper(tmp_path):
     study = study.model_copy(update={"training": study.training.model_copy(update={"seeds": [0, 1]})})
     results = synthetic.make(study, tmp_path)
     out = results / "tables/ablations.csv"
-    make_table(study, results, "ablations", out, published=synthetic.PUBLISHED)
+    make_table(study, results, "ablations", out)
     table = pd.read_csv(out)
     assert len(table) == 2 * (3 + 2 + 2)  # steps x (base and its arms, per setting)
     base = row_of(table, setting="alignment.xi", arm="both", step=400_000)
@@ -294,7 +294,7 @@ def test_unknown_and_missing_things_end_in_one_line(tmp_path, digits):
     with pytest.raises(UserError, match="table 'table9': study digits has"):
         make_table(study, digits, "table9", tmp_path / "x.csv")
     with pytest.raises(UserError, match=r"variance/\w+\.csv: no such file"):
-        make_table(study, tmp_path, "variance", tmp_path / "x.csv", published=synthetic.PUBLISHED)
+        make_table(study, tmp_path, "variance", tmp_path / "x.csv")
 
 
 def test_a_table_is_shown_with_the_columns_that_it_has_and_unknown_values_as_dashes(digits):
