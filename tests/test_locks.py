@@ -12,6 +12,7 @@ from stablevelocity.cluster.study_lock import acquire_study_lock, remove_stale_l
 from stablevelocity.cluster.tasks import is_locked
 from stablevelocity.errors import UserError
 from stablevelocity.locks import open_lock, private_folder, try_lock
+from stablevelocity.study.layout import Layout
 
 
 @pytest.fixture
@@ -76,11 +77,11 @@ def test_the_lock_of_a_study_does_not_empty_the_file_behind_a_link(tmp_path: Pat
     results = Path("results/mine")
     results.mkdir(parents=True)
     (results / "lock").symlink_to(victim)
-    with pytest.raises(UserError, match="results/mine/head: cannot be locked"):
+    with pytest.raises(UserError, match="results/mine/lock: cannot be locked"):
         acquire_study_lock(Layout(str(results)))
     (tmp_path / ".snakemake" / "locks").mkdir(parents=True)
     (tmp_path / ".snakemake" / "locks" / "0.lock").write_text("results/mine/report.html\n")
-    with pytest.raises(UserError, match="results/mine/head: cannot be locked"):
+    with pytest.raises(UserError, match="results/mine/lock: cannot be locked"):
         remove_stale_locks(Layout(str(results)))
     assert victim.read_text() == "precious"
 
@@ -127,12 +128,12 @@ def test_a_folder_in_which_another_could_have_been_is_refused(tmp_path: Path, ki
 
 @pytest.mark.parametrize("kind", [*KINDS, ANOTHER])
 @pytest.mark.parametrize("backend", [Slurm, LocalProcesses])
-def test_no_job_starts_from_a_folder_in_which_another_could_have_been(tmp_path: Path, kind: str, scheduler) -> None:
+def test_no_job_starts_from_a_folder_in_which_another_could_have_been(tmp_path: Path, kind: str, backend) -> None:
     """A submitted job is a pickle: who can write it has its user's rights."""
     intruded(tmp_path / "logs", kind)
     before = {path for path in tmp_path.rglob("*")}
     with pytest.raises(UserError, match="logs: "):
-        scheduler(Site()).submit(print, "name", tmp_path / "logs")
+        backend(Site()).submit(print, "name", tmp_path / "logs")
     assert {path for path in tmp_path.rglob("*")} == before
 
 

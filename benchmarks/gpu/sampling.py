@@ -70,8 +70,7 @@ def network(report: Report) -> None:
             one_size(report, replace(blocks, block=size), sampler, work)
     if report.dry:
         return
-    for block in model.blocks:
-        block.compile()
+    model.compile_blocks()
     with report.guarded("compiled"):
         one_size(report, blocks, sampler, work, ", compiled")
 

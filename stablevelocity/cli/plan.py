@@ -1,8 +1,8 @@
 """What a study costs before it is run: GPU-hours, disk and wall time, by table and by arm.
 
 Work is counted in floating-point operations of the very networks that would run (on no device), and divided by a
-throughput: one that was measured, given per model in images a second, or the device's peak times an assumed
-utilisation. Not counted: latents and features (made once), decoding, evaluation, queues, what a failed job costs.
+throughput: one that was measured, given per model in images a second, or the device's peak times the utilisation that
+SiT-XL/2 reaches on an H100, in training and in sampling (benchmarks/GPU.md). Not counted: latents and features (made once), decoding, evaluation, queues, what a failed job costs.
 """
 
 import csv
@@ -27,6 +27,8 @@ from stablevelocity.study.settings import Sampler
 TRAINING_FORWARDS = 3  # a backward pass costs two forward passes
 # Train images and classes; a folder is taken for ImageNet unless the study gives images.count.
 SIZES = {"digits": (1438, 10), "cifar10": (50_000, 10), "folder": (1_281_167, 1000)}
+# Of 989 TFLOP/s: 546 images/s at 712 GFLOP each in training, 4.03 images of 422 passes at 237 GFLOP in sampling.
+UTILISATION = 0.39
 SampleSet = tuple[str, int, str]  # run, step, sampler
 
 
@@ -40,7 +42,7 @@ class Throughput:
     """
 
     peak: float = 989.0  # H100 SXM, bfloat16, without sparsity
-    utilisation: float = 0.40
+    utilisation: float = UTILISATION
     measured: dict[str, float] = field(default_factory=dict)
 
     def rate(self, model: str, training_flops: float) -> float:
@@ -182,7 +184,7 @@ def plan(study: Study, throughput: Throughput, *, devices: int, per_run: int) ->
     for name, run in of_name.items():
         flops = TRAINING_FORWARDS * planner.network(run)[0]
         rate = throughput.rate(name, flops)
-        source = "measured" if name in throughput.measured else f"assumed {throughput.utilisation:.0%} of the peak"
+        source = "measured" if name in throughput.measured else f"{throughput.utilisation:.0%} of the peak"
         notes.append(
             f"{name}: {flops / 1e9:,.3g} GFLOP per image trained, {rate / flops:,.0f} images/s per device "
             f"({rate / 1e12:,.1f} TFLOP/s, {source})"

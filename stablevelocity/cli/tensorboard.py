@@ -40,6 +40,8 @@ def _metrics(layout: Layout) -> dict[str, Path]:
     found = {}
     for folder in sorted(path for path in Path(layout.runs).glob("*") if path.is_dir()):
         files = layout.run(folder.name)
-        whole = [files.metrics] if files.metrics.exists() else []
-        found |= {folder.name: file for file in (whole or files.growing_metrics)[-1:]}
+        if files.metrics.exists():
+            found[folder.name] = files.metrics
+        elif files.growing_metrics:
+            found[folder.name] = files.growing_metrics[-1]
     return found

@@ -20,6 +20,7 @@ from torch import Tensor
 from stablevelocity.errors import UserError
 
 Table = Iterable[Tensor]
+SPLITS = 10  # of the Inception score, as published
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,16 @@ def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
 
     The last trace is the sum of the singular values of R_a^T R_b for any roots R R^T of the covariances. That way
     nothing is square-rooted after the product, so singular covariances lose no digits, and no imaginary part can
-    appear. Source: Heusel et al. 2017; Dowson & Landau 1982.
+    appear. A distance below the rounding of the traces is 0. Source: Heusel et al. 2017; Dowson & Landau 1982.
     """
     if a.mean.shape != b.mean.shape:
         raise UserError(f"the two sets have {len(a.mean)} and {len(b.mean)} features; they must agree")
     shift = a.mean - b.mean
     cross = torch.linalg.svdvals(a.root.T @ b.root).sum()
-    return float(shift @ shift + a.covariance.trace() + b.covariance.trace() - 2 * cross)
+    spread = a.covariance.trace() + b.covariance.trace()
+    distance = float(shift @ shift + spread - 2 * cross)
+    rounding = len(shift) * torch.finfo(spread.dtype).eps * float(spread)
+    return distance if distance > rounding else 0.0
 
 
 class InceptionScore(NamedTuple):
@@ -104,7 +108,7 @@ class InceptionScore(NamedTuple):
     """Over the splits, with their number as divisor."""
 
 
-def inception_score(logits: Float[Tensor, "n classes"], *, splits: int = 10) -> InceptionScore:
+def inception_score(logits: Float[Tensor, "n classes"], *, splits: int = SPLITS) -> InceptionScore:
     """exp(mean KL(p(y|x) || p(y))) per split of the rows **in file order**, then averaged (Salimans et al. 2016).
 
     Split i holds rows floor(i N / splits) to floor((i + 1) N / splits), as in ADM at 50,000 images (ten times 5,000).

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation.fidelity import (
+    SPLITS,
     GaussianStatistics,
     Table,
     exponential_gain,
@@ -51,7 +52,7 @@ def bootstrap_frechet(table: Table, reference: GaussianStatistics, *, replicates
 
 
 def bootstrap_inception_score(
-    logits: Float[Tensor, "n classes"], *, splits: int = 10, replicates: int = 200, seed: int = 0
+    logits: Float[Tensor, "n classes"], *, splits: int = SPLITS, replicates: int = 200, seed: int = 0
 ) -> Interval:
     """Centred bootstrap interval of the Inception score, images resampled within each split."""
     rng = np.random.default_rng(seed)

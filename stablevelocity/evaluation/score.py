@@ -16,6 +16,7 @@ from stablevelocity.errors import UserError
 from stablevelocity.evaluation import intervals
 from stablevelocity.evaluation.extractors import Extractor, FeatureStore, extract_features
 from stablevelocity.evaluation.fidelity import (
+    SPLITS,
     GaussianStatistics,
     frechet_distance,
     gaussian_statistics,
@@ -130,8 +131,8 @@ def metrics_table(
     low and high are 95 % intervals (see `intervals` for what each one holds); `bootstrap` is the number of resamples
     for FID, sFID and the Inception score. Rows: fid, sfid, is, precision, recall, fid_infinity, and with `labels` (the
     classes that were asked for, in the extractor's own numbering) accuracy, the share of images that its classifier
-    takes for their class. fid_infinity is absent, and the log says so, for fewer than four times as many images as
-    features. `note` and the log say when images are too few for FID.
+    takes for their class. A row that needs more images is absent, and the log says so. `note` and the log say when
+    images are too few for FID.
     """
     if generated.extractor != reference.extractor:
         raise UserError(
@@ -139,6 +140,9 @@ def metrics_table(
             f"{reference.extractor[:24]}; extract both with the same weights"
         )
     rows = []
+
+    def left_out(metrics: str, need: str) -> None:
+        log.warning(f"{metrics}: left out; needs {need}, given {len(generated)}")
 
     def add(metric: str, value: float, interval: tuple[float, float] = (np.nan, np.nan), note: str = "") -> None:
         rows.append((metric, value, *interval, len(generated), reference.name, note))
@@ -153,25 +157,29 @@ def metrics_table(
             log.warning(f"{metric}: {statistics.caution}")
         interval = intervals.bootstrap_frechet(table, target, replicates=bootstrap, seed=seed)
         add(metric, frechet_distance(statistics, target), interval, statistics.caution)
-    mean, deviation = inception_score(logits)
-    interval = intervals.bootstrap_inception_score(logits, replicates=bootstrap, seed=seed)
-    add("is", mean, interval, f"10 splits in file order, deviation {deviation:.4g}")
-    coverage = precision_recall(pool.tensor(), reference.features, neighbours=neighbours)
-    for metric, value, inside in (
-        ("precision", coverage.precision, coverage.generated_inside),
-        ("recall", coverage.recall, coverage.reference_inside),
-    ):
-        add(metric, value, intervals.bootstrap_share(inside, seed=seed), f"k = {neighbours}")
+    if len(generated) < SPLITS:
+        left_out("is", f"at least {SPLITS} images, one per split")
+    else:
+        mean, deviation = inception_score(logits)
+        interval = intervals.bootstrap_inception_score(logits, replicates=bootstrap, seed=seed)
+        add("is", mean, interval, f"{SPLITS} splits in file order, deviation {deviation:.4g}")
+    if min(len(generated), len(reference.features)) <= neighbours:
+        references = f"{len(reference.features):,} reference images"
+        left_out("precision, recall", f"more than k = {neighbours} images on both sides ({references})")
+    else:
+        coverage = precision_recall(pool.tensor(), reference.features, neighbours=neighbours)
+        for metric, value, inside in (
+            ("precision", coverage.precision, coverage.generated_inside),
+            ("recall", coverage.recall, coverage.reference_inside),
+        ):
+            add(metric, value, intervals.bootstrap_share(inside, seed=seed), f"k = {neighbours}")
     if labels is not None:
         right = logits.argmax(dim=1) == labels
         add("accuracy", float(right.double().mean()), intervals.bootstrap_share(right, seed=seed))
     line = intervals.extrapolated_frechet(pool, reference.pool, seed=seed)
     if line is None:
         features = len(reference.pool.mean)
-        log.warning(
-            f"{len(generated)} images for {features} features: FID at infinite N needs at least {4 * features} images "
-            "and is left out"
-        )
+        left_out("fid_infinity", f"at least {4 * features} images, four times the {features} features")
     else:
         add("fid_infinity", line[0], note=f"intercept of FID against 1/N, slope {line[1]:.4g}")
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "images", "reference", "note"])

@@ -153,5 +153,6 @@ def _metrics(
         **dict.fromkeys(SIMILARITIES, np.nan),
     }
     if similarities:
-        row |= {str(name): float(value) for name, value in pd.concat(similarities).mean().items()}
+        means = pd.concat(similarities).mean()
+        row |= {name: float(means[name]) for name in SIMILARITIES if name in means}
     return row

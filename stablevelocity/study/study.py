@@ -77,6 +77,15 @@ class Study(Section):
             self._fits_latents(name, self.arm_training(name))
         if self.evaluation.extractor == "inception" and self.evaluation.weights is None:
             raise ValueError("evaluation.weights: the extractor inception needs the file of its weights")
+        # The Inception score takes ten splits; precision and recall the k-th other image of a set.
+        least = max(10, self.evaluation.neighbours + 1)
+        sets = {"sampling.images": self.sampling.images, "sampling.sweep.images": self.sampling.sweep.images}
+        for key, images in sets.items():
+            if images < least:
+                raise ValueError(
+                    f"{key}: {images} images, but the metrics need at least {least} "
+                    f"(10 splits of the Inception score, more than evaluation.neighbours {self.evaluation.neighbours})"
+                )
         return self
 
     def _fits_latents(self, arm: str, training: Training) -> None:

@@ -93,9 +93,7 @@ class Trainer:
             fused=True,
         )
         if settings.compile:
-            # Block by block: one short compilation serves all of them, and it cuts no graph under DDP.
-            for block in self.model.blocks:
-                block.compile()
+            self.model.compile_blocks()
         self.network: nn.Module = self.accelerator.prepare_model(self.model)
         bank = build_bank(run, self.latents, self.device) if run.stablevm else None
         self.batches = BatchMaker(run, self.latents, self.features, bank, self.device, self.rank, self.world)

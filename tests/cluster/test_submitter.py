@@ -298,6 +298,39 @@ def test_two_that_train_one_run_in_their_own_processes_take_turns(data: Path, tm
     assert re.fullmatch(r"\d+:\d\d", told[-1])
 
 
+# --- SLURM's answers, from commands that say what the real ones say ----------------------------------------
+
+
+POLICY = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time)"
+
+
+@pytest.mark.parametrize(
+    "said, error",
+    [
+        ("Batch job submission failed: Unable to contact slurm controller (connect failure)", Unreachable),
+        ("Slurm temporarily unable to accept job, sleeping and retrying", Unreachable),
+        (f"QOSMaxSubmitJobPerUserLimit\nsbatch: error: {POLICY}", Unreachable),
+        (f"AssocMaxWallDurationPerJobLimit\nsbatch: error: {POLICY}", UserError),
+        ("invalid partition specified: x", UserError),
+    ],
+)
+def test_what_sbatch_refuses_for_now_is_waited_for_and_what_it_never_takes_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, error: type[Exception]
+) -> None:
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text(f'#!/bin/sh\ncat >&2 <<"END"\nsbatch: error: {said}\nEND\nexit 1\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(error):
+        Slurm(SITE).submit(print, "name", tmp_path / "logs")
+
+
+def test_a_preempted_job_is_no_fault_of_its_run(task: SlowTask) -> None:
+    queue = Queue(*[["RUNNING", "PREEMPTED"]] * 5, ["RUNNING", finishing(task)])
+    submitter(task, queue).wait()
+    assert len(queue.jobs) == 6
+
+
 # --- what is read and said ---------------------------------------------------------------------------------
 
 

@@ -72,6 +72,17 @@ def test_fid_survives_covariances_of_rank_one_in_500_dimensions():
     assert frechet_distance(left, left) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize(("count", "d"), [(500, 30), (2000, 300), (10, 40), (2, 1)])
+def test_the_distance_of_equal_sets_is_zero_and_of_nearly_equal_ones_is_not(count: int, d: int):
+    rows = features(count, d, 1).double()
+    # The same rows in another order: statistics that differ by rounding alone.
+    for other in (rows, rows.flip(0)):
+        assert frechet_distance(gaussian_statistics([rows]), gaussian_statistics([other])) == 0
+    # A shift of the mean alone adds its square; 1e-5 per feature is far above rounding (1e-13 of the traces).
+    moved = frechet_distance(gaussian_statistics([rows]), gaussian_statistics([rows + 1e-5]))
+    assert moved == pytest.approx(d * 1e-10, rel=0.05)
+
+
 def test_fewer_images_than_features_are_cautioned_about_and_defined():
     few = gaussian_statistics([features(10, 40, 3)])
     assert few.caution.startswith("10 images for 40 features")

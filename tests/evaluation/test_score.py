@@ -90,14 +90,25 @@ def test_the_table_holds_every_metric_with_an_interval_around_it(stores, referen
     assert (table["images"] == 200).all()
 
 
-def test_few_images_warn_in_the_table_and_leave_out_what_is_not_defined(tmp_path, reference, caplog):
+def test_few_images_are_cautioned_about_and_what_is_not_defined_is_left_out_and_said(
+    tmp_path, stores, reference, caplog
+):
     # 4 features in pool and spatial each: 10 images define FID, but not a line of FID against 1/N.
     table = metrics_table(store_of(tmp_path / "few", pictures(10, 3)), reference, bootstrap=5).set_index("metric")
-    assert "fid_infinity" not in table.index
-    assert "10 images for 4 features: FID at infinite N needs at least 16 images and is left out" in caplog.text
-    with pytest.raises(UserError, match=r"one image per split \(10\), given 4"):
-        metrics_table(store_of(tmp_path / "four", pictures(4, 3)), reference, bootstrap=5)
-    assert "fid: 4 images for 4 features" in caplog.text
+    assert list(table.index) == ["fid", "sfid", "is", "precision", "recall"]
+    assert "fid_infinity: left out; needs at least 16 images, four times the 4 features, given 10" in caplog.text
+    table = metrics_table(store_of(tmp_path / "three", pictures(3, 3)), reference, bootstrap=5).set_index("metric")
+    assert list(table.index) == ["fid", "sfid"]
+    assert "3 images for 4 features" in table.loc["fid", "note"]
+    assert "fid: 3 images for 4 features" in caplog.text
+    assert "is: left out; needs at least 10 images, one per split, given 3" in caplog.text
+    assert "precision, recall: left out; needs more than k = 3 images on both sides" in caplog.text
+    # k is that of either side: 200 images against 150.
+    table = metrics_table(stores[0], reference, neighbours=150, bootstrap=5).set_index("metric")
+    assert list(table.index) == ["fid", "sfid", "is", "fid_infinity"]
+    assert "k = 150 images on both sides (150 reference images), given 200" in caplog.text
+    table = metrics_table(stores[0], reference, neighbours=149, bootstrap=5).set_index("metric")
+    assert {"precision", "recall"} <= set(table.index)
 
 
 def test_features_of_different_weights_are_not_compared(stores, reference):

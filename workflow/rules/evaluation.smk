@@ -115,7 +115,7 @@ rule sweep:
         settings=settings(
             STUDY.sampling.sweep,
             STUDY.sampler(STUDY.sampling.main),
-            STUDY.sampling.model_dump(mode="json", include={"block", "seed", "precision"}),
+            STUDY.sampling.model_dump(mode="json", include={"block", "seed", "precision", "compile"}),
             STUDY.evaluation,
             *INCEPTION_STATE,
         ),

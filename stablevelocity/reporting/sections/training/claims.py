@@ -3,7 +3,7 @@
 from stablevelocity.reporting.claims import Claim
 from stablevelocity.reporting.describe import decoder_text, sampler_text
 from stablevelocity.reporting.format import interval, listed, percent, signed
-from stablevelocity.reporting.results import DataFrame, Results
+from stablevelocity.reporting.results import DataFrame, Results, Series
 from stablevelocity.reporting.statistics import over_seeds
 from stablevelocity.reporting.verdicts import Side, by_interval
 from stablevelocity.study.methods import find
@@ -20,7 +20,7 @@ def claims(results: Results) -> list[Claim]:
     return compared if curves is None else [*compared, *_alignment(results, curves)]
 
 
-def _comparison(results: Results, name: str, row: DataFrame) -> Claim:
+def _comparison(results: Results, name: str, row: Series) -> Claim:
     study = results.study
     side: Side = "above" if name == "repa-high" else "below"
     sampler = study.sampler(row["sampler"])
