@@ -133,7 +133,8 @@ class Planner:
         run = self.runs[chosen[0]]
         forward, _ = self.network(run)
         rate = self.throughput.rate(model_name(run), TRAINING_FORWARDS * forward)
-        rows = self.study.sampling.images * network_rows(self.study.sampler(chosen[2]))
+        sampler = self.study.sampler(chosen[2])
+        rows = self.study.sampling.images * network_rows(sampler)  # pyright: ignore[reportArgumentType] (frozen: has a hash)
         return rows * forward / rate / 3600
 
     def disk(self, runs: Iterable[Run], sets: Iterable[SampleSet]) -> int:

@@ -7,10 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from stablevelocity.reporting.blocks import Table
-from stablevelocity.reporting.sections.pretrained.text import EQUAL, text
-from stablevelocity.reporting.source import Source
-from stablevelocity.reporting.tables import make_table
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
