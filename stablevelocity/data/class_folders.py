@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from stablevelocity.data.decoding import Loaded, collect, decode, read_regular
+from stablevelocity.data.decoding import Loaded, collect, decode, read_regular, visible
 from stablevelocity.errors import UserError
 
 Split = Literal["train", "heldout"]
@@ -68,7 +68,7 @@ class ClassFolders:
         entries = []
         for label, name in enumerate(self.class_names):
             if (root / name).is_dir():
-                entries += [(f"{root.name}/{name}/{file.name}", label) for file in _visible(root / name)]
+                entries += [(f"{root.name}/{name}/{file.name}", label) for file in visible(root / name)]
         return entries
 
     def load(self, keys: Sequence[str]) -> Loaded:
@@ -83,25 +83,7 @@ class ClassFolders:
 
 
 def _folders(path: Path) -> list[str]:
-    return [entry.name for entry in _visible(path) if entry.is_dir()]
-
-
-def _visible(path: Path) -> list[Path]:
-    """What is in a folder but for hidden names, which belong to tools and the operating system."""
-    return sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-
-
-def files_below(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
-    """All that a folder and the folders below it hold, hidden names apart, sorted by path; links are followed.
-
-    By the rule of class folders: whether a file is an image is not for its name to say. A link to a folder `above`
-    stands in the list as a file.
-    """
-    above = (*above, folder.resolve())
-    files = []
-    for entry in _visible(folder):
-        files += files_below(entry, above) if entry.is_dir() and entry.resolve() not in above else [entry]
-    return files
+    return [entry.name for entry in visible(path) if entry.is_dir()]
 
 
 class ImageNetTar:

@@ -16,8 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from stablevelocity.data.class_folders import files_below
-from stablevelocity.data.decoding import read_regular
+from stablevelocity.data.decoding import files_below, read_regular
 from stablevelocity.data.shards import ShardSet
 from stablevelocity.errors import UserError
 from stablevelocity.progress import log
