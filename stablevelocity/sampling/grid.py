@@ -56,26 +56,6 @@ def thinned_indices(
     return [*range(high), *(high + int(offset) for offset in offsets)]
 
 
-def low_steps_for(calls: int, sigmas: Float[np.ndarray, " steps"], xi: float, scheduler: str) -> int:
-    """How many steps below xi make `calls` in all. Raises UserError where those above xi are as many already."""
-    high = int(np.count_nonzero(sigmas >= xi))
-    if calls <= high:
-        raise UserError(
-            f"{scheduler}: calls={calls}, but {high} of {len(sigmas)} base steps stand at or above xi={xi:.4g}; "
-            f"expected more than {high} calls, or a larger xi"
-        )
-    return calls - high
-
-
-def require_flow_sigmas(sigmas: Float[np.ndarray, " steps"], scheduler: str) -> None:
-    """Raise UserError unless `sigmas`, noise levels on the linear path, decrease strictly within (0, 1]."""
-    if not (np.all(np.diff(sigmas) < 0) and sigmas[0] <= 1 and sigmas[-1] > 0):
-        raise UserError(
-            f"{scheduler} needs flow sigmas that decrease strictly within (0, 1], got "
-            f"{len(sigmas)} values from {sigmas[0]:.4g} to {sigmas[-1]:.4g}"
-        )
-
-
 def thin_times(times: Float64[Tensor, " times"], xi: float, low_steps: int) -> Float64[Tensor, " thinned"]:
     """`times`, which end at 0, thinned below xi to `low_steps` steps as the released Euler scheduler is."""
     check_times(times)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from stablevelocity.errors import UserError
 from stablevelocity.interpolants import LinearPath
-from stablevelocity.sampling.grid import low_steps_for, require_flow_sigmas, thinned_indices
+from stablevelocity.sampling.grid import thinned_indices
 from stablevelocity.sampling.stablevs import step_weights
 from stablevelocity.schedulers.tuned import tuned_options
 
@@ -79,13 +79,14 @@ class ThinnedGridMixin:
             self._check_config()
 
     @classmethod
-    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **options: Any) -> Any:
+    def from_config(
+        cls, config: Any = None, return_unused_kwargs: bool = False, *, tuning: Any = None, **options: Any
+    ) -> Any:
         """As the base class; a shift that the config has by its other name, `shift` or `flow_shift`, is used.
 
         `xi="auto"` takes what `stablevelocity tune` chose, from the file `tuning` or from its cache. Raises UserError
         for an option of the other kind of scheduler that would otherwise be dropped in silence.
         """
-        tuning = options.pop("tuning", None)
         if options.get("xi") == "auto":
             options |= tuned_options(cls.__name__, config, tuning)
         elif tuning is not None:
@@ -125,7 +126,7 @@ class ThinnedGridMixin:
         if grid is not None and not grid:
             raise UserError(f"{name}: grid is empty; expected noise levels that fall strictly within (0, 1]")
         if grid:
-            require_flow_sigmas(np.asarray(grid, dtype=np.float64), f"{name}: grid")
+            _require_falling(np.asarray(grid, dtype=np.float64), f"{name}: grid")
 
     def _refuse(self, option: str, because: str) -> None:
         if self.config.get(option):
@@ -145,7 +146,7 @@ class ThinnedGridMixin:
         `requested` is the number of steps where that is all the caller gave, None where sigmas or timesteps were given.
         """
         sigmas = self.sigmas[:-1].detach().cpu().numpy().astype(np.float64)
-        require_flow_sigmas(sigmas, type(self).__name__)
+        _require_falling(sigmas, type(self).__name__)
         # The base class stores float32; xi must meet sigma = xi in the same precision.
         xi = float(np.float32(self.config.xi))
         if self.config.grid is not None:
@@ -153,7 +154,7 @@ class ThinnedGridMixin:
         else:
             low_steps, calls = self.config.low_steps, self.config.calls
             if calls is not None:
-                low_steps = low_steps_for(calls, sigmas, xi, type(self).__name__)
+                low_steps = self._low_steps_of(calls, sigmas, xi)
             kept = type(self).grid_rule(sigmas, xi, low_steps, skip_smallest=self.skips_smallest_sigma)
             self.timesteps = self.timesteps[kept]
             self.sigmas = self.sigmas[[*kept, -1]]
@@ -170,6 +171,16 @@ class ThinnedGridMixin:
         is_base, nearest, wanted = (value.to(self.timesteps.device) for value in (is_base, nearest, wanted))
         others = (wanted * self.config.num_train_timesteps).to(self.timesteps.dtype)
         self.timesteps = torch.where(is_base, self.timesteps[nearest], others)
+
+    def _low_steps_of(self, calls: int, sigmas: Float[np.ndarray, " steps"], xi: float) -> int:
+        """How many steps below xi make `calls` in all."""
+        high = int(np.count_nonzero(sigmas >= xi))
+        if calls <= high:
+            raise UserError(
+                f"{type(self).__name__}: calls={calls}, but {high} of {len(sigmas)} base steps stand at or above "
+                f"xi={xi:.4g}; expected more than {high} calls, or a larger xi"
+            )
+        return calls - high
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """As the base class: where a run starts, counted in steps of the thinned grid.
@@ -200,6 +211,14 @@ class ThinnedGridMixin:
     ) -> Tensor:
         """The next sample in float32; `base_step` is the base class's `step`."""
         return base_step(model_output.float(), timestep, sample.float(), return_dict=False)[0]
+
+
+def _require_falling(sigmas: Float[np.ndarray, " steps"], name: str) -> None:
+    if not (np.all(np.diff(sigmas) < 0) and sigmas[0] <= 1 and sigmas[-1] > 0):
+        raise UserError(
+            f"{name} needs flow sigmas that decrease strictly within (0, 1], got "
+            f"{len(sigmas)} values from {sigmas[0]:.4g} to {sigmas[-1]:.4g}"
+        )
 
 
 def _with_config_of_bases(cls: type[ThinnedGridMixin]) -> Callable[..., None]:
@@ -287,11 +306,13 @@ class MultistepFlowMixin(ThinnedGridMixin):
     foreign_options = ("invert_sigmas", "stochastic_sampling")
 
     @classmethod
-    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **options: Any) -> Any:
+    def from_config(
+        cls, config: Any = None, return_unused_kwargs: bool = False, *, tuning: Any = None, **options: Any
+    ) -> Any:
         """As ThinnedGridMixin; a flow-matching Euler config also brings the flow options, which it need not name."""
         if cls._is_enabled(config, options) and "shift" in config and "use_flow_sigmas" not in config:
             options = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"} | options
-        return super().from_config(config, return_unused_kwargs, **options)
+        return super().from_config(config, return_unused_kwargs, tuning=tuning, **options)
 
     def _check_config(self) -> None:
         super()._check_config()
