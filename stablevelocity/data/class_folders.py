@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from stablevelocity.data.decoding import Loaded, collect, decode, read_regular
+from stablevelocity.data.decoding import Loaded, collect, decode, read_regular, visible
 from stablevelocity.errors import UserError
 
 Split = Literal["train", "heldout"]
@@ -68,8 +68,7 @@ class ClassFolders:
         entries = []
         for label, name in enumerate(self.class_names):
             if (root / name).is_dir():
-                files = sorted(file.name for file in (root / name).iterdir() if not file.name.startswith("."))
-                entries += [(f"{root.name}/{name}/{file}", label) for file in files]
+                entries += [(f"{root.name}/{name}/{file.name}", label) for file in visible(root / name)]
         return entries
 
     def load(self, keys: Sequence[str]) -> Loaded:
@@ -84,7 +83,7 @@ class ClassFolders:
 
 
 def _folders(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return [entry.name for entry in visible(path) if entry.is_dir()]
 
 
 class ImageNetTar:

@@ -50,6 +50,24 @@ def center_crop(image: Image.Image, size: int) -> UInt8[np.ndarray, "size size 3
     return np.asarray(image)[top : top + size, left : left + size]
 
 
+def visible(path: Path) -> list[Path]:
+    """What is in a folder but for hidden names, which belong to tools and the operating system."""
+    return sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+
+
+def files_below(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """All that a folder and the folders below it hold, hidden names apart, sorted by path; links are followed.
+
+    By the rule of class folders: whether a file is an image is not for its name to say. A link to a folder `above`
+    stands in the list as a file.
+    """
+    above = (*above, folder.resolve())
+    files = []
+    for entry in visible(folder):
+        files += files_below(entry, above) if entry.is_dir() and entry.resolve() not in above else [entry]
+    return files
+
+
 def read_regular(path: Path) -> bytes:
     """The content of a regular file, or of the one that a link leads to.
 

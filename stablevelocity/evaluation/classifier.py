@@ -25,14 +25,13 @@ SMOOTHING = 0.1
 
 
 class FeatureBatch(NamedTuple):
-    """What every metric is computed from."""
+    """What every metric is computed from: `pool`, the layer before the logits (FID, precision, recall); `spatial`, the
+    first 7 channels of a feature map in (row, column, channel) order (sFID); `logits` (Inception score).
+    """
 
     pool: Float[Tensor, "batch d"]
-    """For FID, precision and recall: the layer before the logits."""
     spatial: Float[Tensor, "batch s"]
-    """For sFID: the first 7 channels of a feature map, flattened in (row, column, channel) order."""
     logits: Float[Tensor, "batch c"]
-    """For the Inception score."""
 
 
 class DigitClassifier(nn.Module):
@@ -63,10 +62,8 @@ class DigitClassifier(nn.Module):
         """Features on the CPU."""
         size = self.config["size"]
         if images.shape[1:] != (size, size, 3):
-            raise UserError(
-                f"digit classifier: images of {images.shape[2]}x{images.shape[1]} px given, it was trained on "
-                f"{size}x{size}"
-            )
+            given = f"images of {images.shape[2]}x{images.shape[1]} px given"
+            raise UserError(f"digit classifier: {given}, it was trained on {size}x{size}")
         features = self.run(_to_floats(images.to(self.classes.weight.device)))
         return FeatureBatch(*(column.cpu() for column in features))
 
@@ -135,9 +132,9 @@ def load_classifier(folder: Path | str, device: str = "cpu") -> DigitClassifier:
         config = read_json(folder / "config.json")
         state = load_file(folder / "model.safetensors")
     except FileNotFoundError:
+        files = "config.json and model.safetensors"
         raise UserError(
-            f"{folder}: no digit classifier there (config.json and model.safetensors); train one with "
-            "`stablevelocity judge`"
+            f"{folder}: no digit classifier there ({files}); train one with `stablevelocity judge`"
         ) from None
     config.pop("facts", None)
     classifier = DigitClassifier(**config)

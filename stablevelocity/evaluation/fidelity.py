@@ -95,9 +95,9 @@ def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
         raise UserError(f"the two sets have {len(a.mean)} and {len(b.mean)} features; they must agree")
     shift = a.mean - b.mean
     cross = torch.linalg.svdvals(a.root.T @ b.root).sum()
-    spread = a.covariance.trace() + b.covariance.trace()
-    distance = float(shift @ shift + spread - 2 * cross)
-    rounding = len(shift) * torch.finfo(spread.dtype).eps * float(spread)
+    spreads = a.covariance.trace(), b.covariance.trace()
+    distance = float(shift @ shift + spreads[0] + spreads[1] - 2 * cross)
+    rounding = len(shift) * torch.finfo(cross.dtype).eps * float(sum(spreads))
     return distance if distance > rounding else 0.0
 
 

@@ -16,11 +16,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from stablevelocity.data.decoding import read_regular
+from stablevelocity.data.decoding import files_below, read_regular
 from stablevelocity.data.shards import ShardSet
 from stablevelocity.errors import UserError
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+from stablevelocity.progress import log
 
 
 @runtime_checkable
@@ -111,12 +110,19 @@ class NpzImages:
 
 
 class ImageFolder:
-    """Image files of a folder and the folders below it, sorted by path."""
+    """Image files of a folder and the folders below it, by the rule of class folders; what is no image is left out
+    and said.
+    """
 
     def __init__(self, folder: Path):
-        self.files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        reasons = {file: _no_image(file) for file in files_below(folder)}
+        self.files = [file for file, reason in reasons.items() if reason is None]
+        others = [f"{file.relative_to(folder)} ({reason})" for file, reason in reasons.items() if reason is not None]
+        left_out = f"{len(others)} other file(s): {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}"
         if not self.files:
-            raise UserError(f"{folder}: no image files ({', '.join(sorted(SUFFIXES))}) and no manifest.json")
+            raise UserError(f"{folder}: no images and no manifest.json" + (f", {left_out}" if others else ""))
+        if others:
+            log.warning(f"{folder}: {len(self.files)} images; left out {left_out}")
         self._shape = _read_file(self.files[0]).shape
         self.identity = _identity(self.files, folder)
 
@@ -137,25 +143,33 @@ class ImageFolder:
         return image
 
 
+def _no_image(file: Path) -> str | None:
+    """Why a file is no image, from its first bytes; None for an image, which may still be damaged."""
+    try:
+        if not file.is_file():
+            return "not a regular file"
+        Image.open(file).close()
+    except UnidentifiedImageError:
+        return "not an image"
+    except OSError as error:
+        return str(error.strerror or error)
+    except Image.DecompressionBombError:  # an image: refused when it is read
+        pass
+    return None
+
+
 def _read_file(file: Path) -> UInt8[np.ndarray, "height width 3"]:
     try:
-        with Image.open(io.BytesIO(read_regular(file))) as image:
-            if _png_depth(file) == 16:  # Pillow opens 16-bit RGB as 8-bit RGB without a word
+        content = read_regular(file)
+        with Image.open(io.BytesIO(content)) as image:
+            # Bits per channel of a PNG, from its first chunk: Pillow opens 16-bit RGB as 8-bit RGB without a word.
+            if content.startswith(b"\x89PNG") and content[24] == 16:
                 raise UserError(f"{file}: 16 bits a channel, expected 8-bit RGB")
             if image.mode != "RGB":
                 raise UserError(f"{file}: mode {image.mode}, expected 8-bit RGB")
             return np.array(image)
-    except UnidentifiedImageError:
-        raise UserError(f"{file}: cannot be read as an image (its content is that of none)") from None
     except (OSError, Image.DecompressionBombError) as error:
         raise UserError(f"{file}: cannot be read as an image ({error})") from None
-
-
-def _png_depth(file: Path) -> int | None:
-    """Bits per channel of a PNG, from its first chunk."""
-    with open(file, "rb") as stream:
-        head = stream.read(25)
-    return head[24] if head.startswith(b"\x89PNG") and len(head) == 25 else None
 
 
 def _identity(files: list[Path], folder: Path) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation.extractors import Extractor
@@ -79,8 +80,19 @@ def _lpips(backbone: Path) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _ssim(a: Float[Tensor, "n 3 height width"], b: Float[Tensor, "n 3 height width"]) -> Float[Tensor, " n"]:
-    from torchmetrics.functional.image import structural_similarity_index_measure
+    """As torchmetrics', whose two-dimensional window in double precision takes some fifteen times as long."""
+    window = torch.exp(-torch.arange(-5.0, 6.0, dtype=torch.float64).square() / (2 * 1.5**2))
+    weights = (window / window.sum()).tolist()
+    height, width = a.shape[-2:]
 
-    values = structural_similarity_index_measure(a, b, data_range=255.0, reduction="none")
-    assert isinstance(values, Tensor)
-    return values.reshape(len(a))
+    def blurred(x: Tensor) -> Tensor:
+        x = F.pad(x, (5, 5, 5, 5), mode="reflect")
+        x = sum((weight * x[..., k : k + width] for k, weight in enumerate(weights)), start=torch.zeros(()))
+        return sum((weight * x[..., k : k + height, :] for k, weight in enumerate(weights)), start=torch.zeros(()))
+
+    mean_a, mean_b, square_a, square_b, product = (blurred(x) for x in (a, b, a * a, b * b, a * b))
+    variances = (square_a - mean_a**2).clamp(min=0) + (square_b - mean_b**2).clamp(min=0)
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    structure = (2 * (product - mean_a * mean_b) + c2) / (variances + c2)
+    return (luminance * structure).mean(dim=(1, 2, 3))

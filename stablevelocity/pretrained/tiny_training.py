@@ -5,7 +5,6 @@ a tenth of the prompts dropped for guidance. CPU time is counted and stored, so 
 """
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,13 +30,11 @@ LATENT_NOISE = 0.1
 
 @dataclass
 class TinyReport:
-    """What a training took and reached; stored beside the weights."""
+    """What a training reached; stored beside the weights."""
 
     family: str
     autoencoder_psnr: float = math.nan
     loss: float = math.nan
-    autoencoder_cpu_seconds: float = 0.0
-    transformer_cpu_seconds: float = 0.0
     parameters: dict[str, int] = field(default_factory=dict)
 
 
@@ -54,7 +51,7 @@ def training_scenes(family: TinyFamily, count: int, seed: int) -> tuple[Float[Te
 
 
 def train_tiny(family: TinyFamily, budget: TinyTraining, folder: Path, trained: Any = None) -> TinyReport:
-    """Train one tiny pipeline and write it to `folder`; `training.json` there says what it took.
+    """Train one tiny pipeline and write it to `folder`; `training.json` there says what it reached.
 
     `trained`: the autoencoder of the family in `settings.AUTOENCODER_FROM`. Flux takes SD3's as it is; Wan starts from
     Qwen-Image's, which is the same network without time, and trains on.
@@ -64,9 +61,7 @@ def train_tiny(family: TinyFamily, budget: TinyTraining, folder: Path, trained: 
     pictures, captions = training_scenes(family, budget.scenes, budget.seed)
     autoencoder = family.autoencoder() if trained is None else family.autoencoder_from(trained)
     if trained is None or family.trains_further:
-        started = time.process_time()
         train_autoencoder(family, autoencoder, pictures, budget)
-        report.autoencoder_cpu_seconds = time.process_time() - started
     with torch.no_grad():
         latents = torch.cat([family.encode(autoencoder, chunk) for chunk in pictures.split(256)])
         some = pictures[:256]
@@ -74,9 +69,7 @@ def train_tiny(family: TinyFamily, budget: TinyTraining, folder: Path, trained: 
     report.autoencoder_psnr = float(psnr(error.square().mean(), 2.0))
     axes = [axis for axis in range(latents.ndim) if axis != 1]
     family.set_statistics(autoencoder, latents.mean(axes), latents.std(axes))
-    started = time.process_time()
     transformer, report.loss = train_flow(family, standardise(autoencoder, latents), captions, budget)
-    report.transformer_cpu_seconds = time.process_time() - started
     parts = {"transformer": transformer, "autoencoder": autoencoder}
     report.parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     family.save(transformer, autoencoder, folder)
