@@ -32,17 +32,6 @@ PAIR_POINTS = {
     "BC": 2.8, "BD": 2.5, "CC": 2.0, "CD": 1.5, "DD": 1.0,
 }  # fmt: skip
 
-#: Folder and prompt file of each category.
-CATEGORIES = {
-    "consistent_attr": "1_consistent_attr.txt",
-    "dynamic_attr": "2_dynamic_attr.txt",
-    "spatial_relationship": "3_spatial_relationship.txt",
-    "motion_binding": "4_motion_binding.txt",
-    "action_binding": "5_action_binding.txt",
-    "interaction": "6_interaction.txt",
-    "numeracy": "7_numeracy.txt",
-}
-
 
 def video_path(root: Path, category: str, prompt: int) -> Path:
     """Official name of a prompt's video (`prompt` counted from 0): `<root>/consistent_attr/0001.mp4`."""
