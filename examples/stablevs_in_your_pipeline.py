@@ -1,7 +1,7 @@
 """StableVS in a pipeline of your own, chosen by measurement: `python examples/stablevs_in_your_pipeline.py [FOLDER]`.
 
-FOLDER holds a pipeline that diffusers loads. Without it a tiny Stable Diffusion 3 is trained first, for half a minute on
-two cores and without network: its pictures are poor, what is done with them is the same.
+FOLDER holds a pipeline that diffusers loads. Without it a tiny Stable Diffusion 3 is trained first, which takes half a
+minute and no network: its pictures are poor, what is done with them is the same.
 """
 
 import sys

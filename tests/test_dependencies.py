@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NO_EXTRA = "none"
 # What users import, by the extra that it takes.
 PUBLIC = {
-    NO_EXTRA: ("targets", "reference_bank", "alignment", "variance", "sampling", "interpolants", "gmm"),
+    NO_EXTRA: ("targets", "reference_bank", "alignment", "variance", "sampling", "interpolants", "gmm", "models.sit"),
     "schedulers": ("schedulers",),
     "evaluation": tuple(f"evaluation.{name}" for name in ("score", "similarity", "intervals", "image_sets")),
 }

@@ -12,8 +12,7 @@ from stablevelocity.alignment import SCHEDULES, alignment_weight
 from stablevelocity.gmm import GaussianMixture, paper_mixture
 from stablevelocity.interpolants import LinearPath
 from stablevelocity.reporting.figures import COLOURS, STYLE
-from stablevelocity.sampling.solvers import uniform_times
-from stablevelocity.sampling.stablevs import thin_times
+from stablevelocity.sampling import thin_times, uniform_times
 from stablevelocity.targets import stablevm_target
 from stablevelocity.variance import exact_variance_curve, variance_curve
 

@@ -2,7 +2,8 @@
 
 Work is counted in floating-point operations of the very networks that would run (on no device), and divided by a
 throughput: one that was measured, given per model in images a second, or the device's peak times the utilisation that
-SiT-XL/2 reaches on an H100, in training and in sampling (benchmarks/GPU.md). Not counted: latents and features (made once), decoding, evaluation, queues, what a failed job costs.
+SiT-XL/2 reaches on an H100, in training and in sampling (benchmarks/GPU.md). Not counted: latents and features (made
+once), decoding, evaluation, queues, what a failed job costs.
 """
 
 import csv
@@ -132,7 +133,8 @@ class Planner:
         run = self.runs[chosen[0]]
         forward, _ = self.network(run)
         rate = self.throughput.rate(model_name(run), TRAINING_FORWARDS * forward)
-        rows = self.study.sampling.images * network_rows(self.study.sampler(chosen[2]))
+        sampler = self.study.sampler(chosen[2])
+        rows = self.study.sampling.images * network_rows(sampler)  # pyright: ignore[reportArgumentType] (frozen: has a hash)
         return rows * forward / rate / 3600
 
     def disk(self, runs: Iterable[Run], sets: Iterable[SampleSet]) -> int:

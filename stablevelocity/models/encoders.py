@@ -5,7 +5,8 @@ match one to one. At 256 px (grid 16) that is 224 px for patch 14, as REPA feeds
 patch 16; position tables are interpolated where the encoder was trained on another grid.
 
 Tokens are read after the encoder's last norm, prefix tokens (class, registers) apart. Weights are safetensors
-on this machine; published ones in torch's own format go through `stablevelocity convert-encoder` once.
+on this machine; published ones in torch's own format go through `stablevelocity convert-encoder` once. timm, whose
+import takes 8 s, is imported where a network is built.
 """
 
 from dataclasses import dataclass
@@ -13,15 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import sha256
@@ -127,15 +125,14 @@ class Encoder:
     `width` and `grid` describe the tokens, `identity` names the weights in manifests (name and file hash).
     """
 
-    def __init__(self, model: VisionTransformer, *, name: str, grid: int, mean: Rgb, std: Rgb, identity: str) -> None:
-        self.model = model.eval().requires_grad_(False)
+    def __init__(self, model: nn.Module, *, name: str, grid: int, mean: Rgb, std: Rgb, identity: str) -> None:
+        self.model: Any = model.eval().requires_grad_(False)  # timm's VisionTransformer
         self.name, self.grid, self.identity = name, grid, identity
-        self.width: int = model.embed_dim
-        self.has_class_token: bool = model.cls_token is not None
+        self.width: int = self.model.embed_dim
+        self.has_class_token: bool = self.model.cls_token is not None
         # Registers and class token come first; the class token is the first of all.
-        self._prefix: int = model.num_prefix_tokens
-        patch: Any = model.patch_embed.patch_size
-        self.input_size = grid * patch[0]
+        self._prefix: int = self.model.num_prefix_tokens
+        self.input_size: int = grid * self.model.patch_embed.patch_size[0]
         self._mean, self._std = torch.tensor(mean) * 255, torch.tensor(std) * 255
 
     def to(self, device: torch.device | str) -> "Encoder":
@@ -184,7 +181,7 @@ def load_encoder(name: str, path: Path | str, *, grid: int) -> Encoder:
     digest = sha256(file)
     identity = f"{name}:sha256:{digest[:16]}"
     if name == DIGITS_VIT:
-        model = load_digits_vit(file.parent)
+        model: Any = load_digits_vit(file.parent)
         if model.patch_embed.grid_size != (grid, grid):
             raise UserError(
                 f"encoder {name}: gives {model.patch_embed.grid_size} tokens, the network has {grid}x{grid}"
@@ -195,9 +192,10 @@ def load_encoder(name: str, path: Path | str, *, grid: int) -> Encoder:
         raise UserError(f"encoder {name}: {file} is not safetensors; run `stablevelocity convert-encoder` on it once")
     if spec.pin is not None and digest != spec.pin.sha256:
         log.warning(f"encoder {name}: {file} is not revision {spec.pin.revision[:12]} of {spec.source} (other SHA-256)")
-    model = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, img_size=grid * spec.patch)
-    assert isinstance(model, VisionTransformer)
+    model = _create(name, grid)
     try:
+        from timm.models.vision_transformer import checkpoint_filter_fn
+
         # timm's filter knows the layouts that authors publish and interpolates the position table.
         state = checkpoint_filter_fn(load_file(file), model, adapt_layer_scale=False)
         model.load_state_dict({key: value for key, value in state.items() if not key.startswith("head.")})
@@ -205,6 +203,14 @@ def load_encoder(name: str, path: Path | str, *, grid: int) -> Encoder:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"encoder {name}: {file} does not hold its weights ({reason})") from None
     return Encoder(model, name=name, grid=grid, mean=spec.mean, std=spec.std, identity=identity)
+
+
+def _create(name: str, grid: int) -> Any:
+    """The architecture of an encoder with initial weights."""
+    import timm
+
+    spec = ENCODERS[name]
+    return timm.create_model(spec.timm_name, pretrained=False, num_classes=0, img_size=grid * spec.patch)
 
 
 def feature_bytes(encoder_width: int, grid: int, images: int) -> int:
@@ -225,9 +231,9 @@ def encoder_flops(name: str, grid: int) -> float:
     """Floating-point operations of one image, counted on no device; 0 for the small digits-vit."""
     if name not in ENCODERS:
         return 0.0
+    from torch.utils.flop_counter import FlopCounterMode
+
     side = grid * ENCODERS[name].patch
-    with torch.device("meta"):
-        model = timm.create_model(ENCODERS[name].timm_name, pretrained=False, num_classes=0, img_size=side)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(torch.empty(1, 3, side, side))
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        _create(name, grid)(torch.empty(1, 3, side, side))
     return float(counter.get_total_flops())

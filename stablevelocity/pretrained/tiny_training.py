@@ -1,11 +1,10 @@
 """Training of the tiny models: an autoencoder on digit scenes, then flow matching on its latents.
 
 Flow matching as for the originals: x_t = (1 - t) z + t eps, target eps - z (docs/paper.md#conventions), t logit-normal,
-a tenth of the prompts dropped for guidance. CPU time is counted and stored, so that a budget can be weighed.
+a tenth of the prompts dropped for guidance.
 """
 
 import math
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ def training_scenes(family: TinyFamily, count: int, seed: int) -> tuple[Float[Te
 
 
 def train_tiny(family: TinyFamily, budget: TinyTraining, folder: Path, trained: Any = None) -> dict[str, Any]:
-    """Train one tiny pipeline and write it to `folder`; return what it took and reached, as in `training.json` there.
+    """Train one tiny pipeline and write it to `folder`; return what it reached, as in `training.json` there.
 
     `trained`: the autoencoder of the family in `settings.AUTOENCODER_FROM`. Flux takes SD3's as it is; Wan starts from
     Qwen-Image's, which is the same network without time, and trains on.
@@ -49,27 +48,20 @@ def train_tiny(family: TinyFamily, budget: TinyTraining, folder: Path, trained: 
     torch.manual_seed(budget.seed)
     pictures, captions = training_scenes(family, budget.scenes, budget.seed)
     autoencoder = family.autoencoder() if trained is None else family.autoencoder_from(trained)
-    autoencoder_seconds = 0.0
     if trained is None or family.trains_further:
-        started = time.process_time()
         train_autoencoder(family, autoencoder, pictures, budget)
-        autoencoder_seconds = time.process_time() - started
     with torch.no_grad():
         latents = torch.cat([family.encode(autoencoder, chunk) for chunk in pictures.split(256)])
         some = pictures[:256]
         error = family.decode(autoencoder, family.encode(autoencoder, some)).clamp(-1, 1) - some
     axes = [axis for axis in range(latents.ndim) if axis != 1]
     family.set_statistics(autoencoder, latents.mean(axes), latents.std(axes))
-    started = time.process_time()
     transformer, loss = train_flow(family, standardise(autoencoder, latents), captions, budget)
-    transformer_seconds = time.process_time() - started
     parts = {"transformer": transformer, "autoencoder": autoencoder}
     report = {
         "family": family.name,
         "autoencoder_psnr": float(psnr(error.square().mean(), 2.0)),
         "loss": loss,
-        "autoencoder_cpu_seconds": autoencoder_seconds,
-        "transformer_cpu_seconds": transformer_seconds,
         "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
     }
     family.save(transformer, autoencoder, folder)

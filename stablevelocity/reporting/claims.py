@@ -37,28 +37,17 @@ class Claim:
     scope: str = ""
 
     def record(self, scope: str) -> dict[str, Any]:
-        """What claims.json holds of it, with the study's `scope`: plain values, no NaN (JSON has none)."""
+        """What claims.json holds of it, with the study's `scope`: plain values, no NaN (JSON has none).
+
+        `line` is the result in one line; the summary takes the lines of the claims that are headlines.
+        """
         texts = _texts()[self.text or self.id]
         facts = {**texts, **vars(self), **self.facts}
         said = {name: _said(text, facts) for name, text in texts.items() if isinstance(text, str)}
-        return _plain(
-            {
-                "id": self.id,
-                "paper_claim": said["paper_claim"],
-                "measured": said["measured"],
-                "value": self.value,
-                "interval": None if np.isnan(self.bounds).any() else self.bounds,
-                "unit": said["unit"],
-                "verdict": self.verdict,
-                "rule": said["rule"],
-                "how": self.how,
-                # In one line; the summary takes those of the claims that are headlines.
-                "line": said["line"],
-                "headline": texts.get("headline", False),
-                "published": said.get("published") or None,
-                "scope": self.scope or scope,
-            }
-        )
+        record = {"id": self.id, **{name: said[name] for name in ("paper_claim", "measured", "unit", "rule", "line")}}
+        record |= {"value": self.value, "interval": None if np.isnan(self.bounds).any() else self.bounds}
+        record |= {"verdict": self.verdict, "how": self.how, "headline": texts.get("headline", False)}
+        return _plain(record | {"published": said.get("published") or None, "scope": self.scope or scope})
 
 
 @functools.cache

@@ -10,7 +10,7 @@ import pandas as pd
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
 from stablevelocity.reporting import registry
-from stablevelocity.reporting.format import effect, number, rough
+from stablevelocity.reporting.format import number, rough, signed
 from stablevelocity.reporting.results import DataFrame
 
 TOLERANCE = 0.05
@@ -46,7 +46,7 @@ class Comparison:
     def __str__(self) -> str:
         """A table of the cells that differ, and one line of counts per table."""
         cells = self.cells[self.cells["verdict"] == DIFFERS]
-        forms = {"new": _four, "reference": _four, "difference": effect, "allowed": rough}
+        forms = {"new": _four, "reference": _four, "difference": lambda value: signed(value, 2), "allowed": rough}
         shown = cells.assign(**{column: cells[column].map(form) for column, form in forms.items()})
         rows = [list(shown), *shown.to_numpy().tolist()] if len(shown) else []
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -83,9 +83,8 @@ def listed(values: Iterable[Any], form: Any = str, separator: str = ", ") -> str
     return separator.join(dict.fromkeys(form(value) for value in values))
 
 
-def effect(value: float) -> str:
-    """A difference that is read for its sign and size."""
-    return signed(value, 2)
+def decimals(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}"
 
 
 def or_same(value: float) -> str:
@@ -101,14 +100,6 @@ def bounded(value: float, low: float, high: float) -> str:
 def exact(value: float) -> str:
     """Counts in full, measurements to three digits."""
     return whole(value) if value >= 10 and float(value).is_integer() else number(value)
-
-
-def tenths(value: float) -> str:
-    return f"{value:.1f}"
-
-
-def units(value: float) -> str:
-    return f"{value:.0f}"
 
 
 def word(value: Any) -> str:

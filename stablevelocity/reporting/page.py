@@ -14,7 +14,7 @@ from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json
 from stablevelocity.reporting import describe, history, registry
 from stablevelocity.reporting.claims import headlines, overview
-from stablevelocity.reporting.results import PUBLISHED, Results
+from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.reporting.templates import TEMPLATES, environment
 from stablevelocity.reporting.text_table import published_table, text_table
@@ -24,7 +24,7 @@ IMAGES = (".png", ".gif")
 """Of a section's files: what can be shown in the page."""
 
 
-def make_page(study: Study, folder: Path, out: Path, *, published: Path = PUBLISHED) -> None:
+def make_page(study: Study, folder: Path, out: Path) -> None:
     """Write report.html from the finished tables, figures and claims.json in `folder`.
 
     Raises UserError when one of them is missing.
@@ -34,7 +34,7 @@ def make_page(study: Study, folder: Path, out: Path, *, published: Path = PUBLIS
         raise UserError(
             f"{folder}: the report needs {missing[0]} (and {len(missing) - 1} more); run the workflow first"
         )
-    results = Results(study, folder, published, registry.tables(study))
+    results = Results(study, folder, tables=registry.tables(study))
     templates = environment(escape=True)
     templates.globals.update(study=study, results=results, layout=LAYOUT, images=_images(study, folder))
     templates.globals.update(text_table=text_table, published_table=published_table)

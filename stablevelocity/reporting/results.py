@@ -13,7 +13,8 @@ from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.study import Study
 
 DataFrame: TypeAlias = Any
-"""pandas.DataFrame. pandas ships no stubs and pyright misreads its indexing, so frames are not checked."""
+Series: TypeAlias = Any
+"""pandas' own. pandas ships no stubs and pyright misreads its indexing, so frames and their rows are not checked."""
 
 PUBLISHED = Path("config/published")
 

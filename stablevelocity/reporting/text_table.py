@@ -42,13 +42,19 @@ def text_table(name: str, frame: DataFrame, *facts: Any) -> TextTable:
     columns = [one for one in columns if frame.empty or set(one[1].split()) <= set(frame)]
     rows = frame.sort_values(entry["sort"]) if "sort" in entry else frame
     cells = [
-        [getattr(format, form)(*(row[source] for source in sources.split())) for _, sources, form in columns]
+        [_cell(form, *(row[source] for source in sources.split())) for _, sources, form in columns]
         for row in rows.to_dict("records")
     ]
     words = next((place for place, (_, _, form) in enumerate(columns) if form not in format.WORDS), len(columns))
     published = frozenset(place for place, (_, sources, _) in enumerate(columns) if sources.startswith("published"))
     titles = [title for title, _, _ in columns]
     return TextTable(entry["title"].format(*facts), titles, cells, words, published, folded=entry.get("folded", False))
+
+
+def _cell(form: str, *values: Any) -> str:
+    """`form`: a function of format.py and its digits, such as "signed 2"."""
+    name, *digits = form.split()
+    return getattr(format, name)(*values, *map(int, digits))
 
 
 def _matching(title: str, sources: str, form: str = "number", *, frame: DataFrame) -> list[tuple[str, str, str]]:

@@ -7,15 +7,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from stablevelocity.interpolants import Interpolant, LinearPath
-from stablevelocity.sampling.solvers import (
-    Velocity,
-    euler,
-    euler_maruyama,
-    euler_maruyama_times,
-    heun,
-    uniform_times,
-)
-from stablevelocity.sampling.stablevs import BaseSolver, stablevs, thin_times
+from stablevelocity.sampling.grid import euler_maruyama_times, thin_times, uniform_times
+from stablevelocity.sampling.solvers import Velocity, euler, euler_maruyama, heun
+from stablevelocity.sampling.stablevs import BaseSolver, stablevs
 from stablevelocity.study.settings import Sampler
 
 

@@ -1,4 +1,4 @@
-"""Euler, Heun and Euler-Maruyama along a velocity field, and their time grids.
+"""Euler, Heun and Euler-Maruyama along a velocity field.
 
 Conventions: docs/paper.md#imagenet and docs/paper.md#checkpoints.
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from stablevelocity.errors import UserError
 from stablevelocity.interpolants import Interpolant
+from stablevelocity.sampling.grid import check_times
 
 Velocity: TypeAlias = Callable[[Tensor, float], Tensor]
 
@@ -25,48 +26,39 @@ DIFFUSIONS: dict[str, Callable[[float], float]] = {"t": lambda t: t, "2t": lambd
 """The coefficient g(t) of Euler-Maruyama: `t` in the paper's released code, `2t` in REPA's and most others'."""
 
 
-def uniform_times(steps: int) -> Float64[Tensor, " times"]:
-    """`steps` + 1 equal points from 1 to 0, each the float64 nearest to its fraction.
-
-    (So a guidance interval that ends at 0.7 includes the grid point 175/250, which a running sum may miss.)
-    """
-    if steps < 1:
-        raise UserError(f"uniform_times: {steps} steps; expected at least 1")
-    return torch.arange(steps, -1, -1, dtype=torch.float64) / steps
+def euler_step(velocity: Velocity, x: Tensor, t: float, tau: float) -> Tensor:
+    """x + (tau - t) v(x, t)."""
+    return x + (tau - t) * velocity(x, t)
 
 
-def euler_maruyama_times(steps: int, last: float = 0.04) -> Float64[Tensor, " times"]:
-    """`steps` - 1 equal steps from 1 to `last`, then one to 0 (docs/paper.md#imagenet: 250 steps)."""
-    if steps < 2 or not 0 < last < 1:
-        raise UserError(f"euler_maruyama_times: {steps} steps, last {last}; expected >= 2 and 0 < last < 1")
-    noisy = 1 - (1 - last) * torch.arange(steps - 1, dtype=torch.float64) / (steps - 1)
-    return torch.cat([noisy, torch.tensor([last, 0.0], dtype=torch.float64)])
+def heun_step(velocity: Velocity, x: Tensor, t: float, tau: float) -> Tensor:
+    """Euler's step, then the mean of the slopes at both of its ends."""
+    slope = velocity(x, t)
+    slope = (slope + velocity(x + (tau - t) * slope, tau)) / 2
+    return x + (tau - t) * slope
 
 
 def euler(
     velocity: Velocity, x: Float[Tensor, "batch *shape"], times: Float64[Tensor, " times"]
 ) -> Float64[Tensor, "batch *shape"]:
-    """x <- x + (tau - t) v(x, t). First order; one call a step."""
+    """First order; one call a step."""
     state, call = _start(velocity, x, times)
     for t, tau in pairwise(times.tolist()):
-        state = state + (tau - t) * call(state, t)
+        state = euler_step(call, state, t, tau)
     return state
 
 
 def heun(
     velocity: Velocity, x: Float[Tensor, "batch *shape"], times: Float64[Tensor, " times"]
 ) -> Float64[Tensor, "batch *shape"]:
-    """Euler, then the mean of the slopes at both ends of the step. Second order.
+    """Second order; two calls a step.
 
     The step that ends at t = 0 is plain Euler, because there sigma = 0 and no network was trained: N steps
     to 0 cost 2N - 1 calls. Guidance is tested again at the second call's time, since the velocity is asked.
     """
     state, call = _start(velocity, x, times)
     for t, tau in pairwise(times.tolist()):
-        slope = call(state, t)
-        if tau > 0:
-            slope = (slope + call(state + (tau - t) * slope, tau)) / 2
-        state = state + (tau - t) * slope
+        state = (heun_step if tau > 0 else euler_step)(call, state, t, tau)
     return state
 
 
@@ -101,14 +93,6 @@ def noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """Standard normal draws of x's shape and dtype, made on the generator's device (x's without one)."""
     device = x.device if generator is None else generator.device
     return torch.randn(x.shape, dtype=x.dtype, device=device, generator=generator).to(x.device)
-
-
-def check_times(times: Tensor) -> None:
-    """Raise UserError unless `times` is a strictly decreasing 1-D grid in [0, 1] of two points or more."""
-    if times.ndim != 1 or len(times) < 2 or bool((times.diff() >= 0).any()):
-        raise UserError(f"times: shape {tuple(times.shape)}; expected two or more, strictly decreasing")
-    if times[0] > 1 or times[-1] < 0:
-        raise UserError(f"times: from {float(times[0]):g} to {float(times[-1]):g}; expected within [0, 1]")
 
 
 def _start(velocity: Velocity, x: Tensor, times: Tensor) -> tuple[Tensor, Velocity]:

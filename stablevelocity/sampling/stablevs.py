@@ -22,7 +22,8 @@ from torch import Tensor
 
 from stablevelocity.errors import UserError
 from stablevelocity.interpolants import Interpolant
-from stablevelocity.sampling.solvers import Velocity, check_times, euler, noise_like
+from stablevelocity.sampling.grid import check_times
+from stablevelocity.sampling.solvers import Velocity, euler, noise_like
 
 BaseSolver: TypeAlias = Callable[[Velocity, Tensor, Tensor], Tensor]
 
@@ -89,20 +90,3 @@ def stablevs(
         if weights.noise:
             state = state + weights.noise * noise_like(state, generator)
     return state
-
-
-def thin_times(times: Float64[Tensor, " times"], xi: float, low_steps: int) -> Float64[Tensor, " thinned"]:
-    """Keep the grid at and above xi, thin it below to `low_steps` steps (grid rule for Euler, docs/paper.md#stablevs).
-
-    Of the m positive times below xi those at indices round(linspace(0, m - 2, low_steps)) stay, then 0: the
-    smallest positive time is never used, as in the released Euler scheduler. With m <= low_steps there is
-    nothing to thin and the grid is returned as it is. `times` must end at 0.
-    """
-    check_times(times)
-    if times[-1] != 0 or low_steps < 1:
-        raise UserError(f"thin_times: last time {float(times[-1]):g}, low_steps {low_steps}; expected 0 and >= 1")
-    high, low = times[times >= xi], times[(times < xi) & (times > 0)]
-    if len(low) <= low_steps:
-        return times
-    kept = torch.linspace(0, len(low) - 2, low_steps, dtype=torch.float64).round().long()
-    return torch.cat([high, low[kept.to(low.device)], times[-1:]])

@@ -5,19 +5,20 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput  # noqa: F401 (see thinned.py)
+from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput  # noqa: F401 (see base.py)
 from jaxtyping import Float
 from torch import Tensor
 
 from stablevelocity.errors import UserError
-from stablevelocity.schedulers.multistep import MultistepFlowMixin
-from stablevelocity.schedulers.thinned import Generators, StableVSMixin, extends_config_of
+from stablevelocity.schedulers.base import Generators, MultistepFlowMixin, StableVSMixin
 
 #: diffusers keeps the first flow sigma this far below 1 for UniPC: there log(1 - sigma) must be finite.
 _MARGIN = 1e-6
 
 
-class _ThinnedDPMSolver(MultistepFlowMixin, DPMSolverMultistepScheduler):
+class ThinnedDPMSolverMultistepScheduler(MultistepFlowMixin, DPMSolverMultistepScheduler):
+    """Control arm: DPMSolverMultistepScheduler, unchanged but for the grid that StableVS uses."""
+
     foreign_options = (*MultistepFlowMixin.foreign_options, "shift_terminal")
 
     def _check_config(self) -> None:
@@ -80,56 +81,17 @@ class _ThinnedDPMSolver(MultistepFlowMixin, DPMSolverMultistepScheduler):
         """As the base class, but in float32 throughout; StableVS's closed form where the next sigma is below xi."""
         if not self.config.enabled:
             return super().step(model_output, timestep, sample, generator, variance_noise, return_dict)  # type: ignore[arg-type]
-        x, velocity = sample.float(), model_output.float()
-        if self._takes_closed_form(timestep):
-            stepped = self._closed_form(velocity, x, generator)
-        else:
-            stepped = super().step(velocity, timestep, x, return_dict=False)[0]
+        stepped = self._step(super().step, model_output, timestep, sample, generator)
         # The dtype of the base class's result: it starts from sample - sigma * model_output.
         stepped = stepped.to(torch.promote_types(sample.dtype, model_output.dtype))
         return SchedulerOutput(prev_sample=stepped) if return_dict else (stepped,)
 
 
-class ThinnedDPMSolverMultistepScheduler(_ThinnedDPMSolver):
-    """Control arm: DPMSolverMultistepScheduler, unchanged but for the grid that StableVS uses."""
-
-    @extends_config_of(DPMSolverMultistepScheduler)
-    def __init__(
-        self,
-        *args: Any,
-        xi: float = 0.85,
-        low_steps: int = 9,
-        grid: list[float] | None = None,
-        calls: int | None = None,
-        enabled: bool = True,
-        **base_config: Any,
-    ):
-        super().__init__(*args, **base_config)
-        if enabled:
-            self._check_config()
-
-
-class StableVSDPMSolverMultistepScheduler(StableVSMixin, _ThinnedDPMSolver):
+class StableVSDPMSolverMultistepScheduler(StableVSMixin, ThinnedDPMSolverMultistepScheduler):
     """DPM-Solver++ above xi, few closed-form steps below (docs/paper.md#stablevs).
 
     The last step above xi, the one that lands below it, is taken in closed form too, as the released
     scheduler does: 10 closed-form steps for 9 low sigmas.
     """
 
-    hands_over_on_next_sigma = True
-
-    @extends_config_of(DPMSolverMultistepScheduler)
-    def __init__(
-        self,
-        *args: Any,
-        xi: float = 0.85,
-        low_steps: int = 9,
-        grid: list[float] | None = None,
-        calls: int | None = None,
-        noise_factor: float = 0.0,
-        enabled: bool = True,
-        **base_config: Any,
-    ):
-        super().__init__(*args, **base_config)
-        if enabled:
-            self._check_config()
+    switches_on_next_sigma = True

@@ -1,6 +1,7 @@
 """StableVS over diffusers' flow-matching Euler scheduler (SD3.5, Flux, Qwen-Image), and its control arm."""
 
-from typing import Any
+import functools
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -8,14 +9,20 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
     FlowMatchEulerDiscreteScheduler,
     FlowMatchEulerDiscreteSchedulerOutput,
 )
-from diffusers.schedulers.scheduling_utils import SchedulerMixin  # noqa: F401 (see thinned.py)
+from diffusers.schedulers.scheduling_utils import SchedulerMixin  # noqa: F401 (see base.py)
 from torch import Tensor
 
 from stablevelocity.errors import UserError
-from stablevelocity.schedulers.thinned import Generators, StableVSMixin, ThinnedGridMixin, extends_config_of
+from stablevelocity.schedulers.base import Generators, StableVSMixin, ThinnedGridMixin
 
 
-class _ThinnedEuler(ThinnedGridMixin, FlowMatchEulerDiscreteScheduler):
+class ThinnedFlowMatchEulerScheduler(ThinnedGridMixin, FlowMatchEulerDiscreteScheduler):
+    """Control arm: FlowMatchEulerDiscreteScheduler, unchanged but for the grid that StableVS uses.
+
+    On the linear path with `noise_factor` 0 the closed form *is* the Euler step, and both are computed in float32,
+    so this arm and `StableVSFlowMatchEulerScheduler` make the same samples: with Euler all of the gain is the grid.
+    """
+
     skips_smallest_sigma = True
     shift_names = ("shift", "flow_shift")
 
@@ -51,64 +58,24 @@ class _ThinnedEuler(ThinnedGridMixin, FlowMatchEulerDiscreteScheduler):
         return_dict: bool = True,
     ) -> FlowMatchEulerDiscreteSchedulerOutput | tuple:
         """As the base class, but in float32 throughout; StableVS's closed form where the current sigma is below xi."""
-        churn: Any = (s_churn, s_tmin, s_tmax, s_noise, generator, per_token_timesteps)
+        base_step = functools.partial(
+            cast(Any, super().step), s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise, generator=generator
+        )
         if not self.config.enabled:
-            return super().step(model_output, timestep, sample, *churn, return_dict)  # type: ignore[arg-type]
+            return base_step(
+                model_output, timestep, sample, per_token_timesteps=per_token_timesteps, return_dict=return_dict
+            )
         if per_token_timesteps is not None:
             raise UserError(f"{type(self).__name__} takes one timestep per step, got per_token_timesteps")
-        x, velocity = sample.float(), model_output.float()
-        if self._takes_closed_form(timestep):
-            stepped = self._closed_form(velocity, x, generator)
-        else:
-            stepped = super().step(velocity, timestep, x, *churn, return_dict=False)[0]  # type: ignore[arg-type]
-        stepped = stepped.to(model_output.dtype)
+        stepped = self._step(base_step, model_output, timestep, sample, generator).to(model_output.dtype)
         if not return_dict:
             return (stepped,)
         return FlowMatchEulerDiscreteSchedulerOutput(prev_sample=stepped)  # type: ignore[arg-type]
 
 
-class ThinnedFlowMatchEulerScheduler(_ThinnedEuler):
-    """Control arm: FlowMatchEulerDiscreteScheduler, unchanged but for the grid that StableVS uses.
-
-    On the linear path with `noise_factor` 0 the closed form *is* the Euler step, and both are computed in float32,
-    so this arm and `StableVSFlowMatchEulerScheduler` make the same samples: with Euler all of the gain is the grid.
-    """
-
-    @extends_config_of(FlowMatchEulerDiscreteScheduler)
-    def __init__(
-        self,
-        *args: Any,
-        xi: float = 0.85,
-        low_steps: int = 9,
-        grid: list[float] | None = None,
-        calls: int | None = None,
-        enabled: bool = True,
-        **base_config: Any,
-    ):
-        super().__init__(*args, **base_config)
-        if enabled:
-            self._check_config()
-
-
-class StableVSFlowMatchEulerScheduler(StableVSMixin, _ThinnedEuler):
+class StableVSFlowMatchEulerScheduler(StableVSMixin, ThinnedFlowMatchEulerScheduler):
     """FlowMatchEulerDiscreteScheduler above xi, few closed-form steps below (docs/paper.md#stablevs).
 
     Use: `pipe.scheduler = StableVSFlowMatchEulerScheduler.from_config(pipe.scheduler.config)`. Ask the pipeline
     for the base schedule's steps (30); the grid is then thinned below `xi` to `low_steps`.
     """
-
-    @extends_config_of(FlowMatchEulerDiscreteScheduler)
-    def __init__(
-        self,
-        *args: Any,
-        xi: float = 0.85,
-        low_steps: int = 9,
-        grid: list[float] | None = None,
-        calls: int | None = None,
-        noise_factor: float = 0.0,
-        enabled: bool = True,
-        **base_config: Any,
-    ):
-        super().__init__(*args, **base_config)
-        if enabled:
-            self._check_config()

@@ -1,18 +1,17 @@
 """StableVS over diffusers' multistep UniPC with flow sigmas (Wan2.2), and its control arm."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
-from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput  # noqa: F401 (see thinned.py)
+from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput  # noqa: F401 (see base.py)
 from torch import Tensor
 
-from stablevelocity.schedulers.multistep import MultistepFlowMixin
-from stablevelocity.schedulers.thinned import Generators, StableVSMixin, extends_config_of
+from stablevelocity.schedulers.base import Generators, MultistepFlowMixin, StableVSMixin
 
 
-class _ThinnedUniPC(MultistepFlowMixin, UniPCMultistepScheduler):
+class ThinnedUniPCMultistepScheduler(MultistepFlowMixin, UniPCMultistepScheduler):
+    """Control arm: UniPCMultistepScheduler, unchanged but for the grid that StableVS uses."""
+
     def _check_config(self) -> None:
         super()._check_config()
         self._refuse("solver_p", "another predictor would keep the grid that is not thinned")
@@ -45,53 +44,13 @@ class _ThinnedUniPC(MultistepFlowMixin, UniPCMultistepScheduler):
         """
         if not self.config.enabled:
             return super().step(model_output, timestep, sample, return_dict)
-        x, velocity = sample.float(), model_output.float()
-        if self._takes_closed_form(timestep):
-            stepped = self._closed_form(velocity, x, generator)
-        else:
-            stepped = super().step(velocity, timestep, x, return_dict=False)[0]
-        stepped = stepped.to(sample.dtype)
+        stepped = self._step(super().step, model_output, timestep, sample, generator).to(sample.dtype)
         return SchedulerOutput(prev_sample=stepped) if return_dict else (stepped,)
 
 
-class ThinnedUniPCMultistepScheduler(_ThinnedUniPC):
-    """Control arm: UniPCMultistepScheduler, unchanged but for the grid that StableVS uses."""
-
-    @extends_config_of(UniPCMultistepScheduler)
-    def __init__(
-        self,
-        *args: Any,
-        xi: float = 0.85,
-        low_steps: int = 9,
-        grid: list[float] | None = None,
-        calls: int | None = None,
-        enabled: bool = True,
-        **base_config: Any,
-    ):
-        super().__init__(*args, **base_config)
-        if enabled:
-            self._check_config()
-
-
-class StableVSUniPCMultistepScheduler(StableVSMixin, _ThinnedUniPC):
+class StableVSUniPCMultistepScheduler(StableVSMixin, ThinnedUniPCMultistepScheduler):
     """UniPC above xi, few closed-form steps below (docs/paper.md#stablevs).
 
     The first closed-form step starts at the sample that UniPC predicted: the corrector that would have
     amended it belongs to the next UniPC step, which is not taken.
     """
-
-    @extends_config_of(UniPCMultistepScheduler)
-    def __init__(
-        self,
-        *args: Any,
-        xi: float = 0.85,
-        low_steps: int = 9,
-        grid: list[float] | None = None,
-        calls: int | None = None,
-        noise_factor: float = 0.0,
-        enabled: bool = True,
-        **base_config: Any,
-    ):
-        super().__init__(*args, **base_config)
-        if enabled:
-            self._check_config()

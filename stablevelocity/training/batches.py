@@ -157,7 +157,7 @@ class BatchMaker:
         )
 
     def make(self, read: StepData) -> Batch:
-        """This process's batch; with a bank, the data is inserted first. Waits for no accelerator that holds the bank."""
+        """This process's batch; with a bank, the data is inserted first. No wait for a device that holds the bank."""
         device, bank = self.device, self.bank
         t, noise, labels = (on_device(value, device) for value in (read.t, read.noise, read.labels))
         if bank is None:

@@ -68,7 +68,7 @@ def arms_for(is_euler: bool, long: Trajectory, calls: int, found: Recommendation
 
 def _high(long: Trajectory) -> int:
     """Levels at or above the paper's split point, in the schedulers' precision."""
-    return int(np.count_nonzero(np.float32(long.sigmas) >= np.float32(PAPER_XI)))
+    return int(np.count_nonzero(np.asarray(long.sigmas, dtype=np.float32) >= np.float32(PAPER_XI)))
 
 
 def compare(
@@ -118,14 +118,17 @@ def _scores(runs: Sequence[Sample], long_runs: Sequence[Sample]) -> dict[str, np
 
 
 def verdict(comparison: Comparison) -> tuple[str, str]:
-    """(arm to use, sentence): the arm of the highest PSNR where its gain's interval lies above 0, else the base."""
+    """(arm to use, sentence): the arm of the highest mean PSNR, which may be the base scheduler.
+
+    Where the gain's interval holds 0 the sentence says so; keeping the base then would on average lose more than it
+    saves (benchmarks/TUNING.md).
+    """
     best = max(comparison.rows[1:], key=lambda row: row["psnr"])
     if best["arm"] == "base":
         return "base", f"keep the base scheduler: at {best['calls']} calls nothing came nearer to the long run"
     gain = f"{best['gain']:+.1f} dB over the base scheduler (95 % {best['gain_low']:+.1f} to {best['gain_high']:+.1f})"
-    if not best["gain_low"] > 0:
-        return "base", f"keep the base scheduler: {best['arm']} came nearest, {gain}, which may be chance"
-    return best["arm"], f"use {best['arm']}: {gain} at {best['calls']} calls"
+    doubt = "" if best["gain_low"] > 0 else "; it may be chance, a larger budget would tell"
+    return best["arm"], f"use {best['arm']} at {best['calls']} calls: {gain}{doubt}"
 
 
 def split(prompts: Sequence[str], tuning: int, held_out: int, seed: int) -> tuple[list[Request], list[Request]]:

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stablevelocity.errors import UserError
+from stablevelocity.sampling.grid import thinned_indices
 from stablevelocity.tuning.trajectory import Trajectory
 
 
@@ -95,15 +96,15 @@ def recommend(
 
 
 def thinned(steps: int, high: int, calls: int, skip_smallest: bool) -> list[int]:
-    """StableVS's grid rule (docs/paper.md#stablevs) as indices: `high` levels, `calls - high` of the others, the end.
+    """StableVS's grid rule as indices of levels: the first `high`, `calls - high` of the others, the end.
 
-    Empty where fewer others are left than that.
+    Empty where no more others are left than that.
     """
-    low, wanted = steps - high, calls - high
-    if wanted >= low:
+    if calls >= steps:
         return []
-    offsets = np.round(np.linspace(0, low - 2 if skip_smallest else low - 1, wanted)).astype(int)
-    return [*range(high), *(high + int(offset) for offset in offsets), steps]
+    places = np.arange(steps, 0, -1) / steps  # only their order counts
+    xi = (steps - high + 0.5) / steps
+    return [*thinned_indices(places, xi, calls - high, skip_smallest=skip_smallest), steps]
 
 
 class LongRuns:

@@ -71,9 +71,8 @@ def test_a_shared_autoencoder_is_taken_as_it_is(tmp_path):
     train_tiny(TINY_FAMILIES["sd35"], budget, tmp_path / "a")
     trained = FAMILIES["sd35"].load(tmp_path / "a", torch.float32).vae
     before = {name: weight.clone() for name, weight in trained.state_dict().items()}
-    report = train_tiny(TINY_FAMILIES["flux"], budget, tmp_path / "b", trained)
+    train_tiny(TINY_FAMILIES["flux"], budget, tmp_path / "b", trained)
     after = FAMILIES["flux"].load(tmp_path / "b", torch.float32).vae.state_dict()
-    assert report["autoencoder_cpu_seconds"] == 0
     assert all(torch.equal(weight, after[name]) for name, weight in before.items())
 
 

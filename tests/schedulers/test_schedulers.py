@@ -239,6 +239,13 @@ def test_what_has_no_meaning_here_is_refused_in_one_line_and_only_while_enabled(
         kind(**options, enabled=False)
 
 
+@pytest.mark.parametrize("sigmas", [[1.0, 1.0, 0.5], [0.2, 0.5, 1.0], [1.0, 0.5, 0.0], [14.6, 3.0, 0.1]])
+def test_sigmas_that_are_no_flow_sigmas_are_refused_in_one_line(sigmas):
+    with pytest.raises(UserError, match="decrease strictly") as refusal:
+        StableVSFlowMatchEulerScheduler().set_timesteps(sigmas=sigmas)
+    assert "\n" not in str(refusal.value)
+
+
 def test_noise_comes_from_the_generator_and_each_sample_may_have_its_own(base):
     def final(rows, seeds):
         ours = base.stablevs(**base.config, noise_factor=0.5)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from stablevelocity.cli.main import app
 from stablevelocity.errors import UserError
-from stablevelocity.pretrained.tiny import TINY_FAMILIES, save_tiny
+from stablevelocity.pretrained.tiny import TINY_FAMILIES
 from stablevelocity.schedulers import StableVSFlowMatchEulerScheduler, ThinnedUniPCMultistepScheduler
 from stablevelocity.tuning import compare, record
 from stablevelocity.tuning.pipelines import open_model
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
         for parameter in transformer.parameters():
             torch.nn.init.normal_(parameter, std=0.15)
         path = tmp_path_factory.mktemp(name)
-        save_tiny(family, transformer, family.autoencoder(), path)
+        family.save(transformer, family.autoencoder(), path)
         return path
 
     return {name: made(name) for name in ("sd35", "wan22")}
@@ -102,16 +102,22 @@ def test_the_budget_holds_and_held_out_pictures_are_new(folder, family):
     assert set(arms["grid"]["sigmas"]) <= set(arms["long"]["sigmas"])
 
 
-def test_the_verdict_needs_more_than_chance():
+def test_the_verdict_is_the_nearest_arm_and_says_where_it_may_be_chance():
     def verdict(*gains):
         rows = [{"arm": "long", "calls": 30}, {"arm": "base", "calls": 20, "psnr": 40.0}]
         mean, low, high = compare.interval(np.array(gains))
         rows.append({"arm": "grid", "calls": 20, "psnr": 40 + mean, "gain": mean, "gain_low": low, "gain_high": high})
-        return compare.verdict(compare.Comparison(rows, {}, 0))[0]
+        return compare.verdict(compare.Comparison(rows, {}, 0))
 
-    assert verdict(3.0, 3.2, 2.9) == "grid"
-    assert verdict(9.0, 0.1, 0.2) == "base"
-    assert verdict(-1.0, -1.1, -0.9) == "base"
+    assert verdict(3.0, 3.2, 2.9)[0] == "grid"
+    assert "chance" not in verdict(3.0, 3.2, 2.9)[1]
+    assert verdict(9.0, 0.1, 0.2)[0] == "grid"
+    assert "chance" in verdict(9.0, 0.1, 0.2)[1]
+    assert verdict(-1.0, -1.1, -0.9)[0] == "base"
+    # Student's t with two degrees of freedom, by hand: 4.303 standard errors.
+    np.testing.assert_allclose(
+        compare.interval(np.array([1.0, 2.0, 3.0])), (2, 2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), 1e-3
+    )
 
 
 def test_tune_writes_what_a_pipeline_loads(folder, tmp_path, monkeypatch):

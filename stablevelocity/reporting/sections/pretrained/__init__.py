@@ -1,6 +1,8 @@
 """StableVS on text-to-image and text-to-video pipelines: tables 4 and 5, the sweep of xi, panels."""
 
-from stablevelocity.reporting.spec import LAYOUT, Product, Section
+from collections.abc import Callable
+
+from stablevelocity.reporting.spec import LAYOUT, Inputs, Product, Section
 from stablevelocity.study import Study
 from stablevelocity.study.pretrained_settings import VIDEO
 
@@ -22,16 +24,11 @@ def video_families(study: Study) -> list[str]:
     return [name for name in families(study) if name in VIDEO]
 
 
-def _all(study: Study) -> list[str]:
-    return [LAYOUT.family_metrics(name) for name in families(study)]
+def metrics_of(names: Callable[[Study], list[str]]) -> Inputs:
+    return lambda study: [LAYOUT.family_metrics(name) for name in names(study)]
 
 
-def _images(study: Study) -> list[str]:
-    return [LAYOUT.family_metrics(name) for name in image_families(study)]
-
-
-def _videos(study: Study) -> list[str]:
-    return [LAYOUT.family_metrics(name) for name in video_families(study)]
+ALL, IMAGES, VIDEOS = metrics_of(families), metrics_of(image_families), metrics_of(video_families)
 
 
 def _errors(study: Study) -> list[str]:
@@ -54,17 +51,17 @@ SECTION = Section(
     name="pretrained",
     title="StableVS on text-to-image and text-to-video pipelines",
     tables=(
-        Product("table4", TABLES, _images, (TABLE4,), keys=("family", "arm")),
-        Product("table5", TABLES, _videos, (TABLE5,), keys=("family", "arm")),
-        Product("pretrained_xi", TABLES, _all, (XI,), keys=("family", "kind", "xi")),
+        Product("table4", TABLES, IMAGES, (TABLE4,), keys=("family", "arm")),
+        Product("table5", TABLES, VIDEOS, (TABLE5,), keys=("family", "arm")),
+        Product("pretrained_xi", TABLES, ALL, (XI,), keys=("family", "kind", "xi")),
         Product("scheduler_errors", TABLES, _errors, keys=("dimension", "solver", "arm")),
         Product("tiny_models", TABLES, _tiny, keys=("family",)),
         Product("pretrained_judge", TABLES, _detector, keys=("scenes",)),
     ),
     figures=(
-        Product("pretrained_xi", FIGURES, _all, (XI,)),
-        Product("pretrained_images", FIGURES, _images),
-        Product("pretrained_videos", FIGURES, _videos),
+        Product("pretrained_xi", FIGURES, ALL, (XI,)),
+        Product("pretrained_images", FIGURES, IMAGES),
+        Product("pretrained_videos", FIGURES, VIDEOS),
     ),
     files=_previews,
 )

@@ -1,7 +1,7 @@
 """The paper's claims about StableVS on pretrained models, tested on this study's pictures."""
 
 from stablevelocity.reporting.claims import Claim
-from stablevelocity.reporting.results import DataFrame, Results
+from stablevelocity.reporting.results import Results, Series
 from stablevelocity.reporting.verdicts import by_interval
 from stablevelocity.study.pretrained_settings import SOLVERS
 
@@ -19,7 +19,7 @@ def claims(results: Results) -> list[Claim]:
     return made
 
 
-def _against(row: DataFrame, other: str) -> Claim:
+def _against(row: Series, other: str) -> Claim:
     value, low, high = (row[f"psnr_over_{other}{bound}"] for bound in ("", "_low", "_high"))
     how = {"family": row["family"], "solver": row["solver"], "steps": row["steps"], "pictures": row["pictures"]}
     name, verdict = f"stablevs-{row['family']}-{other}", by_interval(low, high, "above")

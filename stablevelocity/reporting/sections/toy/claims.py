@@ -7,7 +7,7 @@ import numpy as np
 from stablevelocity.reporting.claims import Claim
 from stablevelocity.reporting.format import counted
 from stablevelocity.reporting.names import OBJECTIVES
-from stablevelocity.reporting.results import DataFrame, Results
+from stablevelocity.reporting.results import DataFrame, Results, Series
 from stablevelocity.reporting.verdicts import by_interval
 
 
@@ -49,7 +49,7 @@ def _error(results: Results, table: DataFrame, against: str) -> Claim:
     return Claim(f"toy-error-{against}", last[change], verdict, bounds=bounds, facts=facts, **_shared(results))
 
 
-def _ratio(results: Results, ratio: DataFrame, what: str) -> Claim:
+def _ratio(results: Results, ratio: Series, what: str) -> Claim:
     middle = np.exp(np.log(ratio[ratio > 0]).mean())
     facts = {"what": what, "ratio": ratio.tolist(), "middle": middle}
     verdict = by_interval(ratio, ratio, "below", 1)

@@ -1,8 +1,10 @@
 """Training: arms x seeds, tables 1 to 3, alignment over t, samples."""
 
-from stablevelocity.reporting.spec import LAYOUT, Product, Section
+from collections.abc import Callable, Collection
+
+from stablevelocity.reporting.spec import LAYOUT, Inputs, Product, Section
 from stablevelocity.study import Run, Study
-from stablevelocity.study.methods import ablations, kind, principal
+from stablevelocity.study.methods import HIGH, ablations, kind, principal
 
 HERE = "reporting.sections.training"
 TABLES, FIGURES = f"{HERE}.tables", f"{HERE}.figures"
@@ -32,41 +34,34 @@ def sample_files(study: Study) -> dict[str, str]:
     return files
 
 
-def _fidelity(study: Study, samplers: list[str]) -> list[str]:
-    files = [LAYOUT.fidelity(*one) for one in study.sample_sets() if one[2] in samplers]
-    return [*files, LAYOUT.real_baseline] if files else []
+def of_samplers(samplers: Callable[[Study], Collection[str]]) -> Inputs:
+    """Metrics of the images of some samplers, and those of real images."""
+
+    def inputs(study: Study) -> list[str]:
+        files = [LAYOUT.fidelity(*one) for one in study.sample_sets() if one[2] in samplers(study)]
+        return [*files, LAYOUT.real_baseline] if files else []
+
+    return inputs
 
 
-def _all(study: Study) -> list[str]:
-    return _fidelity(study, list(study.sampling.samplers))
+ALL, GUIDED = of_samplers(lambda study: study.sampling.samplers), of_samplers(guided)
+MAIN = of_samplers(lambda study: [study.sampling.main])
 
 
-def _main(study: Study) -> list[str]:
-    return _fidelity(study, [study.sampling.main])
+def of_ablations(study: Study) -> list[str]:
+    return MAIN(study) if ablations(study) else []
 
 
-def _guided(study: Study) -> list[str]:
-    return _fidelity(study, guided(study))
+def of_regimes(study: Study) -> list[str]:
+    return MAIN(study) if any(kind(arm).regime == HIGH for arm in study.arms.values()) else []
 
 
-def _ablations(study: Study) -> list[str]:
-    return _main(study) if ablations(study) else []
-
-
-def _regimes(study: Study) -> list[str]:
-    return _main(study) if any(kind(arm).regime == "high" for arm in study.arms.values()) else []
-
-
-def _alignment(study: Study) -> list[str]:
+def of_aligned(study: Study) -> list[str]:
     return [LAYOUT.alignment_curve(run.name) for run in principal_runs(study) if run.alignment]
 
 
-def _metrics(study: Study) -> list[str]:
+def of_runs(study: Study) -> list[str]:
     return [LAYOUT.training_metrics(run.name) for run in principal_runs(study)]
-
-
-def _samples(study: Study) -> list[str]:
-    return list(sample_files(study).values())
 
 
 ROW = ("arm", "step", "sampler")
@@ -75,25 +70,25 @@ SECTION = Section(
     name="training",
     title="Training: what each part of the method changes",
     tables=(
-        Product("table1", TABLES, _guided, (TABLE1,), keys=ROW),
-        Product("table2", TABLES, _main, (TABLE2,), keys=ROW),
-        Product("table3", TABLES, _main, (TABLE3,), keys=("base", *ROW)),
-        Product("ablations", TABLES, _ablations, (XI, TABLE2, TABLE3), keys=("setting", "arm", "step")),
+        Product("table1", TABLES, GUIDED, (TABLE1,), keys=ROW),
+        Product("table2", TABLES, MAIN, (TABLE2,), keys=ROW),
+        Product("table3", TABLES, MAIN, (TABLE3,), keys=("base", *ROW)),
+        Product("ablations", TABLES, of_ablations, (XI, TABLE2, TABLE3), keys=("setting", "arm", "step")),
         Product(
             "differences",
             TABLES,
-            _all,
+            ALL,
             (TABLE2, TABLE3, FIGURE3B),
             keys=("comparison", "step", "sampler", "metric"),
         ),
-        Product("runs", TABLES, _all, keys=("run", "step", "sampler", "metric")),
-        Product("alignment", TABLES, _alignment, keys=("run", "step", "t")),
+        Product("runs", TABLES, ALL, keys=("run", "step", "sampler", "metric")),
+        Product("alignment", TABLES, of_aligned, keys=("run", "step", "t")),
     ),
     figures=(
-        Product("training_fidelity", FIGURES, _main),
-        Product("figure3a", FIGURES, _alignment),
-        Product("figure3b", FIGURES, _regimes, (FIGURE3B,)),
-        Product("training_curves", FIGURES, _metrics),
-        Product("samples", f"{HERE}.samples", _samples),
+        Product("training_fidelity", FIGURES, MAIN),
+        Product("figure3a", FIGURES, of_aligned),
+        Product("figure3b", FIGURES, of_regimes, (FIGURE3B,)),
+        Product("training_curves", FIGURES, of_runs),
+        Product("samples", f"{HERE}.samples", lambda study: list(sample_files(study).values())),
     ),
 )

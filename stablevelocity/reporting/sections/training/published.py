@@ -140,13 +140,12 @@ OF_TABLE_3 = {f"{base.lower()}-stable": (f"{base} + StableVM + VA", base) for ba
 
 def pair(results: Results, comparison: str) -> Pair | None:
     """The paper's values for one of `methods.comparisons`, None when it gives none."""
-    if comparison in OF_FIGURE_3B:
-        values = results.published(FIGURE3B).set_index("alignment")["fid_50k"]
-        (arm, against), where = OF_FIGURE_3B[comparison], "figure 3b"
-    elif comparison in OF_TABLE_3:
-        values = results.published(TABLE3).set_index("method")["fid"]
-        (arm, against), where = OF_TABLE_3[comparison], "table 3"
-    else:
-        return None
-    found = Pair(float(values[arm]), float(values[against]), where)
-    return None if math.isnan(found.relative) else found
+    for file, key, metric, where, pairs in (
+        (FIGURE3B, "alignment", "fid_50k", "figure 3b", OF_FIGURE_3B),
+        (TABLE3, "method", "fid", "table 3", OF_TABLE_3),
+    ):
+        if comparison in pairs:
+            values = results.published(file).set_index(key)[metric]
+            arm, against = (float(values[name]) for name in pairs[comparison])
+            return None if math.isnan(arm / against) else Pair(arm, against, where)
+    return None

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from stablevelocity.reporting.describe import decoder_text
-from stablevelocity.reporting.results import DataFrame, Results
+from stablevelocity.reporting.results import DataFrame, Results, Series
 from stablevelocity.reporting.sections.training import guided, published
 from stablevelocity.reporting.sections.training.data import alignment_curves, by_seed, fidelity, metrics_of
 from stablevelocity.reporting.statistics import difference, over_seeds
@@ -91,7 +91,7 @@ def _rows(results: Results, frame: DataFrame, same: Published) -> list[dict[str,
     return rows
 
 
-def _seeds(seeds: DataFrame) -> str:
+def _seeds(seeds: Series) -> str:
     different = sorted({int(seed) for seed in seeds})
     return f"seed{'s' if len(different) > 1 else ''} {', '.join(map(str, different))}"
 

@@ -1,8 +1,9 @@
 """What all schedulers here share: a base scheduler of diffusers whose grid is thinned below xi.
 
-`ThinnedGridMixin` changes the grid (the control arm of every comparison); `StableVSMixin` adds the closed-form
-step below xi. Both stand in front of a diffusers scheduler in a class's bases. While enabled, each base's `step`
-computes in float32 in both regimes and casts its result back; so the arms differ in grid and step, not in rounding.
+`ThinnedGridMixin` changes the grid (the control arm of every comparison); `StableVSMixin` adds the closed-form step
+below xi. One of them precedes a scheduler of diffusers in a class's bases, and the class has the config of both. While
+enabled, every step is computed in float32 in both regimes and its result cast back; so the arms differ in grid and
+step, not in rounding.
 
 Each module with schedulers imports SchedulerMixin though it does not use it: when diffusers loads a pipeline that was
 saved with one of them, it looks for the base class in the module that the pipeline names.
@@ -15,38 +16,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float
 from torch import Tensor
 
 from stablevelocity.errors import UserError
-from stablevelocity.schedulers.closed_form import closed_form_step
-from stablevelocity.schedulers.grid import low_steps_for, require_flow_sigmas, thinned_indices
+from stablevelocity.interpolants import LinearPath
+from stablevelocity.sampling.grid import thinned_indices
+from stablevelocity.sampling.stablevs import step_weights
 from stablevelocity.schedulers.tuned import tuned_options
 
 Generators = torch.Generator | list[torch.Generator] | None
-
-
-def extends_config_of(base: type) -> Callable:
-    """Give an `__init__(self, *args, xi=..., **base_config)` the parameters of `base` before its own.
-
-    diffusers reads a scheduler's config keys off the signature of `__init__`. Spelling out some thirty
-    parameters of the installed version would lose any that another version adds, so they are taken from
-    `base` itself; `from_config` of the stock scheduler then loses nothing. Unknown names raise TypeError as usual.
-    """
-
-    def decorate(init: Callable) -> Callable:
-        own = [p for p in inspect.signature(init).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        inherited = list(inspect.signature(base.__init__).parameters.values())
-
-        @functools.wraps(init)
-        def with_signature(self: Any, *args: Any, **config: Any) -> None:
-            init(self, *args, **config)
-
-        with_signature.__signature__ = inspect.Signature([*inherited, *own])  # type: ignore[attr-defined]
-        return register_to_config(with_signature)
-
-    return decorate
 
 
 class ThinnedGridMixin:
@@ -60,7 +41,6 @@ class ThinnedGridMixin:
     shift_names: ClassVar[tuple[str, str]]
     #: Options of the other kind of base that this one has no place for.
     foreign_options: ClassVar[tuple[str, ...]] = ()
-
     #: The rule that says which base steps remain; replace it to place steps otherwise.
     grid_rule: ClassVar[Callable[..., list[int]]] = staticmethod(thinned_indices)
     #: Whether the grid leaves out the smallest base sigma (the released Euler scheduler does).
@@ -75,14 +55,34 @@ class ThinnedGridMixin:
     _begin_index: int | None
     #: Index of the first step that starts below xi; None until `set_timesteps`.
     first_low_step: int | None = None
-    #: The number of base steps asked for, where that was all that was given and some of them were dropped.
-    _asked_steps: int | None = None
+    #: The number of base steps, where that was all that was given and some of them were dropped.
+    _requested_steps: int | None = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # The mixins themselves come here too, before they meet a scheduler.
+        if issubclass(cls, ConfigMixin):
+            cls.__init__ = _with_config_of_bases(cls)
+
+    def __init__(
+        self,
+        *args: Any,
+        xi: float = 0.85,
+        low_steps: int = 9,
+        grid: list[float] | None = None,
+        calls: int | None = None,
+        enabled: bool = True,
+        **base_config: Any,
+    ):
+        super().__init__(*args, **base_config)
+        if enabled:
+            self._check_config()
 
     @classmethod
     def from_config(
         cls, config: Any = None, return_unused_kwargs: bool = False, *, tuning: Any = None, **options: Any
     ) -> Any:
-        """As the base class; a shift that the config has by its other name, `shift` or `flow_shift`, is taken over.
+        """As the base class; a shift that the config has by its other name, `shift` or `flow_shift`, is used.
 
         `xi="auto"` takes what `stablevelocity tune` chose, from the file `tuning` or from its cache. Raises UserError
         for an option of the other kind of scheduler that would otherwise be dropped in silence.
@@ -93,7 +93,7 @@ class ThinnedGridMixin:
             raise UserError(f"{cls.__name__}: tuning={str(tuning)!r} is read for xi='auto' only, got no such xi")
         own, other = cls.shift_names
         hidden = {}
-        if cls._takes_over(config, options):
+        if cls._is_enabled(config, options):
             for option in cls.foreign_options:
                 if config.get(option):
                     raise UserError(
@@ -110,7 +110,7 @@ class ThinnedGridMixin:
         return made
 
     @staticmethod
-    def _takes_over(config: Any, options: dict[str, Any]) -> bool:
+    def _is_enabled(config: Any, options: dict[str, Any]) -> bool:
         return isinstance(config, dict) and options.get("enabled", config.get("enabled", True))
 
     def _check_config(self) -> None:
@@ -126,7 +126,7 @@ class ThinnedGridMixin:
         if grid is not None and not grid:
             raise UserError(f"{name}: grid is empty; expected noise levels that fall strictly within (0, 1]")
         if grid:
-            require_flow_sigmas(np.asarray(grid, dtype=np.float64), f"{name}: grid")
+            _require_falling(np.asarray(grid, dtype=np.float64), f"{name}: grid")
 
     def _refuse(self, option: str, because: str) -> None:
         if self.config.get(option):
@@ -140,13 +140,13 @@ class ThinnedGridMixin:
                 f"pass {option}={value!r} to from_config"
             )
 
-    def _thin(self, asked: int | None) -> None:
+    def _thin(self, requested: int | None) -> None:
         """Drop base steps from the grid that the base class has just set, by `grid_rule`.
 
-        `asked` is the number of steps where that is all the caller gave, None where sigmas or timesteps were given.
+        `requested` is the number of steps where that is all the caller gave, None where sigmas or timesteps were given.
         """
         sigmas = self.sigmas[:-1].detach().cpu().numpy().astype(np.float64)
-        require_flow_sigmas(sigmas, type(self).__name__)
+        _require_falling(sigmas, type(self).__name__)
         # The base class stores float32; xi must meet sigma = xi in the same precision.
         xi = float(np.float32(self.config.xi))
         if self.config.grid is not None:
@@ -154,13 +154,13 @@ class ThinnedGridMixin:
         else:
             low_steps, calls = self.config.low_steps, self.config.calls
             if calls is not None:
-                low_steps = low_steps_for(calls, sigmas, xi, type(self).__name__)
+                low_steps = self._low_steps_of(calls, sigmas, xi)
             kept = type(self).grid_rule(sigmas, xi, low_steps, skip_smallest=self.skips_smallest_sigma)
             self.timesteps = self.timesteps[kept]
             self.sigmas = self.sigmas[[*kept, -1]]
         self.num_inference_steps = len(self.timesteps)
         self.first_low_step = int(np.count_nonzero(self.sigmas[:-1].cpu().numpy() >= np.float32(xi)))
-        self._asked_steps = asked if self.num_inference_steps != len(sigmas) else None
+        self._requested_steps = requested if self.num_inference_steps != len(sigmas) else None
 
     def _place_grid(self, grid: list[float]) -> None:
         """Put the steps at these noise levels; one that is a base level, to float32, keeps its timestep."""
@@ -171,6 +171,16 @@ class ThinnedGridMixin:
         is_base, nearest, wanted = (value.to(self.timesteps.device) for value in (is_base, nearest, wanted))
         others = (wanted * self.config.num_train_timesteps).to(self.timesteps.dtype)
         self.timesteps = torch.where(is_base, self.timesteps[nearest], others)
+
+    def _low_steps_of(self, calls: int, sigmas: Float[np.ndarray, " steps"], xi: float) -> int:
+        """How many steps below xi make `calls` in all."""
+        high = int(np.count_nonzero(sigmas >= xi))
+        if calls <= high:
+            raise UserError(
+                f"{type(self).__name__}: calls={calls}, but {high} of {len(sigmas)} base steps stand at or above "
+                f"xi={xi:.4g}; expected more than {high} calls, or a larger xi"
+            )
+        return calls - high
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """As the base class: where a run starts, counted in steps of the thinned grid.
@@ -185,25 +195,52 @@ class ThinnedGridMixin:
     def _init_step_index(self, timestep: Any) -> None:
         super()._init_step_index(timestep)  # type: ignore[misc]
         # Pipelines that set no begin index (video to video) start at the timestep they sliced off.
-        if self._begin_index is None and self._asked_steps is not None and timestep != self.timesteps[0]:
+        if self._begin_index is None and self._requested_steps is not None and timestep != self.timesteps[0]:
             self._refuse_unknown_start(self.step_index)
 
     def _refuse_unknown_start(self, start: int | None) -> None:
-        if self._asked_steps is not None:
-            n, kept = self._asked_steps, len(self.timesteps)
+        if self._requested_steps is not None:
+            n, kept = self._requested_steps, len(self.timesteps)
             raise UserError(
                 f"{type(self).__name__}: step {start} of {n} asked for is not step {start} of the {kept} kept; "
                 f"to start there pass sigmas=np.linspace(1, 1 / {n}, {n})[{start}:] and strength=1"
             )
 
-    def _takes_closed_form(self, timestep: Any) -> bool:
-        """Whether the coming step is the closed form; the control arm takes none."""
-        return False
+    def _step(
+        self, base_step: Callable[..., Any], model_output: Tensor, timestep: Any, sample: Tensor, generator: Generators
+    ) -> Tensor:
+        """The next sample in float32; `base_step` is the base class's `step`."""
+        return base_step(model_output.float(), timestep, sample.float(), return_dict=False)[0]
 
-    def _closed_form(
-        self, velocity: Float[Tensor, "batch *shape"], x: Float[Tensor, "batch *shape"], generator: Generators
-    ) -> Float[Tensor, "batch *shape"]:
-        raise NotImplementedError
+
+def _require_falling(sigmas: Float[np.ndarray, " steps"], name: str) -> None:
+    if not (np.all(np.diff(sigmas) < 0) and sigmas[0] <= 1 and sigmas[-1] > 0):
+        raise UserError(
+            f"{name} needs flow sigmas that decrease strictly within (0, 1], got "
+            f"{len(sigmas)} values from {sigmas[0]:.4g} to {sigmas[-1]:.4g}"
+        )
+
+
+def _with_config_of_bases(cls: type[ThinnedGridMixin]) -> Callable[..., None]:
+    """The `__init__` of a class whose parameters are those of its scheduler of diffusers, then those of its mixins.
+
+    diffusers reads the keys of a config off the signature of `__init__`. Spelling out some thirty parameters of the
+    installed version would lose any that another version adds; so `from_config` of the stock scheduler loses nothing.
+    Unknown names raise TypeError as usual.
+    """
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def with_signature(self: Any, *args: Any, **config: Any) -> None:
+        init(self, *args, **config)
+
+    parameters: dict[str, inspect.Parameter] = {}
+    for base in reversed(cls.__mro__):
+        if issubclass(base, ConfigMixin | ThinnedGridMixin) and "__init__" in vars(base):
+            parameters |= inspect.signature(base.__init__).parameters
+    named = [p for p in parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    with_signature.__signature__ = inspect.Signature(sorted(named, key=lambda p: p.kind))  # type: ignore[attr-defined]
+    return register_to_config(with_signature)
 
 
 class StableVSMixin(ThinnedGridMixin):
@@ -212,16 +249,26 @@ class StableVSMixin(ThinnedGridMixin):
     Config: as `ThinnedGridMixin`, and `noise_factor` f in [0, 1]: the share of fresh noise, beta = f sigma.
     """
 
-    #: DPM-Solver++ hands over one step earlier: where the *next* sigma is below xi.
-    hands_over_on_next_sigma: ClassVar[bool] = False
-    #: Where the fresh noise of `noise_factor` > 0 comes from when `step` is given no generator: pipelines hand theirs
+    #: DPM-Solver++ switches one step earlier: where the *next* sigma is below xi.
+    switches_on_next_sigma: ClassVar[bool] = False
+    #: Where the fresh noise of `noise_factor` > 0 comes from when `step` is given no generator: pipelines pass theirs
     #: to the first noise only. One, or a list with one per sample; None is torch's global generator.
     generator: Generators = None
+
+    def __init__(self, *args: Any, noise_factor: float = 0.0, **config: Any):
+        super().__init__(*args, **config)
 
     def _check_config(self) -> None:
         super()._check_config()
         if not 0 <= self.config.noise_factor <= 1:
             raise UserError(f"{type(self).__name__}: noise_factor must be in [0, 1], got {self.config.noise_factor}")
+
+    def _step(
+        self, base_step: Callable[..., Any], model_output: Tensor, timestep: Any, sample: Tensor, generator: Generators
+    ) -> Tensor:
+        if not self._takes_closed_form(timestep):
+            return super()._step(base_step, model_output, timestep, sample, generator)
+        return self._closed_form(model_output.float(), sample.float(), generator)
 
     def _takes_closed_form(self, timestep: Any) -> bool:
         """Whether the coming step is one of the low regime (counts steps: no look at values on a device)."""
@@ -230,7 +277,7 @@ class StableVSMixin(ThinnedGridMixin):
         if self.step_index is None:
             self._init_step_index(timestep)
         assert self.step_index is not None
-        if not self.hands_over_on_next_sigma:
+        if not self.switches_on_next_sigma:
             return self.step_index >= self.first_low_step
         has_low_steps = self.first_low_step < len(self.timesteps)
         return has_low_steps and self.step_index + 1 >= self.first_low_step
@@ -238,16 +285,46 @@ class StableVSMixin(ThinnedGridMixin):
     def _closed_form(
         self, velocity: Float[Tensor, "batch *shape"], x: Float[Tensor, "batch *shape"], generator: Generators
     ) -> Float[Tensor, "batch *shape"]:
-        """One closed-form step; the base solver's multistep history is left alone."""
+        """One closed-form step of the linear path; the base solver's multistep history is left alone."""
         assert self._step_index is not None
         sigma, sigma_next = self.sigmas[self._step_index], self.sigmas[self._step_index + 1]
-        stepped = closed_form_step(
-            x,
-            velocity,
-            sigma.to(x.device),
-            sigma_next.to(x.device),
-            noise_factor=self.config.noise_factor,
-            generator=self.generator if generator is None else generator,
-        )
         self._step_index += 1
-        return stepped
+        if self.config.noise_factor == 0:
+            # `step_weights` are then 1 and the difference, up to rounding; this is Euler's step to the last bit, and
+            # needs no value of a sigma that lies on a device.
+            return x + (sigma_next - sigma).to(x.device) * velocity
+        weights = step_weights(LinearPath(), float(sigma), float(sigma_next), self.config.noise_factor)
+        generator = self.generator if generator is None else generator
+        noise = randn_tensor(tuple(x.shape), generator=generator, device=x.device, dtype=x.dtype)
+        return weights.state * x + weights.velocity * velocity + weights.noise * noise
+
+
+class MultistepFlowMixin(ThinnedGridMixin):
+    """For multistep schedulers, whose flow sigmas are an option: demanded, and set for the config of an Euler one."""
+
+    shift_names = ("flow_shift", "shift")
+    foreign_options = ("invert_sigmas", "stochastic_sampling")
+
+    @classmethod
+    def from_config(
+        cls, config: Any = None, return_unused_kwargs: bool = False, *, tuning: Any = None, **options: Any
+    ) -> Any:
+        """As ThinnedGridMixin; a flow-matching Euler config also brings the flow options, which it need not name."""
+        if cls._is_enabled(config, options) and "shift" in config and "use_flow_sigmas" not in config:
+            options = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"} | options
+        return super().from_config(config, return_unused_kwargs, tuning=tuning, **options)
+
+    def _check_config(self) -> None:
+        super()._check_config()
+        self._require("use_flow_sigmas", True)
+        self._require("prediction_type", "flow_prediction")
+        self._require("final_sigmas_type", "zero")
+        for option in ("use_exponential_sigmas", "use_beta_sigmas"):
+            self._refuse(option, "the base class then leaves flow sigmas for variance-preserving ones")
+        self._refuse("thresholding", "the closed form below xi has no predicted picture to clip")
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """As the base class; a pipeline that sliced all timesteps off is refused as `set_begin_index` refuses it."""
+        if len(timesteps) == 0:
+            self._refuse_unknown_start(len(self.timesteps))
+        return super().add_noise(original_samples, noise, timesteps)  # type: ignore[misc]
