@@ -1,12 +1,11 @@
 """Training of the tiny models: an autoencoder on digit scenes, then flow matching on its latents.
 
 Flow matching as for the originals: x_t = (1 - t) z + t eps, target eps - z (docs/paper.md#conventions), t logit-normal,
-a tenth of the prompts dropped for guidance. CPU time is counted and stored, so that a budget can be weighed.
+a tenth of the prompts dropped for guidance.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,6 @@ from stablevelocity.study.pretrained_settings import TinyTraining
 LATENT_NOISE = 0.1
 
 
-@dataclass
-class TinyReport:
-    """What a training reached; stored beside the weights."""
-
-    family: str
-    autoencoder_psnr: float = math.nan
-    loss: float = math.nan
-    parameters: dict[str, int] = field(default_factory=dict)
-
-
 def training_scenes(family: TinyFamily, count: int, seed: int) -> tuple[Float[Tensor, "..."], list[str]]:
     """Images (N, 3, H, W) or videos (N, 3, T, H, W) in [-1, 1] with their captions."""
     generator = np.random.default_rng([seed, 1])
@@ -50,14 +39,13 @@ def training_scenes(family: TinyFamily, count: int, seed: int) -> tuple[Float[Te
     return torch.from_numpy(np.stack(pictures)).float() / 127.5 - 1, captions
 
 
-def train_tiny(family: TinyFamily, budget: TinyTraining, folder: Path, trained: Any = None) -> TinyReport:
-    """Train one tiny pipeline and write it to `folder`; `training.json` there says what it reached.
+def train_tiny(family: TinyFamily, budget: TinyTraining, folder: Path, trained: Any = None) -> dict[str, Any]:
+    """Train one tiny pipeline and write it to `folder`; return what it reached, as in `training.json` there.
 
     `trained`: the autoencoder of the family in `settings.AUTOENCODER_FROM`. Flux takes SD3's as it is; Wan starts from
     Qwen-Image's, which is the same network without time, and trains on.
     """
     torch.manual_seed(budget.seed)
-    report = TinyReport(family.name)
     pictures, captions = training_scenes(family, budget.scenes, budget.seed)
     autoencoder = family.autoencoder() if trained is None else family.autoencoder_from(trained)
     if trained is None or family.trains_further:
@@ -66,14 +54,18 @@ def train_tiny(family: TinyFamily, budget: TinyTraining, folder: Path, trained: 
         latents = torch.cat([family.encode(autoencoder, chunk) for chunk in pictures.split(256)])
         some = pictures[:256]
         error = family.decode(autoencoder, family.encode(autoencoder, some)).clamp(-1, 1) - some
-    report.autoencoder_psnr = float(psnr(error.square().mean(), 2.0))
     axes = [axis for axis in range(latents.ndim) if axis != 1]
     family.set_statistics(autoencoder, latents.mean(axes), latents.std(axes))
-    transformer, report.loss = train_flow(family, standardise(autoencoder, latents), captions, budget)
+    transformer, loss = train_flow(family, standardise(autoencoder, latents), captions, budget)
     parts = {"transformer": transformer, "autoencoder": autoencoder}
-    report.parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    report = {
+        "family": family.name,
+        "autoencoder_psnr": float(psnr(error.square().mean(), 2.0)),
+        "loss": loss,
+        "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
+    }
     family.save(transformer, autoencoder, folder)
-    write_json(folder / "training.json", {**vars(report), "budget": budget.model_dump()})
+    write_json(folder / "training.json", {**report, "budget": budget.model_dump()})
     return report
 
 

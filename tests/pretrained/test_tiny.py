@@ -49,7 +49,7 @@ def test_training_writes_a_pipeline_that_loads_and_has_standard_latents(name, tm
     tiny = TINY_FAMILIES[name]
     budget = TinyTraining(scenes=24, autoencoder_steps=2, autoencoder_batch=4, steps=2, batch=4)
     report = train_tiny(tiny, budget, tmp_path)
-    assert np.isfinite(report.loss)
+    assert np.isfinite(report["loss"])
     pipeline = FAMILIES[name].load(tmp_path, torch.float32)
     pictures, _ = training_scenes(tiny, 24, budget.seed)
     with torch.no_grad():
@@ -63,7 +63,7 @@ def test_training_learns(tmp_path):
     # An untrained network predicts nothing: loss about 2 (noise and latents, both of variance 1).
     tiny = TINY_FAMILIES["sd35"]
     budget = TinyTraining(scenes=64, autoencoder_steps=20, autoencoder_batch=16, steps=40, batch=16)
-    assert train_tiny(tiny, budget, tmp_path).loss < 1.6
+    assert train_tiny(tiny, budget, tmp_path)["loss"] < 1.6
 
 
 def test_a_shared_autoencoder_is_taken_as_it_is(tmp_path):
