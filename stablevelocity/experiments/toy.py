@@ -1,6 +1,6 @@
 """The toy experiment: CFM, STF and StableVM on a mixture whose velocity is known (docs/paper.md#toy).
 
-All objectives and seeds train at once (models/mlp.py). A seed fixes the initial weights and every draw; the
+All objectives and seeds train at once (mlp.py). A seed fixes the initial weights and every draw; the
 objectives of a seed share them, so their differences are paired. Seeds share the mixture and the points of
 the evaluation, never a draw. No gradient clipping and no clamp of t, for any objective.
 """
@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -17,16 +17,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stablevelocity.errors import UserError
-from stablevelocity.experiments.mlp import (
-    Parameters,
-    dropout_factors,
-    initial_parameters,
-    stack,
-    time_features,
-    velocities,
-)
+from stablevelocity.experiments import mlp
+from stablevelocity.experiments.mlp import Parameters, time_features, velocities
 from stablevelocity.gmm import GaussianMixture, paper_mixture
 from stablevelocity.interpolants import LinearPath
+from stablevelocity.models.train_small import update_average
 from stablevelocity.progress import Progress
 from stablevelocity.randomness import generator
 from stablevelocity.study.settings import Toy
@@ -131,29 +126,25 @@ def run_toy(settings: Toy) -> ToyTables:
         )
     mixture = paper_mixture(DIMENSION, MIXTURE_SEED)
     error, averages = _train(settings, mixture)
-    return ToyTables(
-        error,
-        _target_variance(settings, mixture),
-        _gradient_variance(settings, mixture, averages),
-        _cost(settings, mixture),
-    )
+    gradients = _gradient_variance(settings, mixture, averages)
+    return ToyTables(error, _target_variance(settings, mixture), gradients, _cost(settings, mixture))
 
 
 def _train(settings: Toy, mixture: GaussianMixture) -> tuple[pd.DataFrame, Parameters]:
     """Errors along the training, and the EMA weights with a first axis of (objective, seed) runs."""
     objectives, seeds = settings.objectives, settings.seeds
     repeats = len(objectives)
-    starts = [initial_parameters(DIMENSION, generator(seed, 0, "toy start")) for seed in seeds]
-    parameters = {name: value.requires_grad_() for name, value in stack(starts * repeats).items()}
+    starts = [mlp.initial_parameters(DIMENSION, generator(seed, 0, "toy start")) for seed in seeds]
+    parameters = {name: value.requires_grad_() for name, value in mlp.stack(starts * repeats).items()}
     averages = {name: value.detach().clone() for name, value in parameters.items()}
     optimizer = torch.optim.Adam(list(parameters.values()), lr=settings.lr, fused=True)
     streams = [generator(seed, 0, "toy training") for seed in seeds]
     batch_of, evaluate = Objectives(), _evaluation(settings, mixture)
     progress = Progress("toy", settings.updates, "updates")
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple] = []
     for update in range(1, settings.updates + 1):
         draws = [Draw.of(mixture, settings.batch, settings.references, stream) for stream in streams]
-        dropout = torch.cat([dropout_factors(1, settings.batch, stream) for stream in streams], 1)
+        dropout = torch.cat([mlp.dropout_factors(1, settings.batch, stream) for stream in streams], 1)
         pairs = [batch_of(objective, draw) for objective, draw in product(objectives, draws)]
         features = time_features(torch.stack([draw.t for draw in draws]))
         predicted = velocities(
@@ -167,16 +158,13 @@ def _train(settings: Toy, mixture: GaussianMixture) -> tuple[pd.DataFrame, Param
         # Runs share no parameter: the gradient of the sum is each run's own.
         losses.sum().backward()
         optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(list(averages.values()), list(parameters.values()), 1 - settings.ema)
+        update_average(averages.values(), parameters.values(), settings.ema)
         if update % settings.evaluate_every == 0 or update == settings.updates:
             for t, errors in evaluate(averages).items():
-                rows += [
-                    {"objective": objective, "seed": seed, "update": update, "t": t, "error": value}
-                    for (objective, seed), value in zip(product(objectives, seeds), errors, strict=True)
-                ]
+                runs = product(objectives, seeds)
+                rows += [(*run, update, t, error) for run, error in zip(runs, errors, strict=True)]
         progress.update()
-    return pd.DataFrame(rows), averages
+    return pd.DataFrame(rows, columns=["objective", "seed", "update", "t", "error"]), averages
 
 
 def _evaluation(settings: Toy, mixture: GaussianMixture) -> Callable[[Parameters], dict[float, list[float]]]:
@@ -218,8 +206,8 @@ def _target_variance(settings: Toy, mixture: GaussianMixture) -> pd.DataFrame:
                 pairs = [batch_of(objective, draw) for draw in draws]
                 x_t, target = torch.cat([x for x, _ in pairs]), torch.cat([v for _, v in pairs])
                 distance = (target - mixture.velocity(x_t, t, PATH)).double().square().sum(1)
-                rows.append({"objective": objective, "seed": seed, "t": t, "variance": float(distance.mean())})
-    return pd.DataFrame(rows)
+                rows.append((objective, seed, t, float(distance.mean())))
+    return pd.DataFrame(rows, columns=["objective", "seed", "t", "variance"])
 
 
 def _gradient_variance(settings: Toy, mixture: GaussianMixture, averages: Parameters) -> pd.DataFrame:
@@ -228,68 +216,51 @@ def _gradient_variance(settings: Toy, mixture: GaussianMixture, averages: Parame
     A batch's samples share its references, so this variance need not fall as the target's does.
     """
     batch_of, rows = Objectives(), []
+
+    def loss_of(objective: str, seed: int, t: float, weights: Parameters) -> Callable[[], Tensor]:
+        # The same stream for each objective: their differences are paired.
+        rng = generator(seed, round(1000 * t), "toy gradient variance")
+        features = time_features(torch.full((1, settings.batch), t))
+
+        def loss() -> Tensor:
+            x_t, target = batch_of(objective, Draw.of(mixture, settings.batch, settings.references, rng, t))
+            return (velocities(weights, x_t[None], features) - target).square().sum(2).mean()
+
+        return loss
+
     for run, seed in enumerate(settings.seeds):
         weights = {name: value[run : run + 1].clone().requires_grad_() for name, value in averages.items()}
         for t, objective in product(GRADIENT_TIMES, settings.objectives):
-            # The same stream for each objective: their differences are paired.
-            rng = generator(seed, round(1000 * t), "toy gradient variance")
-            features = time_features(torch.full((1, settings.batch), t))
-
-            def loss(
-                objective: str = objective,
-                rng: torch.Generator = rng,
-                features: Tensor = features,
-                weights: Parameters = weights,
-                t: float = t,
-            ) -> Tensor:
-                x_t, target = batch_of(objective, Draw.of(mixture, settings.batch, settings.references, rng, t))
-                return (velocities(weights, x_t[None], features) - target).square().sum(2).mean()
-
-            found = gradient_variance(loss, list(weights.values()), GRADIENT_BATCHES)
-            rows.append(
-                {
-                    "objective": objective,
-                    "seed": seed,
-                    "t": t,
-                    "variance": found.per_parameter,
-                    "trace": found.trace,
-                    "signal": found.signal,
-                }
-            )
-    return pd.DataFrame(rows)
+            loss = loss_of(objective, seed, t, weights)
+            result = gradient_variance(loss, list(weights.values()), GRADIENT_BATCHES)
+            rows.append((objective, seed, t, result.per_parameter, result.trace, result.signal))
+    return pd.DataFrame(rows, columns=["objective", "seed", "t", "variance", "trace", "signal"])
 
 
 def _cost(settings: Toy, mixture: GaussianMixture) -> pd.DataFrame:
     """Median wall-clock seconds of the parts of a step of one run, on this machine and its other load."""
     rng = generator(0, 0, "toy cost")
-    parameters = {name: value.requires_grad_() for name, value in stack([initial_parameters(DIMENSION, rng)]).items()}
-    optimizer = torch.optim.Adam(list(parameters.values()), lr=settings.lr, fused=True)
-    parts: dict[int, list[tuple[float, float, float]]] = {count: [] for count in (0, *COST_REFERENCES)}
-    objectives = {count: Objectives() for count in parts}
+    parameters = mlp.stack([mlp.initial_parameters(DIMENSION, rng)])
+    optimizer = torch.optim.Adam([value.requires_grad_() for value in parameters.values()], lr=settings.lr, fused=True)
+    timings: dict[int, list[tuple[float, float, float]]] = {count: [] for count in (0, *COST_REFERENCES)}
+    objectives = {count: Objectives() for count in timings}
     # Sizes take turns, so that other load on the machine falls on all of them alike.
     for _ in range(COST_REPEATS):
-        for count, taken in parts.items():
-            began = time.perf_counter()
+        for count, parts in timings.items():
+            start = time.perf_counter()
             draw = Draw.of(mixture, settings.batch, count or settings.batch, rng)
             drawn = time.perf_counter()
             x_t, target = objectives[count]("stablevm" if count else "cfm", draw)
-            aimed = time.perf_counter()
-            dropout = dropout_factors(1, settings.batch, rng)
+            targeted = time.perf_counter()
+            dropout = mlp.dropout_factors(1, settings.batch, rng)
             predicted = velocities(parameters, x_t[None], time_features(draw.t[None]), dropout)
             optimizer.zero_grad()
             (predicted - target).square().sum(2).mean().backward()
             optimizer.step()
-            taken.append((drawn - began, aimed - drawn, time.perf_counter() - aimed))
+            parts.append((drawn - start, targeted - drawn, time.perf_counter() - targeted))
     rows = []
-    for count, taken in parts.items():
-        drawing, aiming, updating = (statistics.median(part) for part in zip(*taken, strict=True))
-        rows.append(
-            {
-                "references": count,
-                "seconds_drawing": drawing,
-                "seconds_target": aiming,
-                "seconds_update": updating,
-                "seconds": drawing + aiming + updating,
-            }
-        )
-    return pd.DataFrame(rows)
+    for count, parts in timings.items():
+        medians = [statistics.median(part) for part in zip(*parts, strict=True)]
+        rows.append((count, *medians, sum(medians)))
+    columns = ["references", "seconds_drawing", "seconds_target", "seconds_update", "seconds"]
+    return pd.DataFrame(rows, columns=columns)

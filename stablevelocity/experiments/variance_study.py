@@ -1,5 +1,6 @@
 """The variance curves of a study, as tables (docs/paper.md#variance, figure 1)."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -16,8 +17,7 @@ from stablevelocity.variance import VarianceCurve, exact_variance_curve, split_p
 def _tables(source: str, curve: VarianceCurve, law: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(curve, split point) as tables; `samples` counts the noised samples."""
     names = {"source": source, "law": law, "samples": curve.deviations.shape[1]}
-    xi, low, high = split_point(curve)
-    split = {"source": source, "dimension": curve.dimension, "law": law, "xi": xi, "low": low, "high": high}
+    split = {"source": source, "dimension": curve.dimension, "law": law, **split_point(curve)._asdict()}
     return curve.table().assign(**names), pd.DataFrame([split])
 
 
@@ -32,7 +32,7 @@ def gmm_tables(settings: Variance, dimension: int) -> tuple[pd.DataFrame, pd.Dat
     samples = mixture.sample(settings.gmm_samples, generator).float()
     times = torch.linspace(0.01, 0.99, settings.gmm_times, dtype=torch.float64)
     progress = Progress(f"variance gmm-{dimension}", settings.gmm_times * len(samples), "samples")
-    empirical = variance_curve(samples, times=times, generator=generator, progress=_to(progress))
+    empirical = variance_curve(samples, times=times, generator=generator, progress=_updates(progress))
     exact = exact_variance_curve(mixture, times=times, queries=settings.exact_samples, generator=generator)
     parts = [_tables(f"gmm-{dimension}", curve, law) for curve, law in ((empirical, "empirical"), (exact, "exact"))]
     return pd.concat([curve for curve, _ in parts]), pd.concat([split for _, split in parts])
@@ -49,7 +49,7 @@ def data_tables(settings: Variance, source: str, manifest: Path) -> tuple[pd.Dat
         samples = data.means(rows).flatten(1)
     times = torch.linspace(0.01, 0.99, settings.data_times, dtype=torch.float64)
     progress = Progress(f"variance {source}", settings.data_times * len(samples), "samples")
-    curve = variance_curve(samples, times=times, generator=generator, progress=_to(progress))
+    curve = variance_curve(samples, times=times, generator=generator, progress=_updates(progress))
     return _tables(source, curve, "empirical")
 
 
@@ -70,8 +70,5 @@ def reference_table(settings: Variance, dimension: int = 100) -> pd.DataFrame:
     return table.replace({"references": {0: pd.NA}})
 
 
-def _to(progress: Progress):
-    def hear(done: int, total: int) -> None:
-        progress.update(done - progress.done)
-
-    return hear
+def _updates(progress: Progress) -> Callable[[int, int], None]:
+    return lambda done, total: progress.update(done - progress.done)
