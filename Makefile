@@ -22,6 +22,8 @@ check: environment
 	ruff format --check .
 	snakefmt --check workflow
 	pyright
+	lint-imports
+	python .ci/dead_code.py
 
 environment: .venv/installed
 

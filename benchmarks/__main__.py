@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks import latents, speed, stf, target_share, trainer_step
+from benchmarks import host_side, latents, speed, stf, target_share, trainer_step
 from benchmarks.measuring import Comparison, machine
 from stablevelocity.files import atomic_write
 
@@ -98,6 +98,9 @@ def main() -> None:
         f"writing beside the encoding, {rates['one after the other']:,.0f} one after the other. "
         "Each job's log says what bounds it."
     )
+    # Compared with an older checkout, which is not at hand here.
+    say()
+    say(host_side.kept_section().rstrip())
     with atomic_write(RESULTS) as temporary:
         temporary.write_text("\n".join(lines) + "\n")
 

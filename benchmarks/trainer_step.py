@@ -94,11 +94,10 @@ def measure(run: Run, data: Path, steps: int, warm_up: int) -> tuple[float, dict
         ):
             if name != "network":
                 clock.watch(owner, name, section)
-        for bank in (job.batches.bank, job.batches.sources):
-            if bank is not None:
-                clock.watch(bank, "insert", "bank: insertion and picking")
-                clock.watch(bank, "pick", "bank: insertion and picking")
-                clock.watch(bank, "target", "StableVM target")
+        if job.batches.bank is not None:
+            clock.watch(job.batches.bank, "insert", "bank: insertion and picking")
+            clock.watch(job.batches.bank, "pick", "bank: insertion and picking")
+            clock.watch(job.batches.bank, "target", "StableVM target")
         # A module cannot be replaced by a function; its forward can.
         clock.watch(job.network, "forward", "network forward")
         began = {"wall": 0.0, "here": 0.0}

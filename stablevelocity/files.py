@@ -1,34 +1,76 @@
 """Files that are either whole or absent: write to a temporary name, fsync, rename."""
 
 import contextlib
+import fcntl
+import glob
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stablevelocity.errors import UserError
+from stablevelocity.locks import try_lock
+
+LOCK = "lock"  # beside the temporary file, held while it is written
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success flush it to disk and rename it into place.
+    """Give a temporary path; on success flush it to disk and rename it to `path`.
 
-    The temporary file keeps the suffix of `path` (libraries choose a format by it). On an exception it is
-    removed and `path` is left as it was. Missing parent folders are made.
+    The temporary file has the name of `path` (libraries choose a format by it), in a hidden folder beside it (they
+    also put temporary files of their own there). On an exception it is removed and `path` is left as it was. What a
+    killed writer of `path` left is removed. Missing parent folders are made.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    clear_leftovers(path)
+    folder, lock = _locked_folder(path)
     try:
+        temporary = folder / path.name
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         fsync_folder(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_folder(path: Path) -> tuple[Path, int]:
+    """A new hidden folder beside `path`, and the descriptor of the lock that says that its maker lives."""
+    while True:
+        folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        folder.mkdir()
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+        with contextlib.suppress(OSError):  # a file system without locks: there leftovers stay
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / LOCK).exists():
+            return folder, lock
+        os.close(lock)  # cleared before it was locked
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove the temporary files of killed writers of `path`; one that lives holds a lock, and its file stays."""
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}"):
+        with contextlib.suppress(OSError):  # another process clears as well, or there are no locks
+            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                if try_lock(descriptor):
+                    shutil.rmtree(folder)
+            finally:
+                os.close(descriptor)
+
+
+def clear_safetensors_leftovers(folder: Path) -> None:
+    """Remove what a killed job that saved a model by a library left in its folder: safetensors writes to such names."""
+    for file in folder.rglob(".tmp??????"):
+        file.unlink(missing_ok=True)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -54,3 +96,33 @@ def sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class DamagedShard(UserError):
+    """A shard that is not what its manifest says."""
+
+    def __init__(self, file: Path, problem: str):
+        super().__init__(f"{file}: {problem}; delete it and run the workflow again to make it")
+        self.file, self.problem = file, problem
+
+
+@contextlib.contextmanager
+def damaged_put_aside(results: Path) -> Iterator[None]:
+    """For the workflow's jobs on the study in `results`: rename a damaged shard that is found inside to
+    `<shard>.damaged`, so that the next run makes it again.
+
+    Only a regular file, no link, with a shard's suffix, in a folder inside `results`: no manifest from elsewhere makes
+    one be renamed. The error is raised in any case.
+    """
+    try:
+        yield
+    except DamagedShard as error:
+        file = error.file
+        ours = file.parent.resolve().is_relative_to(results.resolve()) and file.suffix == ".safetensors"
+        if not ours or file.is_symlink() or not file.is_file():
+            raise
+        with contextlib.suppress(FileNotFoundError):  # another process may have been faster
+            file.rename(file.with_name(file.name + ".damaged"))
+        raise UserError(
+            f"{file}: {error.problem}; put aside as {file.name}.damaged, run the workflow again to make it"
+        ) from None

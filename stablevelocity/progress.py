@@ -2,6 +2,7 @@
 
 import logging
 import time
+from typing import SupportsFloat
 
 log = logging.getLogger("stablevelocity")
 
@@ -23,15 +24,15 @@ class Progress:
         """Units per second since the start of this process."""
         return (self.done - self.start) / max(time.monotonic() - self.began, 1e-9)
 
-    def update(self, count: int = 1, **values: float) -> None:
-        """Note `count` units as done; `values` are shown at the end of the line."""
+    def update(self, count: int = 1, **values: SupportsFloat) -> None:
+        """Note `count` units as done; `values` are shown at the end of the line, and become numbers only then."""
         self.done += count
         now = time.monotonic()
         if self.done < self.total and now - self.said < self.interval:
             return
         self.said = now
         left = int((self.total - self.done) / max(self.rate, 1e-9))
-        shown = "".join(f", {name} {value:.4g}" for name, value in values.items())
+        shown = "".join(f", {name} {float(value):.4g}" for name, value in values.items())
         log.info(
             f"{self.what}: {self.done}/{self.total} {self.unit} ({100 * self.done // self.total} %), "
             f"{self.rate:.3g}/s, ETA {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}{shown}"

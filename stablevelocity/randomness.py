@@ -20,7 +20,8 @@ def generator(seed: int, step: int, stream: str) -> torch.Generator:
 
 
 @functools.lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, size: int) -> Int[Tensor, " size"]:
+def epoch_order(seed: int, epoch: int, size: int) -> Int[Tensor, " size"]:
+    """Rows of the data set in the order in which an epoch reads them."""
     return torch.randperm(size, generator=generator(seed, epoch, "order"))
 
 
@@ -32,7 +33,7 @@ def data_indices(seed: int, step: int, batch: int, size: int) -> Int[Tensor, " b
     positions = torch.arange(step * batch, (step + 1) * batch)
     epochs = positions // size
     return torch.cat(
-        [_permutation(seed, int(epoch), size)[positions[epochs == epoch] % size] for epoch in torch.unique(epochs)]
+        [epoch_order(seed, int(epoch), size)[positions[epochs == epoch] % size] for epoch in torch.unique(epochs)]
     )
 
 

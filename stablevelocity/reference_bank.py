@@ -32,7 +32,7 @@ class ReferenceBank:
     Memory: (num_classes capacity + null_capacity) d bytes-per-number; 2.1 GB for 1,000 classes of 256 latents
     4x32x32 in float16. `null_capacity = 0` (the default) means no null class. A null bank of K rows, as the
     authors' code has, covers at most K of the classes at a time; a larger one costs memory and, per step, one
-    product of the batch with all its rows.
+    product of the null class's samples with all its rows.
     """
 
     def __init__(
@@ -128,9 +128,7 @@ class ReferenceBank:
         """
         self._check(labels)
         own = labels.to(self.device)
-        count = self.counts[own]
-        slot = torch.minimum((u.to(self.device, torch.float64) * count).long(), count - 1)
-        rows = self._rows[own * self.capacity + slot]
+        rows = self._rows[own * self.capacity + slots(u.to(self.device), self.counts[own])]
         return rows.to(labels.device, torch.float32).unflatten(1, self.shape)
 
     def references(self, label: int) -> Float[Tensor, "count ..."]:
@@ -144,7 +142,7 @@ class ReferenceBank:
 
         As `targets.stablevm_target`, without gathering the references of the batch. Rows in host memory are
         read in place, ring by ring; rows on an accelerator are gathered in blocks of slots, without a wait
-        for the device.
+        for the device when `labels` are on the host.
         """
         if x_t.shape[1:] != self.shape:
             raise ValueError(f"x_t has shape {tuple(x_t.shape[1:])} per sample; expected {self.shape}")
@@ -161,6 +159,7 @@ class ReferenceBank:
         """Sort the batch by label: each ring is read where it lies, once for all samples of its label."""
         labels, order = labels.sort()
         self._check(labels[:: max(1, len(labels) - 1)])  # the lowest and the highest
+        order = order.to(queries.device, non_blocking=True)
         queries, alpha, sigma = queries[order], alpha[order], sigma[order]
         groups, counts = torch.unique_consecutive(labels, return_counts=True)
         groups, sizes = groups.tolist(), iter(counts.tolist())
@@ -197,18 +196,24 @@ class ReferenceBank:
         yield ReferenceBlock(rows, distances, None if shortest == longest else (slots < counts).to(device), sizes)
 
     def _mean_by_slot(self, queries: Tensor, alpha: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
-        """Gather some slots of every sample's ring at a time; the null ring is one product with the whole
-        batch.
-        """
+        """Gather some slots of every sample's ring at a time; the null ring is one product with its samples."""
         self._check(labels)
-        is_null = labels == self.num_classes
-        own = torch.where(is_null, 0, labels)
-        mean = posterior_mean(queries, alpha, sigma, self._centres[own], self._gather(own, queries))
-        if self.null_capacity:
-            valid = torch.arange(self.null_capacity, device=self.device) < self.counts[-1]
-            blocks = _cut(*self._ring(self.num_classes, self.null_capacity), queries, valid)
-            null_mean = posterior_mean(queries, alpha, sigma, self._centres[-1], blocks)
-            mean = torch.where(is_null[:, None], null_mean, mean)
+        mean = torch.empty_like(queries)
+        # The null ring is the largest by far, so only the samples of its label are multiplied with it; which they are
+        # costs no wait where the labels are on the host.
+        for is_null in (False, True):
+            chosen = ((labels == self.num_classes) == is_null).nonzero().flatten()
+            if len(chosen) == 0:
+                continue
+            index, own = (x.to(queries.device, non_blocking=True) for x in (chosen, labels[chosen]))
+            rows = queries[index]
+            if is_null:
+                valid = torch.arange(self.null_capacity, device=self.device) < self.counts[-1]
+                blocks = _cut(*self._ring(self.num_classes, self.null_capacity), rows, valid)
+            else:
+                blocks = self._gather(own, rows)
+            part = posterior_mean(rows, alpha[index], sigma[index], self._centres[own], blocks)
+            mean.index_copy_(0, index, part)
         return mean
 
     def _gather(self, labels: Tensor, queries: Tensor) -> Iterator[ReferenceBlock]:
@@ -248,6 +253,11 @@ class ReferenceBank:
         self._all_nonempty = False
 
 
+def slots(u: Float[Tensor, " batch"], counts: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    """The slot that a uniform number in [0, 1) picks among `counts` filled ones."""
+    return torch.minimum((u.double() * counts).long(), counts - 1)
+
+
 def _check_below(labels: Tensor, limit: int) -> None:
     """Raise ValueError on a label outside 0..limit - 1; on an accelerator a device-side assertion, without a wait."""
     inside = ((labels >= 0) & (labels < limit)).all()
@@ -267,10 +277,14 @@ def _occurrence(labels: Tensor) -> Tensor:
 def _cut(
     rows: Tensor, squared_distances: Tensor, queries: Tensor, mask: Tensor | None = None
 ) -> Iterator[ReferenceBlock]:
-    """Blocks of shared rows in the precision and on the device of the queries; views where nothing changes."""
+    """Blocks of shared rows on the device of the queries; views where nothing changes."""
     step = max(1, block_entries(queries.device) // rows.shape[1])
+    dtype = queries.dtype
+    if rows.dtype == torch.float16 and rows.device == queries.device and rows.device.type == "cuda":
+        # Read as they are (`targets.product_with_half`). A block then costs no memory; longer sums would lose digits.
+        dtype, step = torch.float16, 4 * step
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        block = rows[part].to(queries.device, queries.dtype, non_blocking=True)
+        block = rows[part].to(queries.device, dtype, non_blocking=True)
         distances = squared_distances[part].to(queries.device, non_blocking=True)
         yield ReferenceBlock(block, distances, None if mask is None else mask[part])

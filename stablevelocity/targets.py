@@ -26,11 +26,15 @@ from stablevelocity.interpolants import Interpolant, Time
 # accelerator enough to keep it busy (64 MB).
 CPU_BLOCK, ACCELERATOR_BLOCK = 2**20, 2**24
 
+# Each part of a float32 number carries the next 11 bits of it.
+_HALF_BITS = 2.0**11
+
 
 class ReferenceBlock(NamedTuple):
     """Some references: rows (n, d) shared by the batch, (B, n, d) per sample, or a list of (n, d), one for each run of
-    samples that share them (their lengths are `sizes`), in the precision of the arithmetic; ||x_k - c||^2 for the
-    centre c in use, (n,) or (B, n); and a mask of those that count, of either shape, or None for all.
+    samples that share them (their lengths are `sizes`); ||x_k - c||^2 for the centre c in use, (n,) or (B, n); and a
+    mask of those that count, of either shape, or None for all. Rows are in the precision of the arithmetic; shared ones
+    may be in float16 on a GPU (`product_with_half`).
     """
 
     rows: Tensor | list[Tensor]
@@ -42,6 +46,8 @@ class ReferenceBlock(NamedTuple):
         """Inner products (B, n) of the queries (B, d) with their references."""
         if isinstance(self.rows, list):
             return torch.cat([own @ rows.mT for own, rows in self._runs(queries)])
+        if self.rows.dtype == torch.float16:
+            return product_with_half(queries, self.rows.mT)
         if self.rows.ndim == 2:
             return queries @ self.rows.mT
         # Row vectors in both batched products: column vectors take a path that is ten times slower on a CPU.
@@ -51,11 +57,37 @@ class ReferenceBlock(NamedTuple):
         """Sums (B, d) of the references, weighted by (B, n)."""
         if isinstance(self.rows, list):
             return torch.cat([own @ rows for own, rows in self._runs(weights)])
+        if self.rows.dtype == torch.float16:
+            return product_with_half(weights, self.rows)
         return weights @ self.rows if self.rows.ndim == 2 else (weights[:, None, :] @ self.rows).squeeze(1)
 
     def _runs(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         assert self.sizes is not None
         return zip(values.split(self.sizes), self.rows, strict=True)
+
+
+def half_parts(values: Float[Tensor, "... k"]) -> tuple[list[Float[Tensor, "... k"]], Float[Tensor, "... 1"]]:
+    """(parts p_i, scale s) with values = s (p_0 + p_1/2^11 + p_2/2^22): three float16 numbers hold a float32 one."""
+    scale = values.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
+    rest = values / scale
+    parts = []
+    for _ in range(3):
+        parts.append(rest.half())
+        rest = (rest - parts[-1]) * _HALF_BITS
+    return parts, scale
+
+
+def product_with_half(values: Float[Tensor, "b k"], rows: Float[Tensor, "k m"]) -> Float[Tensor, "b m"]:
+    """values @ rows for float32 values and float16 rows on a GPU, summed in float32.
+
+    A product in float32 would first widen the rows, which are many, and run without the matrix units. The values, which
+    are few, are cut into float16 parts instead: their products with float16 numbers are exact in float32. (Rows of a
+    sample's own, in batched products, are faster widened: measured on an H100, benchmarks/GPU.md.)
+    """
+    parts, scale = half_parts(values)
+    product = torch.mm(torch.cat(parts), rows, out_dtype=torch.float32)
+    high, middle, low = product.chunk(3)
+    return (high + (middle + low / _HALF_BITS) / _HALF_BITS) * scale
 
 
 def cfm_target(

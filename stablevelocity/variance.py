@@ -14,9 +14,8 @@ distribution, and moves with M.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-import pandas as pd
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
@@ -25,6 +24,9 @@ from stablevelocity.errors import UserError
 from stablevelocity.gmm import GaussianMixture
 from stablevelocity.interpolants import Interpolant, LinearPath
 from stablevelocity.targets import exact_arithmetic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VectorField: TypeAlias = Literal["velocity", "score", "noise", "data"]
 Progress: TypeAlias = Callable[[int, int], None]
@@ -70,8 +72,10 @@ class VarianceCurve:
         """Monte Carlo error of the mean, from the noised samples (the references are taken as given)."""
         return self.deviations.double().std(1) / math.sqrt(self.deviations.shape[1])
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """One row for each time: t, mean, q15, q85, standard_error, dimension, references (0: continuous)."""
+        import pandas as pd  # here, as nothing else of the library needs it
+
         columns = {"t": self.times, "mean": self.mean, "q15": self.q15, "q85": self.q85}
         columns["standard_error"] = self.standard_error
         frame = pd.DataFrame({name: value.numpy() for name, value in columns.items()})

@@ -1,7 +1,7 @@
 """What a job's process imports: each heavy package costs it seconds before any work (docs/architecture.md).
 
 The table says which of `HEAVY` a verb may load by the import statements of its function. Verbs of the pretrained
-models are left out: they need diffusers and all that it imports.
+models (`NEED_DIFFUSERS`) are left out: they need diffusers and all that it imports.
 """
 
 import ast
@@ -57,6 +57,8 @@ VERBS = {
 }
 #: Of the verbs of a file that the table does not name.
 FILES = {"evaluation": "torch pandas", "report": "pandas matplotlib", "training": "", "study": ""}
+
+NEED_DIFFUSERS = ("pretrained", "tuning")
 
 #: What users import without the rest of the project's requirements.
 LIBRARY = {
@@ -122,7 +124,7 @@ def verb_rows() -> dict[str, tuple[str, str]]:
     rows = {}
     for file in sorted(Path(verbs.__path__[0]).glob("*.py")):
         for node in ast.parse(file.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and node.decorator_list and file.stem != "pretrained":
+            if isinstance(node, ast.FunctionDef) and node.decorator_list and file.stem not in NEED_DIFFUSERS:
                 inside = [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
                 statements = [f"import stablevelocity.cli.verbs.{file.stem}", *map(ast.unparse, inside)]
                 rows[node.name] = "\n".join(statements), VERBS.get(node.name, FILES.get(file.stem))

@@ -5,6 +5,7 @@ import importlib
 import pytest
 
 import stablevelocity.provenance as provenance
+from stablevelocity.reporting import registry
 
 
 @pytest.fixture
@@ -48,6 +49,18 @@ def test_an_edit_of_the_figures_does_not_touch_training(package):
     package("reporting/figures.py", "\nEXTRA = 1\n")
     assert provenance.code_hash(FIGURES) != figures
     assert provenance.code_hash(TRAINING) == training
+
+
+def test_an_edit_of_one_plot_touches_the_plots_of_its_section_only(package):
+    products = [figure for section in registry.SECTIONS for figure in section.figures]
+    products += [table for section in registry.SECTIONS for table in section.tables]
+    modules = {product.module for product in products} | {*registry.claims_modules(), *registry.page_modules()}
+    toy = "reporting.sections.toy.figures"
+    assert toy in modules
+    before = {module: provenance.code_hash(f"stablevelocity.{module}") for module in modules}
+    package("reporting/sections/toy/figures.py", "\nEXTRA = 1\n")
+    changed = {module for module in modules if provenance.code_hash(f"stablevelocity.{module}") != before[module]}
+    assert changed == {toy}
 
 
 def test_an_edit_of_the_sampling_code_touches_the_sweep_and_no_other_evaluation(package):

@@ -276,8 +276,9 @@ def test_cuda_bank_gives_the_target_of_the_cpu_bank(pinned):
     x_t, t, labels, _ = batch(bank)
     u = torch.rand(24, generator=torch.Generator().manual_seed(3))
     assert torch.equal(other.pick(labels.cuda(), u.cuda()).cpu(), bank.pick(labels, u))
-    result = other.target(x_t.cuda(), t.cuda(), labels.cuda(), LinearPath()).cpu()
-    assert torch.allclose(result, bank.target(x_t, t, labels, LinearPath()), atol=1e-5)
+    for own in (labels, labels.cuda()):
+        result = other.target(x_t.cuda(), t.cuda(), own, LinearPath()).cpu()
+        assert torch.allclose(result, bank.target(x_t, t, labels, LinearPath()), atol=1e-5)
     rows, classes = torch.randn(50, *SHAPE), torch.arange(50) % CLASSES
     for each, device in ((bank, "cpu"), (other, "cuda")):
         each.insert(rows.to(device), classes.to(device))

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from stablevelocity import targets
 from stablevelocity.gmm import paper_mixture
 from stablevelocity.interpolants import CosinePath, FunctionPath, LinearPath
-from stablevelocity.targets import cfm_target, stablevm_target, stf_target
+from stablevelocity.targets import cfm_target, half_parts, product_with_half, stablevm_target, stf_target
 
 PATHS = [LinearPath(), CosinePath(), FunctionPath(lambda t: 1 - t**2, lambda t: t * (2 - t))]
 IDS = ["linear", "cosine", "function"]
@@ -343,3 +343,25 @@ def test_cuda_gives_the_float64_target_even_with_tf32_allowed():
     finally:
         torch.set_float32_matmul_precision(before)
     assert torch.allclose(result, truth.float(), atol=1e-3)
+
+
+def test_three_half_parts_hold_a_float32_number():
+    """What `product_with_half` multiplies: 33 bits of each value, relative to the largest of its row."""
+    values = torch.randn(7, 500, generator=torch.Generator().manual_seed(0)) * torch.logspace(-30, 4, 7)[:, None]
+    values[3, 5] = 0
+    parts, scale = half_parts(values)
+    assert all(part.dtype == torch.float16 for part in parts)
+    high, middle, low = (part.double() for part in parts)
+    whole = scale.double() * (high + middle / 2**11 + low / 2**22)
+    # The division by the scale and its inverse round once each (2^-24 of the value); the parts add 2^-33 of the row's.
+    assert ((whole - values.double()).abs() <= 2**-23 * values.abs() + 2**-32 * scale.double()).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: none here, path not tested")
+def test_cuda_product_with_half_rows_is_as_exact_as_float32():
+    g = torch.Generator().manual_seed(0)
+    rows, values = torch.randn(4096, 700, generator=g).half(), torch.randn(13, 4096, generator=g)
+    product = product_with_half(values.cuda(), rows.cuda()).cpu()
+    exact = values.double() @ rows.double()
+    # A sum of 4,096 products in float32: 2^-24 for each of some 256 partial sums, of the size of the sum's own spread.
+    assert (product - exact).abs().max() <= 256 * 2**-24 * exact.std()

@@ -48,6 +48,7 @@ def download(name: str, *, revision: str | None = None, output: Path | None = No
 
 
 def _encoder(name: str, revision: str | None, output: Path) -> Path:
+    """The weights of a pinned encoder, copied to `output` when they are the pinned ones."""
     spec = ENCODERS[name]
     if not spec.source.startswith("timm/"):
         raise UserError(f"download: {name} is not on the hub ({spec.source}; see `stablevelocity convert-encoder`)")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from stablevelocity.cli.verbs import data, evaluation, pretrained, report, sampling, study, training, variance
+from stablevelocity.cli.verbs import data, evaluation, pretrained, report, sampling, study, training, tuning, variance
 from stablevelocity.errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -51,7 +51,7 @@ def prepare(
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-for module in (study, data, variance, training, sampling, evaluation, report, pretrained):
+for module in (study, data, variance, training, sampling, evaluation, report, pretrained, tuning):
     for verb in module.app.registered_commands:
         verb.rich_help_panel = module.__name__.rpartition(".")[2].capitalize()
     app.add_typer(module.app)

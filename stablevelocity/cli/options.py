@@ -7,13 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stablevelocity.errors import UserError
+from stablevelocity.files import atomic_write, clear_leftovers
 from stablevelocity.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
+
+def _without_leftovers(output: Path) -> Path:
+    """What a killed job left of its output is removed when it starts again, not when it comes to write."""
+    clear_leftovers(output)
+    return output
+
+
 StudyFile = Annotated[Path, typer.Option("--study", help="study file, YAML or JSON")]
-Output = Annotated[Path, typer.Option("--output")]
+Output = Annotated[Path, typer.Option("--output", callback=_without_leftovers)]
+ImageShard = Annotated[Path, typer.Option("--images", help="shard of images")]
+ImageManifest = Annotated[Path, typer.Option("--images", help="manifest of the images")]
+TrainImages = Annotated[Path, typer.Option("--train", help="manifest of the train images")]
+HeldOutImages = Annotated[Path, typer.Option("--heldout", help="manifest of the held-out images")]
+Shards = Annotated[list[Path], typer.Argument()]
+AutoencoderFile = Annotated[Path, typer.Option("--autoencoder", help="description of the autoencoder")]
+EncoderFile = Annotated[Path, typer.Option("--encoder", help="description of the encoder")]
 
 
 def run_of(study: Study, name: str):
@@ -25,8 +40,6 @@ def run_of(study: Study, name: str):
 
 
 def write_tables(tables: Iterable["pd.DataFrame"], outputs: Iterable[Path]) -> None:
-    from stablevelocity.files import atomic_write
-
     for table, output in zip(tables, outputs, strict=True):
         with atomic_write(output) as temporary:
             table.to_csv(temporary, index=False)

@@ -1,12 +1,14 @@
 """What a study costs before it is run: GPU-hours, disk and wall time, by table and by arm.
 
 Work is counted in floating-point operations of the very networks that would run (on no device), and divided by a
-throughput: one that was measured, given per model in images a second, or the device's peak times an assumed
-utilisation. Not counted: latents and features (made once), decoding, evaluation, queues, what a failed job costs.
+throughput: one that was measured, given per model in images a second, or the device's peak times the utilisation that
+SiT-XL/2 reaches on an H100, in training and in sampling (benchmarks/GPU.md). Not counted: latents and features (made
+once), decoding, evaluation, queues, what a failed job costs.
 """
 
 import csv
 import functools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,8 @@ from stablevelocity.study.settings import Sampler
 TRAINING_FORWARDS = 3  # a backward pass costs two forward passes
 # Train images and classes; a folder is taken for ImageNet unless the study gives images.count.
 SIZES = {"digits": (1438, 10), "cifar10": (50_000, 10), "folder": (1_281_167, 1000)}
+# Of 989 TFLOP/s: 546 images/s at 712 GFLOP each in training, 4.03 images of 422 passes at 237 GFLOP in sampling.
+UTILISATION = 0.39
 SampleSet = tuple[str, int, str]  # run, step, sampler
 
 
@@ -39,7 +43,7 @@ class Throughput:
     """
 
     peak: float = 989.0  # H100 SXM, bfloat16, without sparsity
-    utilisation: float = 0.40
+    utilisation: float = UTILISATION
     measured: dict[str, float] = field(default_factory=dict)
 
     def rate(self, model: str, training_flops: float) -> float:
@@ -83,7 +87,7 @@ class Planner:
         self.runs = study.runs()
         count, self.classes = SIZES[study.images.dataset]
         self.count = study.images.count or count
-        self._networks: dict[str, tuple[float, int]] = {}
+        self._networks: dict[str, tuple[float, int]] = {}  # by what differs between networks
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -93,18 +97,11 @@ class Planner:
         side = self.study.images.size // 2**halvings
         return channels, side, side
 
-    def model_name(self, run: Run) -> str:
-        model = run.training.model
-        return model.name or f"SiT {model.depth}x{model.width}/{model.patch}"
-
     def network(self, run: Run) -> tuple[float, int]:
-        """(operations of one forward pass of one image, parameters); counted once per kind of network."""
+        """(operations of one forward pass of one image, parameters), counted on no device."""
         settings = repr((run.training.model, run.alignment and run.alignment.projector, run.class_token))
-        if settings not in self._networks:
-            self._networks[settings] = self._count_network(run)
-        return self._networks[settings]
-
-    def _count_network(self, run: Run) -> tuple[float, int]:
+        if settings in self._networks:
+            return self._networks[settings]
         width = encoder_shape(self.study.encoder.name)[0] if run.alignment or run.class_token else None
         with torch.device("meta"):
             network = build_network(run, self.latent_shape, self.classes, width)
@@ -113,12 +110,14 @@ class Planner:
                 inputs.append(torch.empty(1, width))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(*inputs)
-        return counter.get_total_flops(), sum(parameter.numel() for parameter in network.parameters())
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        self._networks[settings] = counter.get_total_flops(), parameters
+        return self._networks[settings]
 
     def training_hours(self, run: Run, steps: int) -> float:
         forward, _ = self.network(run)
         flops = TRAINING_FORWARDS * forward
-        rate = self.throughput.rate(self.model_name(run), flops)
+        rate = self.throughput.rate(model_name(run), flops)
         if run.training.gradient_checkpointing:
             flops *= 4 / 3
         if self.study.encoder.online and (run.alignment or run.class_token):
@@ -133,12 +132,10 @@ class Planner:
     def sampling_hours(self, chosen: SampleSet) -> float:
         run = self.runs[chosen[0]]
         forward, _ = self.network(run)
-        rate = self.throughput.rate(self.model_name(run), TRAINING_FORWARDS * forward)
-        return self.study.sampling.images * self._rows(chosen[2]) * forward / rate / 3600
-
-    @functools.cache  # noqa: B019
-    def _rows(self, sampler: str) -> float:
-        return network_rows(self.study.sampler(sampler))
+        rate = self.throughput.rate(model_name(run), TRAINING_FORWARDS * forward)
+        sampler = self.study.sampler(chosen[2])
+        rows = self.study.sampling.images * network_rows(sampler)  # pyright: ignore[reportArgumentType] (frozen: has a hash)
+        return rows * forward / rate / 3600
 
     def disk(self, runs: Iterable[Run], sets: Iterable[SampleSet]) -> int:
         """Checkpoints (weights, EMA, two moments, bank) of the last two and the kept steps, weights, samples."""
@@ -151,7 +148,7 @@ class Planner:
                 size = {"float32": 4, "float16": 2, "bfloat16": 2}[bank.dtype]
                 rows = self.classes * bank.capacity
                 rows += bank.null_capacity or rows  # by default as many of all classes
-                checkpoint += rows * _product(self.latent_shape) * size
+                checkpoint += rows * math.prod(self.latent_shape) * size
             total += checkpoint * (len(run.steps) + 1) + parameters * len(run.steps)
         return total + sum(1 for _ in sets) * self.study.sampling.images * 3 * self.study.images.size**2
 
@@ -169,7 +166,7 @@ class Planner:
     def data(self) -> dict[str, int]:
         """Bytes of the shards that all runs read."""
         study, count = self.study, self.count
-        sizes = {"images": count * 3 * study.images.size**2, "latents": count * 4 * _product(self.latent_shape)}
+        sizes = {"images": count * 3 * study.images.size**2, "latents": count * 4 * math.prod(self.latent_shape)}
         if not study.encoder.online and any(run.alignment or run.class_token for run in self.runs.values()):
             width = encoder_shape(study.encoder.name)[0]
             sizes["features"] = feature_bytes(width, study.encoder.grid, count)
@@ -183,11 +180,13 @@ def plan(study: Study, throughput: Throughput, *, devices: int, per_run: int) ->
     arms = [planner.row(arm, [chosen for chosen in sets if planner.runs[chosen[0]].arm == arm]) for arm in study.arms]
     tables = [planner.row(name, chosen) for name, chosen in tables_of(study).items() if chosen]
     notes = []
-    for name in dict.fromkeys(planner.model_name(run) for run in planner.runs.values()):
-        run = next(run for run in planner.runs.values() if planner.model_name(run) == name)
+    of_name: dict[str, Run] = {}
+    for run in planner.runs.values():
+        of_name.setdefault(model_name(run), run)
+    for name, run in of_name.items():
         flops = TRAINING_FORWARDS * planner.network(run)[0]
         rate = throughput.rate(name, flops)
-        source = "measured" if name in throughput.measured else f"assumed {throughput.utilisation:.0%} of the peak"
+        source = "measured" if name in throughput.measured else f"{throughput.utilisation:.0%} of the peak"
         notes.append(
             f"{name}: {flops / 1e9:,.3g} GFLOP per image trained, {rate / flops:,.0f} images/s per device "
             f"({rate / 1e12:,.1f} TFLOP/s, {source})"
@@ -225,6 +224,12 @@ def tables_of(study: Study) -> dict[str, list[SampleSet]]:
     }
 
 
+def model_name(run: Run) -> str:
+    model = run.training.model
+    return model.name or f"SiT {model.depth}x{model.width}/{model.patch}"
+
+
+@functools.cache
 def network_rows(sampler: Sampler) -> float:
     """Rows that pass through the network per image: calls, those under guidance counted twice."""
     low, high = sampler.guidance_interval
@@ -274,10 +279,6 @@ def _bytes(size: int) -> str:
         if size >= factor:
             return f"{size / factor:,.1f} {unit}"
     return f"{size:,} B"
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    return functools.reduce(lambda a, b: a * b, shape)
 
 
 def _makespan(jobs: list[float], slots: int) -> float:

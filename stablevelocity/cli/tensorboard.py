@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from stablevelocity.errors import UserError
+from stablevelocity.study.layout import Layout
 
 
 def write_events(results: Path, output: Path) -> list[str]:
@@ -20,9 +21,10 @@ def write_events(results: Path, output: Path) -> list[str]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UserError("tensorboard: not installed; install stablevelocity[pipeline]") from None
-    found = _metrics(results)
+    layout = Layout(str(results))
+    found = _metrics(layout)
     if not found:
-        raise UserError(f"tensorboard: no metrics.csv below {results / 'runs'}")
+        raise UserError(f"tensorboard: no metrics.csv below {layout.runs}")
     for run, path in found.items():
         shutil.rmtree(output / run, ignore_errors=True)
         with open(path, newline="") as file, SummaryWriter(str(output / run)) as writer:
@@ -33,14 +35,13 @@ def write_events(results: Path, output: Path) -> list[str]:
     return list(found)
 
 
-def _metrics(results: Path) -> dict[str, Path]:
+def _metrics(layout: Layout) -> dict[str, Path]:
     """By run: its metrics.csv, or the growing one of its newest checkpoint folder."""
     found = {}
-    for folder in sorted(path for path in (results / "runs").glob("*") if path.is_dir()):
-        growing = sorted(folder.glob("checkpoints/*/metrics.csv"), key=lambda path: path.stat().st_mtime)
-        whole = folder / "metrics.csv"
-        if whole.exists():
-            found[folder.name] = whole
-        elif growing:
-            found[folder.name] = growing[-1]
+    for folder in sorted(path for path in Path(layout.runs).glob("*") if path.is_dir()):
+        files = layout.run(folder.name)
+        if files.metrics.exists():
+            found[folder.name] = files.metrics
+        elif files.growing_metrics:
+            found[folder.name] = files.growing_metrics[-1]
     return found

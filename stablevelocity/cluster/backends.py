@@ -1,7 +1,7 @@
-"""Who runs the jobs: SLURM, or processes of this machine. Both through submitit; looked up without sacct.
+"""Submit, look up and cancel jobs: on SLURM, or as processes of this machine. Both through submitit.
 
-squeue is asked, never sacct: accounting is absent on many clusters and late on others. What it answers says whether
-to wait; whether a run succeeded is judged by its files alone.
+squeue is asked, never sacct: accounting is absent on many clusters and late on others. Its answer says whether to wait;
+whether a run succeeded is decided by its files alone.
 """
 
 import contextlib
@@ -19,79 +19,46 @@ from submitit.local.local import LocalExecutor
 
 from stablevelocity.cluster.site import Site
 from stablevelocity.errors import UserError
+from stablevelocity.locks import private_folder
 
-ENDED = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "REVOKED",
-    "TIMEOUT",
-}
-GONE = "GONE"  # the scheduler has forgotten the job: it ended a while ago
-PASSING = ("unable to contact", "timed out", "connection refused", "authentication", "munge", "try again", "resource t")
+ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"}
+ENDED |= {"REVOKED", "TIMEOUT"}
+GONE = "GONE"  # the backend does not know the job any more: it ended a while ago
+# In what sbatch says when it may take the same job later.
+TRANSIENT = ("unable to contact", "timed out", "connection refused", "authentication", "munge", "try again")
+TRANSIENT += ("resource t", "temporarily unable", "maxsubmitjob")
 NO_SLURM = "{} is not on PATH; expected a login node of a SLURM cluster"
 TORCH_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 class Unreachable(Exception):
-    """The scheduler does not answer now (restarted, busy): nothing is known, wait."""
+    """The backend does not answer, or takes no job, for now: nothing is known, wait."""
 
 
-class Scheduler(Protocol):
+class Backend(Protocol):
     def submit(self, job: Callable[[], None], name: str, folder: Path) -> str:
-        """Submit a callable; its id. Raises UserError when it is refused, Unreachable when nobody answers."""
+        """Submit a callable; return its id. Raises UserError when it is refused, Unreachable when it may be later."""
         ...
 
     def find(self, name: str) -> str | None:
-        """The id of a job by its name, when there is one that has not ended."""
+        """Return the id of a job by its name, when there is one that has not ended."""
         ...
 
     def states(self, job_ids: list[str]) -> dict[str, str]:
-        """By job: a word such as RUNNING or FAILED, PENDING with its reason, GONE when it is not known any more."""
+        """Return by job: a word such as RUNNING or FAILED, PENDING with its reason, or GONE."""
         ...
 
     def cancel_command(self, job_id: str) -> str:
-        """What to type to stop a job."""
+        """Return the command that stops a job."""
         ...
+
+
+def backend(launcher: str, site: Site) -> Backend:
+    return Slurm(site) if launcher == "slurm" else LocalProcesses(site)
 
 
 def is_over(state: str) -> bool:
     return state in ENDED or state == GONE
-
-
-@contextlib.contextmanager
-def clean_environment() -> Iterator[None]:
-    """Hide what an outer job has set, so that a nested submission takes nothing from it. SLURM_CONF stays."""
-    hidden = forget_outer_job()
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
-
-
-def forget_outer_job() -> dict[str, str]:
-    """Remove what an outer job has set, all but SLURM_CONF, from the environment; what it was."""
-    return {
-        name: os.environ.pop(name)
-        for name in list(os.environ)
-        if (name.startswith(("SLURM_", "SUBMITIT_")) and name != "SLURM_CONF") or name in TORCH_VARIABLES
-    }
-
-
-@contextlib.contextmanager
-def deaf_children() -> Iterator[None]:
-    """Processes started inside hear neither Ctrl-C nor the end of the terminal, which are meant for the head."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Slurm:
@@ -99,7 +66,7 @@ class Slurm:
         self.site = site
 
     def parameters(self) -> dict[str, Any]:
-        """What submitit's executor for SLURM is given for a training job."""
+        """Return the parameters of submitit's executor for a training job."""
         site, jobs = self.site, self.site.training
         parameters: dict[str, Any] = {
             "time": jobs.minutes,
@@ -112,29 +79,29 @@ class Slurm:
             "qos": site.qos,
             "partition": site.partitions.gpu if jobs.gpus else site.partitions.cpu,
             "setup": site.setup or None,
-            # A process that dies takes the others with it: they would wait for it in a reduction.
-            "srun_args": ["--kill-on-bad-exit=1"],
+            # A process that dies takes the others with it, which would wait for it in a reduction. srun of SLURM 22.05
+            # to 23.02 does not take the number of processors over from the job.
+            "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={jobs.cpus}"],
             "additional_parameters": {"requeue": True},
         }
-        if jobs.gpus and site.gres:
-            parameters["gres"] = site.gres.format(gpus=jobs.gpus)
-        elif jobs.gpus:
-            parameters["gpus_per_node"] = jobs.gpus
         if jobs.gpus:
             parameters["constraint"] = site.constraint
+            gres = site.gres.format(gpus=jobs.gpus) if site.gres else None
+            parameters |= {"gres": gres} if gres else {"gpus_per_node": jobs.gpus}
         return {name: value for name, value in parameters.items() if value is not None}
 
     def submit(self, job: Callable[[], None], name: str, folder: Path) -> str:
         with clean_environment():
             try:
-                executor = submitit.SlurmExecutor(folder, max_num_timeout=self.site.training.max_requeues)
+                requeues = self.site.training.max_requeues
+                executor = submitit.SlurmExecutor(private_folder(folder), max_num_timeout=requeues)
                 executor.update_parameters(job_name=name, **self.parameters())
                 return executor.submit(job).job_id
             except (FailedJobError, FailedSubmissionError) as error:
                 said = one_line(str(error))
             except (FileNotFoundError, RuntimeError):  # submitit looks for srun
                 raise UserError(NO_SLURM.format("sbatch")) from None
-        if any(part in said.lower() for part in PASSING):
+        if any(part in said.lower() for part in TRANSIENT):
             raise Unreachable(said)
         raise UserError(f"SLURM refuses the training job: {said}")
 
@@ -170,8 +137,11 @@ class Slurm:
         return f"scancel {job_id}"
 
 
-class Processes:
-    """Several processes on this machine. They outlive the one that started them, as a job of a cluster would."""
+class LocalProcesses:
+    """Processes on this machine that outlive the one that started them, as a job of a cluster does.
+
+    A job's id is "pid.start", with its time of start, because a pid alone may be another process by now.
+    """
 
     def __init__(self, site: Site):
         self.site = site
@@ -180,31 +150,27 @@ class Processes:
         jobs = self.site.training
         if jobs.nodes > 1:
             raise UserError(f"training.nodes: {jobs.nodes} given, the launcher submitit-local has 1")
-        with clean_environment(), deaf_children():
-            executor = LocalExecutor(folder)
+        with clean_environment(), children_ignore_signals():
+            executor = LocalExecutor(private_folder(folder))
             executor.update_parameters(
                 tasks_per_node=jobs.gpus or jobs.processes, gpus_per_node=jobs.gpus, timeout_min=366 * 24 * 60
             )
             pid = executor.submit(job).job_id
-        return f"{pid}.{_started(pid)}"
+        return f"{pid}.{_start_of(pid)}"
 
     def find(self, name: str) -> str | None:
         return None
 
     def states(self, job_ids: list[str]) -> dict[str, str]:
-        return {job_id: "RUNNING" if _lives(job_id) else GONE for job_id in job_ids}
+        processes = {job_id: job_id.split(".") for job_id in job_ids}
+        return {job: "RUNNING" if _start_of(pid) == start else GONE for job, (pid, start) in processes.items()}
 
     def cancel_command(self, job_id: str) -> str:
         return f"kill {job_id.split('.')[0]}"
 
 
-def _lives(job_id: str) -> bool:
-    pid, started = job_id.split(".")
-    return _started(pid) == started
-
-
-def _started(pid: str) -> str | None:
-    """When a living process started, in clock ticks since boot: a pid alone may be another process by now."""
+def _start_of(pid: str) -> str | None:
+    """When a living process started, in clock ticks since boot; None when it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -212,11 +178,37 @@ def _started(pid: str) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
-def scheduler(launcher: str, site: Site) -> Scheduler:
-    return Slurm(site) if launcher == "slurm" else Processes(site)
+@contextlib.contextmanager
+def clean_environment() -> Iterator[None]:
+    """Hide an outer job's variables inside, so that a nested submission takes nothing from it."""
+    hidden = remove_job_variables()
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def remove_job_variables() -> dict[str, str]:
+    """Remove an outer job's variables, all but SLURM_CONF, from the environment; return them."""
+    return {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if (name.startswith(("SLURM_", "SUBMITIT_")) and name != "SLURM_CONF") or name in TORCH_VARIABLES
+    }
+
+
+@contextlib.contextmanager
+def children_ignore_signals() -> Iterator[None]:
+    """Start processes inside that ignore Ctrl-C and the end of the terminal, which are meant for the submitter."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def one_line(text: str) -> str:
-    """What a tool of SLURM said, as one line, without the tool's name."""
+    """Return what a tool of SLURM said as one line, without the tool's name."""
     lines = [line.partition("error: ")[2] or line for line in text.splitlines() if line.strip()]
     return "; ".join(line.strip() for line in lines)

@@ -1,8 +1,8 @@
 """What runs inside a training job, on every process of it.
 
-A signal only raises a flag; the state is saved by all processes at the next step boundary, and then the first one asks
-the scheduler to queue the job again. USR2 means that time runs out: requeue. TERM means that the scheduler takes the
-job away: save and go, it knows itself whether the job comes back.
+A signal only sets a flag; all processes save the state at the next step boundary, and then rank 0 asks the backend to
+queue the job again. USR2 means that time runs out: requeue. TERM means that the scheduler takes the job away: save and
+end, it knows itself whether the job comes back.
 """
 
 import logging
@@ -23,7 +23,7 @@ from stablevelocity.files import write_json
 from stablevelocity.progress import log
 
 LOOK_EVERY = 5.0  # seconds between looks whether another attempt has taken over
-WORD_WITHIN = 60.0  # seconds in which the first process can say why a run of several failed
+WAIT_FOR_RANK_0 = 60.0  # seconds in which it can write why the run failed
 
 
 class TrainingJob:
@@ -51,21 +51,21 @@ class TrainingJob:
         main = environment.global_rank == 0
         failure: Exception | None = None
         for task in self.tasks:
-            record = read_if_there(task.record_file)
+            record = read_if_there(task.files.record)
             if record is None or record["name"] != self.name:
                 log.info(f"{task.run.name}: not this job's any more")
                 continue
             attempt = Attempt(task, self.name, environment.job_id) if main else None
             try:
-                finished = task.train(lambda: flags.raised or (attempt is not None and attempt.superseded()))  # noqa: B023
+                finished = task.train(lambda: flags.stop or (attempt is not None and attempt.superseded()))  # noqa: B023
             except (UserError, OSError) as error:  # a full disk is the user's to mend as well
                 if attempt:
-                    # The head and the overview put the run's name before it.
+                    # Submitter and overview put the run's name before it.
                     message = str(error).removeprefix(f"{task.run.name}: ")
                     attempt.write("failed", final=True, message=message)
                 if environment.num_tasks > 1:
                     if not main:
-                        self._let_the_first_speak(task)
+                        self._wait_for_rank_0s_error(task)
                     raise  # the other processes do not know, and must not wait
                 failure = error  # the job's other runs need not suffer
                 continue
@@ -81,11 +81,11 @@ class TrainingJob:
         if failure:
             raise failure
 
-    def _let_the_first_speak(self, task: Task) -> None:
-        """Wait until the first process has said that the run failed, if it does: srun kills it when this one ends."""
-        deadline = time.monotonic() + WORD_WITHIN
+    def _wait_for_rank_0s_error(self, task: Task) -> None:
+        """Wait until rank 0 has written that the run failed, if it does: srun kills it when this process ends."""
+        deadline = time.monotonic() + WAIT_FOR_RANK_0
         while time.monotonic() < deadline:
-            said = read_if_there(task.state_file) or {}
+            said = task.state()
             if said.get("name") == self.name and said.get("state") == "failed":
                 return
             time.sleep(0.5)
@@ -104,17 +104,17 @@ class TrainingJob:
 
 
 class Flags:
-    """Handlers of the two signals, which do nothing but note them."""
+    """Set by the two signals: `stop` by each, `terminated` by TERM."""
 
     def __init__(self) -> None:
-        self.raised = self.terminated = False
+        self.stop = self.terminated = False
         # submitit's own handler saves and requeues within the signal; here it is called later, between steps.
         self._requeue: Any = signal.getsignal(signal.SIGUSR2)
-        signal.signal(signal.SIGUSR2, self._note)
-        signal.signal(signal.SIGTERM, self._note)
+        signal.signal(signal.SIGUSR2, self._set)
+        signal.signal(signal.SIGTERM, self._set)
 
-    def _note(self, number: int, frame: Any) -> None:
-        self.raised = True
+    def _set(self, number: int, frame: Any) -> None:
+        self.stop = True
         self.terminated = self.terminated or number == signal.SIGTERM
 
     def requeue(self) -> None:
@@ -123,22 +123,22 @@ class Flags:
 
 
 class Attempt:
-    """One start of a job on a run, as its first process tells it in state.json.
+    """One start of a job on a run, as its rank 0 writes it to the run's state.
 
     A node that lost its network may keep a process alive after the scheduler has started the job elsewhere: the one
-    that started last has the run, the other stops without a word.
+    that started last has the run, the other ends without writing.
     """
 
     def __init__(self, task: Task, name: str, job_id: str):
         self.task, self.id = task, uuid.uuid4().hex
-        before = read_if_there(task.state_file) or {}
+        before = task.state()
         starts = before.get("starts", 0) + 1 if before.get("hash") == task.hash else 1
         self.facts = {"hash": task.hash, "name": name, "job": job_id, "attempt": self.id, "starts": starts}
         self.looked = time.monotonic()
         self._put("running")
 
     def _put(self, state: str, **more: Any) -> None:
-        write_json(self.task.state_file, {**self.facts, "state": state, **more})
+        write_json(self.task.files.state, {**self.facts, "state": state, **more})
 
     def write(self, state: str, **more: Any) -> None:
         if not self._is_last():
@@ -146,7 +146,7 @@ class Attempt:
         try:
             self._put(state, **more)
         except OSError as error:  # a full disk must not hide what there was to say
-            log.info(f"{self.task.run.name}: {state} {more or ''}; {self.task.state_file} cannot be written ({error})")
+            log.info(f"{self.task.run.name}: {state} {more or ''}; {self.task.files.state} cannot be written ({error})")
 
     def superseded(self) -> bool:
         """Whether another attempt has the run now; looked up every few seconds."""
@@ -160,7 +160,7 @@ class Attempt:
         os._exit(128 + signal.SIGTERM)
 
     def _is_last(self) -> bool:
-        state = read_if_there(self.task.state_file)
+        state = read_if_there(self.task.files.state)
         return state is None or state["attempt"] == self.id
 
 
@@ -172,7 +172,7 @@ def join_processes(environment: submitit.JobEnvironment) -> None:
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     digits = int("".join(character for character in environment.job_id if character.isdigit()))
     os.environ["MASTER_PORT"] = str(20_000 + (digits * 37 + restarts) % 40_000)
-    import torch  # the head imports this module and has no use for it
+    import torch  # here, as the submitter imports this module too
 
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     if environment.num_nodes == 1:  # whatever the host's name resolves to

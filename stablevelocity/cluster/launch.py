@@ -20,17 +20,17 @@ def launch(tasks: list[Task], launcher: str, site: Site) -> None:
             raise UserError("; ".join(map(str, failures)))
         return
     # The library works without submitit; only these launchers need it.
-    from stablevelocity.cluster.backends import scheduler
-    from stablevelocity.cluster.submitter import Head
+    from stablevelocity.cluster.backends import backend
+    from stablevelocity.cluster.submitter import Submitter
 
     try:
-        Head(tasks, launcher, scheduler(launcher, site), site).wait()
+        Submitter(tasks, launcher, backend(launcher, site), site).wait()
     except OSError as error:
         raise UserError(f"{error.filename or tasks[0].folder}: {error.strerror or error}") from None
 
 
 def _train_here(task: Task) -> UserError | None:
-    """Train in this process. Where another one does so already (its head was killed, it was not), wait for that."""
+    """Train in this process. Where another one does so already (Snakemake was killed, it was not), wait for that."""
     try:
         with task.lock():
             if not task.complete():

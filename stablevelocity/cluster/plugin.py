@@ -1,4 +1,4 @@
-"""What Snakemake's executor for SLURM (snakemake-executor-plugin-slurm, pinned) asks of accounting, mended.
+"""Patches of Snakemake's executor for SLURM (snakemake-executor-plugin-slurm, pinned), which asks accounting too much.
 
 It looks up the account with sacct, sacctmgr or sshare, without a time limit, before every submission, and turns to
 sacct for the states of jobs whenever slurmctld does not answer. On a cluster without accounting, or with a late one,
@@ -18,10 +18,10 @@ ASK_AGAIN = 10.0  # seconds
 MIN_JOB_AGE = 300  # SLURM's default, seconds
 
 
-def mend() -> None:
-    """Change the plugin of this process."""
+def patch() -> None:
+    """Patch the plugin in this process."""
     plugin.Executor.get_account_arg = account_argument  # pyright: ignore[reportAttributeAccessIssue]
-    plugin.get_min_job_age = remembered(plugin.get_min_job_age)
+    plugin.get_min_job_age = last_answer(plugin.get_min_job_age)
 
 
 def account_argument(executor: Any, job: Any) -> Iterator[str]:
@@ -32,16 +32,16 @@ def account_argument(executor: Any, job: Any) -> Iterator[str]:
 
 
 def wait_for_slurm() -> None:
-    said = False
+    waiting = False
     while subprocess.run(["sinfo", "--noheader"], capture_output=True).returncode != 0:
-        if not said:
+        if not waiting:
             print("SLURM does not answer (sinfo); submissions wait for it", file=sys.stderr, flush=True)
-            said = True
+            waiting = True
         time.sleep(ASK_AGAIN)
 
 
-def remembered(ask: Callable[[], int | None]) -> Callable[[], int]:
-    """The last answer where there is none; the plugin takes none to mean that squeue forgets jobs at once."""
+def last_answer(ask: Callable[[], int | None]) -> Callable[[], int]:
+    """`ask`, with its last answer where it has none: the plugin takes none to mean that squeue forgets jobs at once."""
     last = MIN_JOB_AGE
 
     def answer() -> int:

@@ -12,20 +12,10 @@ from stablevelocity.cluster.site import SITE_FILE, Site
 from stablevelocity.errors import UserError
 from stablevelocity.study import Study
 
-OPTIONS = {
-    "account": "account",
-    "constraint": "constraint",
-    "cpus_per_task": "cpus-per-task",
-    "gpus_per_node": "gpus-per-node",
-    "gres": "gres",
-    "mem": "mem",
-    "nodes": "nodes",
-    "ntasks_per_node": "ntasks-per-node",
-    "partition": "partition",
-    "qos": "qos",
-    "time": "time",
-}
-FROM_SNAKEMAKE = {
+# What both kinds of jobs may ask for, as submitit names it; sbatch's options have dashes.
+OPTIONS = ("account", "constraint", "cpus_per_task", "gpus_per_node", "gres", "mem", "nodes", "ntasks_per_node")
+OPTIONS += ("partition", "qos", "time")
+SUBMITIT_NAMES = {
     "runtime": "time",
     "mem_mb": "mem",
     "slurm_account": "account",
@@ -34,27 +24,27 @@ FROM_SNAKEMAKE = {
 }
 
 
-def check_slurm(site: Site, ordinary: dict[str, dict[str, Any]]) -> None:
-    """Ask SLURM whether it would take the training jobs, and the jobs of each rule in `ordinary` (rule: resources).
+def check_slurm(site: Site, rules: dict[str, dict[str, Any]]) -> None:
+    """Ask SLURM whether it would take the training jobs, and the jobs of each of `rules` (by name: their resources).
 
     Raises UserError for the first that it refuses.
     """
     for command in ("sbatch", "srun", "squeue"):
         if shutil.which(command) is None:
             raise UserError(NO_SLURM.format(command))
-    asked: set[tuple] = set()
     wanted = {"training": Slurm(site).parameters()}
-    for rule, resources in ordinary.items():
-        wanted[rule] = {FROM_SNAKEMAKE.get(name, name): value for name, value in resources.items()}
-    for what, parameters in wanted.items():
-        options = tuple(f"--{OPTIONS[name]}={parameters[name]}" for name in sorted(OPTIONS) if name in parameters)
+    for rule, resources in rules.items():
+        wanted[rule] = {SUBMITIT_NAMES.get(name, name): value for name, value in resources.items()}
+    asked: set[tuple[str, ...]] = set()
+    for jobs, parameters in wanted.items():
+        options = tuple(f"--{name.replace('_', '-')}={parameters[name]}" for name in OPTIONS if name in parameters)
         if options not in asked:
             asked.add(options)
-            _ask(what, options)
+            _test_only(jobs, options)
 
 
 def check_training(site: Site, study: Study) -> None:
-    """Refuse to train a network for ImageNet on what a job gets when nobody says what it needs."""
+    """Refuse to train a network for ImageNet on what a job gets when the site file does not say what it needs."""
     if study.arms and study.images.dataset == "folder" and "training" not in site.model_fields_set:
         raise UserError(
             f"{SITE_FILE}: training: missing, so each run would train on 1 processor and {site.training.mem_gb:g} GB;"
@@ -62,7 +52,7 @@ def check_training(site: Site, study: Study) -> None:
         )
 
 
-def _ask(what: str, options: tuple[str, ...]) -> None:
+def _test_only(jobs: str, options: tuple[str, ...]) -> None:
     command = ["sbatch", "--test-only", *options, "--wrap", "true"]
     with clean_environment():
         try:
@@ -71,4 +61,4 @@ def _ask(what: str, options: tuple[str, ...]) -> None:
             raise UserError("SLURM does not answer: sbatch --test-only took more than 60 s") from None
     if done.returncode != 0:
         said = one_line(done.stderr).replace("allocation failure: ", "")
-        raise UserError(f"SLURM refuses the jobs of {what} ({' '.join(options)}): {said}")
+        raise UserError(f"SLURM refuses the jobs of {jobs} ({' '.join(options)}): {said}")

@@ -1,8 +1,9 @@
-"""Time, memory, processors and accelerators of every ordinary rule: the one table.
+"""Time, memory, processors and accelerators of every rule that becomes a job: the one table.
 
 Two sizes of study are known: one on small images, which runs on processors, and one on a folder of images such as
 ImageNet, which wants accelerators. Pretrained models are tiny or the originals. `rules` in config/site.yaml overrides
-the table by rule. Training jobs have their own section there.
+the table by rule. Training jobs have their own section there. Tables, figures and the report are made where Snakemake
+runs.
 """
 
 from typing import Any, NamedTuple
@@ -23,16 +24,13 @@ class Need(NamedTuple):
 
 
 MIB_PER_GB = 1024
-ORDINARY = Need(30, 4)  # every stage of a small study that is not in the table
-QUICK = dict.fromkeys(["table", "tables", "figure", "figures", "claims", "report", "sample_manifest"], ORDINARY)
-QUICK |= dict.fromkeys(["variance_curves", "prompts"], ORDINARY)
+ORDINARY = Need(30, 4)
+HOURS_2 = Need(120, 4)
+# Of a small study, what differs from ORDINARY.
 SMALL = {
     "toy": Need(12 * 60, 4),
-    "autoencoder": Need(120, 4),
-    "encoder": Need(120, 4),
-    "judge": Need(120, 4),
-    "sample_shard": Need(120, 4),
     "sweep": Need(240, 4),
+    **dict.fromkeys(("autoencoder", "encoder", "judge", "sample_shard"), HOURS_2),
 }
 LARGE = {
     "image_index": Need(60, 8),
@@ -44,21 +42,24 @@ LARGE = {
     "encoder": Need(60, 32, 8, 1),
     "feature_shard": Need(120, 32, 8, 1),
     "feature_manifest": Need(240, 16),
+    "online_features": Need(120, 16),
     "gmm_variance": Need(120, 16, 8),
     "data_variance": Need(240, 32, 8),
+    "variance_curves": ORDINARY,
     "variance_references": Need(120, 16, 8),
     "toy": Need(24 * 60, 8, 4),
-    "reference": Need(240, 32, 8, 1),
+    "alignment_curve": Need(60, 32, 8, 1),
     "sample_shard": Need(8 * 60, 32, 8, 1),
+    "sample_manifest": ORDINARY,
+    "judge": Need(120, 32, 8, 1),
+    "reference": Need(240, 32, 8, 1),
     "fidelity": Need(120, 64, 8, 1),
     "floor": Need(120, 64, 8, 1),
     "sweep": Need(24 * 60, 64, 8, 1),
-    "alignment_curve": Need(60, 32, 8, 1),
-    "judge": Need(120, 32, 8, 1),
-    "online_features": Need(120, 16),
 }
 TINY_MODELS = {
     "tiny_model": Need(4 * 60, 8, 2),
+    "prompts": ORDINARY,
     "generate_arms": Need(4 * 60, 8, 2),
     "score_family": Need(60, 8, 2),
     "compare_videos": Need(60, 8),
@@ -71,7 +72,7 @@ ORIGINALS = TINY_MODELS | {
     "score_family": Need(8 * 60, 64, 8, 1),
     "compare_videos": Need(60, 16),
 }
-RULES = QUICK | SMALL | LARGE | ORIGINALS
+RULES = LARGE | TINY_MODELS  # each name once
 
 
 def need(rule: str, study: Study, site: Site) -> Need:
@@ -80,12 +81,11 @@ def need(rule: str, study: Study, site: Site) -> Need:
     table = LARGE if study.images.dataset == "folder" else SMALL
     table = table | (TINY_MODELS if all(family.tiny for family in families) else ORIGINALS)
     limits = site.rules.get(rule)
-    changes = limits.model_dump(exclude_none=True) if limits else {}
-    return table.get(rule, ORDINARY)._replace(**changes)
+    return table.get(rule, ORDINARY)._replace(**limits.model_dump(exclude_none=True) if limits else {})
 
 
 def check_rules(site: Site) -> None:
-    """Raises UserError when the site file names a rule that there is not."""
+    """Raises UserError when the site file names a rule that does not become a job."""
     for rule in site.rules:
         if rule not in RULES:
             raise UserError(
@@ -105,7 +105,7 @@ def training_resources(site: Site) -> dict[str, Any]:
 
 
 def snakemake_resources(rule: str, study: Study, site: Site) -> dict[str, Any]:
-    """The same, in the names of Snakemake's executor for SLURM."""
+    """What a job of `rule` asks for, in the names of Snakemake's executor for SLURM."""
     wanted = need(rule, study, site)
     resources: dict[str, Any] = {
         "runtime": wanted.minutes,
@@ -117,8 +117,6 @@ def snakemake_resources(rule: str, study: Study, site: Site) -> dict[str, Any]:
     }
     if wanted.gpus:
         resources["constraint"] = site.constraint
-        if site.gres:
-            resources["gres"] = site.gres.format(gpus=wanted.gpus)
-        else:
-            resources["gpu"] = wanted.gpus
+        gres = site.gres.format(gpus=wanted.gpus) if site.gres else None
+        resources |= {"gres": gres} if gres else {"gpu": wanted.gpus}
     return {name: value for name, value in resources.items() if value is not None}

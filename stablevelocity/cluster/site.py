@@ -1,14 +1,13 @@
 """What differs between clusters, read from config/site.yaml. Without that file the cluster's own defaults hold."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from stablevelocity.errors import UserError
 from stablevelocity.study.settings import Positive, PositiveFloat, Section
-from stablevelocity.study.study import shortened, shown
+from stablevelocity.study.study import first_problem, read_yaml
 
 SITE_FILE = Path("config/site.yaml")
 
@@ -66,17 +65,8 @@ class Site(Section):
 def load_site(path: Path | str = SITE_FILE) -> Site:
     """Read the site file; a missing one means all defaults. Raises UserError, one line that names the key."""
     path = Path(path)
-    if not path.exists():
-        return Site()
+    content = read_yaml(path) if path.exists() else None
     try:
-        content: Any = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
-    try:
-        return Site.model_validate(content or {})
+        return Site.model_validate({} if content is None else content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(shown(part) for part in first["loc"])
-        given = "" if first["type"] == "extra_forbidden" else f", given {shortened(repr(first['input']))}"
-        message = "no such key" if first["type"] == "extra_forbidden" else first["msg"]
-        raise UserError(f"{path}: {where}: {message}{given}") from None
+        raise UserError(f"{path}: {first_problem(error, Site)}") from None

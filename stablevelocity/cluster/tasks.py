@@ -1,16 +1,13 @@
-"""One run to train, and the files by which its head, its job and its user know how it stands.
+"""A run to train, and the files by which its submitter, its job and its user know how it stands.
 
-<run>/checkpoints/<hash>/          state, metrics.csv as it grows, result/ with the finished weights
-<run>/job/lock                     held while a head decides whether to submit
-<run>/job/job.json                 which job has the run: written by the head before and after it submits
-<run>/job/state.json               what the job says of itself: written by the job, and only by its last attempt
-<run>/job/logs/                    what the job printed
+Where they lie says `study.layout.RunFiles`.
 """
 
 import contextlib
 import csv
 import fcntl
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,8 +17,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from stablevelocity.files import read_json, write_json
+from stablevelocity.files import damaged_put_aside, read_json, write_json
+from stablevelocity.locks import open_lock
 from stablevelocity.study import Run
+from stablevelocity.study.layout import RunFiles
 from stablevelocity.training.identity import run_hash
 from stablevelocity.training.results import publish, result_files
 
@@ -44,62 +43,58 @@ class Task:
         """Train here and now; True when finished. Every launcher comes to this line."""
         from stablevelocity.training.trainer import Trainer
 
-        return Trainer(self.run, self.latents, self.features, self.folder, self.code).train(should_stop)
+        with damaged_put_aside(self.files.results):
+            return Trainer(self.run, self.latents, self.features, self.folder, self.code).train(should_stop)
 
     # --- files ---------------------------------------------------------------------------------------------
 
     @property
+    def files(self) -> RunFiles:
+        return RunFiles(self.folder)
+
+    @property
     def checkpoints(self) -> Path:
-        return self.folder / "checkpoints" / self.hash
-
-    @property
-    def logs(self) -> Path:
-        return self.folder / "job" / "logs"
-
-    @property
-    def record_file(self) -> Path:
-        return self.folder / "job" / "job.json"
-
-    @property
-    def state_file(self) -> Path:
-        return self.folder / "job" / "state.json"
+        return self.files.checkpoints(self.hash)
 
     def record(self) -> dict[str, Any] | None:
         """The job that has this very run; None when there is none, or only one for other settings or data."""
-        record = read_if_there(self.record_file)
+        record = read_if_there(self.files.record)
         return record if record and record["hash"] == self.hash else None
 
     def write_record(self, **facts: Any) -> None:
-        write_json(self.record_file, {**facts, "hash": self.hash})
+        write_json(self.files.record, {**facts, "hash": self.hash})
+
+    def state(self) -> dict[str, Any]:
+        """What a job says of itself and this run; empty when none has said anything."""
+        return read_if_there(self.files.state) or {}
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold while deciding whether to submit; freed by the kernel when the holder dies."""
-        path = self.folder / "job" / "lock"
+        path = self.files.lock
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        descriptor = open_lock(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(descriptor)
 
     # --- how far it is -------------------------------------------------------------------------------------
 
     def complete(self) -> bool:
         """Whether the finished weights are there and whole: the only thing that counts as success."""
-        return (
-            all(_weights_of(path, self.hash, step) for step, path in self._results())
-            and (self.checkpoints / "result" / "metrics.csv").exists()
-        )
-
-    def _results(self) -> list[tuple[int, Path]]:
-        return result_files(self.checkpoints, self.run.steps)
+        results = result_files(self.checkpoints, self.run.steps)
+        whole = all(_weights_of(path, self.hash, step) for step, path in results)
+        return whole and (self.checkpoints / "result" / "metrics.csv").exists()
 
     def publish(self) -> None:
         """Put the finished files where the workflow expects them."""
         publish(self.checkpoints, self.folder, self.run.steps)
 
-    def last_checkpoint(self) -> tuple[int, float] | None:
-        """(step, age in seconds) of the newest whole checkpoint."""
-        return newest_checkpoint(self.checkpoints)
+    def last_step(self) -> int:
+        """The step of the newest whole checkpoint, 0 when there is none."""
+        return (newest_checkpoint(self.checkpoints) or (0, 0.0))[0]
 
     def progress(self) -> dict[str, float]:
         """The last row of metrics.csv: step, loss, images_per_s and so on."""
@@ -109,12 +104,17 @@ class Task:
 def is_locked(path: Path) -> bool:
     """Whether some process holds `Task.lock` of a run now."""
     try:
-        with open(path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        pass
+        return False
+    finally:
+        os.close(descriptor)
     return False
 
 
@@ -132,6 +132,7 @@ def read_if_there(path: Path) -> Any:
 
 
 def newest_checkpoint(folder: Path) -> tuple[int, float] | None:
+    """(step, age in seconds) of the newest whole checkpoint in `folder`."""
     files = sorted(folder.glob("step-????????.safetensors"))
     with contextlib.suppress(OSError):  # a job may prune it in between
         if files:

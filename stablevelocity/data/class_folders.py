@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from stablevelocity.data.decoding import Loaded, collect, decode
+from stablevelocity.data.decoding import Loaded, collect, decode, read_regular, visible
 from stablevelocity.errors import UserError
 
 Split = Literal["train", "heldout"]
@@ -68,8 +68,7 @@ class ClassFolders:
         entries = []
         for label, name in enumerate(self.class_names):
             if (root / name).is_dir():
-                files = sorted(file.name for file in (root / name).iterdir() if not file.name.startswith("."))
-                entries += [(f"{root.name}/{name}/{file}", label) for file in files]
+                entries += [(f"{root.name}/{name}/{file.name}", label) for file in visible(root / name)]
         return entries
 
     def load(self, keys: Sequence[str]) -> Loaded:
@@ -78,13 +77,13 @@ class ClassFolders:
 
     def _read(self, key: str) -> np.ndarray | str:
         try:
-            return decode((self._path / key).read_bytes(), self._size)
+            return decode(read_regular(self._path / key), self._size)
         except OSError as error:
             return str(error.strerror)
 
 
 def _folders(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return [entry.name for entry in visible(path) if entry.is_dir()]
 
 
 class ImageNetTar:
@@ -139,7 +138,7 @@ class ImageNetTar:
         return collect(keys, results, self._size)
 
     def _held_out(self) -> list[tuple[str, int]]:
-        if not (self._folder / self.HELD_OUT).exists():
+        if not (self._folder / self.HELD_OUT).is_file():
             return []
         with _open_tar(self._folder / self.HELD_OUT) as tar:
             files = sorted(member.name for member in tar if member.isfile())

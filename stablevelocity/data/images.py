@@ -15,8 +15,6 @@ from stablevelocity.data.class_folders import ClassFolders, ImageNetTar, Split
 from stablevelocity.data.decoding import Loaded, center_crop, collect
 from stablevelocity.errors import UserError
 
-IMAGENET_TRAIN_IMAGES = 1_281_167
-
 
 class ImageSource(Protocol):
     """A data set: class names in label order, images listed per split, images read by key."""
@@ -51,7 +49,7 @@ def open_source(
     if dataset == "cifar10":
         return Cifar10(Path(path), size=size)
     if dataset == "folder":
-        if (Path(path) / ImageNetTar.FILE).exists():
+        if (Path(path) / ImageNetTar.FILE).is_file():
             return ImageNetTar(Path(path), size=size)
         return ClassFolders(Path(path), size=size)
     raise UserError(f"images: data set {dataset!r} given, expected digits, cifar10 or folder")
@@ -158,7 +156,7 @@ def download_cifar10(path: Path | str) -> None:
 def check_count(found: int, problems: int, expected: int | None, where: str) -> None:
     """Refuse a data set that is not whole: `found` listed images, `problems` of them unreadable.
 
-    `expected` is what the study asks for (`IMAGENET_TRAIN_IMAGES` for ImageNet), or None for no check.
+    `expected` is what the study asks for (1,281,167 for ImageNet), or None for no check.
     """
     if expected is not None and found - problems != expected:
         raise UserError(

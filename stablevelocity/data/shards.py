@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from stablevelocity.errors import UserError
-from stablevelocity.files import atomic_write, read_json, sha256, write_json
+from stablevelocity.files import DamagedShard, atomic_write, read_json, sha256, write_json
 
-DTYPES = {"U8": "u1", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
+DTYPES = {"U8": "u1", "F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}  # in safetensors' order
 DTYPE_NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
+Layout = dict[str, tuple[tuple[int, ...], np.dtype]]  # shape and type by name
 
 
 def write_shard(path: Path | str, arrays: dict[str, np.ndarray], info: dict[str, str] | None = None) -> None:
@@ -28,36 +28,58 @@ def write_shard(path: Path | str, arrays: dict[str, np.ndarray], info: dict[str,
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"arrays of one shard differ in length: {lengths}")
-    with atomic_write(path) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, info)
+    write_arrays(path, arrays, info)
+
+
+def write_arrays(path: Path | str, arrays: dict[str, np.ndarray], info: dict[str, str] | None = None) -> None:
+    """Write named arrays as one safetensors file.
+
+    The same arrays and `info` give the same bytes; safetensors' own writer puts the keys of `info` in a random order.
+    """
+    layout = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        file.write(_header(layout, info)[0])
+        for name in _stored_order(layout):
+            file.write(np.ascontiguousarray(arrays[name]).data)
 
 
 @contextlib.contextmanager
-def new_shard(path: Path | str, layout: dict[str, tuple[tuple[int, ...], np.dtype]]) -> Iterator[dict[str, np.memmap]]:
+def new_shard(path: Path | str, layout: Layout) -> Iterator[dict[str, np.memmap]]:
     """The arrays of a new shard, by shape and type, mapped to disk to be filled; the file appears when all are.
 
     The file is the one that `write_shard` writes of the same arrays.
     """
-    # As safetensors' own writer: the widest types first, then by name; a header padded to 8 bytes.
-    names = sorted(layout, key=lambda name: (-layout[name][1].itemsize, name))
-    header, offset = {}, 0
-    for name in names:
-        shape, dtype = layout[name]
-        end = offset + math.prod(shape) * dtype.itemsize
-        header[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    header, size = _header(layout)
     with atomic_write(path) as temporary:
         with open(temporary, "wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
+            file.write(header)
             file.flush()
             # Disk space is taken now: on a full disk this is an error, a write to mapped memory would be a crash.
-            os.posix_fallocate(file.fileno(), 0, 8 + len(text) + offset)
+            os.posix_fallocate(file.fileno(), 0, len(header) + size)
         arrays = read_shard(temporary, "r+")
         yield arrays
         for array in arrays.values():
             array.flush()
+
+
+def _stored_order(layout: Layout) -> list[str]:
+    """As safetensors' own writer: the widest types first, then by name."""
+    order = list(DTYPES)
+    return sorted(layout, key=lambda name: (-order.index(DTYPE_NAMES[layout[name][1]]), name))
+
+
+def _header(layout: Layout, info: dict[str, str] | None = None) -> tuple[bytes, int]:
+    """(what a safetensors file begins with, bytes of its data): length, JSON padded to 8 bytes with sorted `info`."""
+    header: dict[str, Any] = {"__metadata__": dict(sorted(info.items()))} if info else {}
+    offset = 0
+    for name in _stored_order(layout):
+        shape, dtype = layout[name]
+        end = offset + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, offset
 
 
 def read_shard(path: Path | str, mode: Literal["r", "r+"] = "r") -> dict[str, np.memmap]:
@@ -124,26 +146,21 @@ class ShardSet:
 
     `manifest` holds what was written about the set. Rows are counted through the shards in their order.
 
-    Raises UserError when a shard is missing or differs from its checksum; a damaged shard is put aside under
-    the name `<shard>.damaged`, so that the next run of the workflow makes it again. Without `checksums` only
-    presence and size are checked: reading hundreds of gigabytes at every start would take minutes.
+    Raises UserError when a shard is missing or does not lie beside its manifest, DamagedShard when one differs from
+    its checksum. Nothing is changed on disk; see `damaged_put_aside`. Without `checksums` only presence and size are
+    checked: reading hundreds of gigabytes at every start would take minutes.
     """
 
     def __init__(self, manifest: Path | str, *, checksums: bool = True):
         folder = Path(manifest).parent
         self.manifest = read_json(manifest)
-        self.files = [folder / entry["file"] for entry in self.manifest["shards"]]
+        self.files = [folder / _bare_name(entry["file"], manifest) for entry in self.manifest["shards"]]
         for file, entry in zip(self.files, self.manifest["shards"], strict=True):
             if not file.exists():
                 raise UserError(f"{file}: shard is missing; run the workflow again to make it")
-            whole = file.stat().st_size == entry["bytes"]
+            whole = file.is_file() and file.stat().st_size == entry["bytes"]
             if not whole or (checksums and sha256(file) != entry["sha256"]):
-                with contextlib.suppress(FileNotFoundError):  # another process may have been faster
-                    file.rename(file.with_name(file.name + ".damaged"))
-                raise UserError(
-                    f"{file}: differs from its checksum in {manifest}; put aside as {file.name}.damaged, "
-                    "run the workflow again to make it"
-                )
+                raise DamagedShard(file, f"differs from its checksum in {manifest}")
         self._shards = [read_shard(file) for file in self.files]
         self._starts = np.cumsum([0, *(entry["count"] for entry in self.manifest["shards"])])
 
@@ -163,3 +180,10 @@ class ShardSet:
     def all(self, name: str) -> np.ndarray:
         """Array `name` of the whole set, in memory."""
         return np.concatenate([shard[name] for shard in self._shards])
+
+
+def _bare_name(name: Any, manifest: Path | str) -> str:
+    """The name of a shard in a manifest. Raises UserError when it leads elsewhere than beside the manifest."""
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise UserError(f"{manifest}: the shard {name!r} is no bare file name; shards lie beside their manifest")
+    return name

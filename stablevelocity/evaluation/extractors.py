@@ -1,15 +1,15 @@
 """Features of images, computed once and kept on disk: every metric is taken from the same pass.
 
-An extractor turns uint8 images (batch, height, width, 3) into three columns:
-    pool     (batch, d)  for FID, precision and recall
-    spatial  (batch, s)  for sFID
-    logits   (batch, c)  for the Inception score
-`extract_features` keeps them in shards; `FeatureStore` reads them as tables for `fidelity`.
+`extract_features` keeps the columns of an extractor's `FeatureBatch` in shards; `FeatureStore` reads them as tables for
+`fidelity`.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stablevelocity.data.shards import ShardSet, read_shard, shard_info, write_manifest, write_shard
 from stablevelocity.errors import UserError
-from stablevelocity.evaluation.classifier import load_judge
+from stablevelocity.evaluation.classifier import FeatureBatch, load_classifier
 from stablevelocity.evaluation.image_sets import ImageSet
 from stablevelocity.files import sha256
 from stablevelocity.progress import Progress
@@ -34,36 +34,29 @@ BATCH = 64
 SHARD_ROWS = 4096
 
 
-class FeatureBatch(NamedTuple):
-    pool: Float[Tensor, "batch d"]
-    spatial: Float[Tensor, "batch s"]
-    logits: Float[Tensor, "batch c"]
-
-
 @runtime_checkable
 class Extractor(Protocol):
     name: str
     identity: str
     """Hash of its weights: features of another identity are not comparable."""
 
-    def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> FeatureBatch: ...
+    def __call__(self, images: UInt8[Tensor, "batch height width 3"], /) -> FeatureBatch: ...
 
 
 class InceptionExtractor:
     """Inception-v3 of 2015 as ported from TensorFlow by torch-fidelity: the network behind published FIDs.
 
-    pool is pool3 (2,048); spatial is what ADM's evaluator takes for sFID: the first 7 channels of the 1x1
-    branch of the third 17x17 block (`mixed_6/conv` in the TensorFlow graph, `Mixed_6d.branch1x1` here),
-    flattened in (row, column, channel) order to 2,023; logits leave out the last layer's bias, as ADM's.
-    Images of any size are resized to 299 px inside the network, in TensorFlow 1's way.
+    pool is pool3 (2,048); spatial is what ADM's evaluator takes for sFID: the first 7 channels of the 1x1 branch of the
+    third 17x17 block (`mixed_6/conv` in the TensorFlow graph, `Mixed_6d.branch1x1` here), flattened to 2,023; logits
+    leave out the last layer's bias, as ADM's. The network resizes images to 299 px in TensorFlow 1's way.
     """
 
     name = "inception"
 
     def __init__(self, network: torch.nn.Module, identity: str):
         self.network, self.identity = network, identity
-        self._spatial: Tensor | None = None
-        network.get_submodule("Mixed_6d.branch1x1").register_forward_hook(self._keep_spatial)
+        self._map = torch.empty(0)
+        network.get_submodule("Mixed_6d.branch1x1").register_forward_hook(self._keep)
 
     @classmethod
     def load(cls, weights: Path, device: str = "cpu") -> "InceptionExtractor":
@@ -74,81 +67,59 @@ class InceptionExtractor:
         where = f"put {INCEPTION_FILE} ({INCEPTION_RELEASE}) there"
         if not weights.is_file():
             raise UserError(f"{weights}: no Inception weights; {where}")
-        found = sha256(weights)
-        if found != INCEPTION_SHA256:
-            raise UserError(f"{weights}: SHA-256 {found[:16]}..., expected {INCEPTION_SHA256[:16]}...; {where}")
+        given = sha256(weights)
+        if given != INCEPTION_SHA256:
+            raise UserError(f"{weights}: SHA-256 {given[:16]}..., expected {INCEPTION_SHA256[:16]}...; {where}")
         # torch-fidelity reads the file as a pickle; the hash has made sure that it is the published one.
         network = FeatureExtractorInceptionV3(
             "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(weights)
         )
-        return cls(network.to(device), f"inception:sha256:{found}")
+        return cls(network.to(device), f"inception:sha256:{given}")
 
-    def _keep_spatial(self, module: torch.nn.Module, inputs: tuple, output: Tensor) -> None:
-        self._spatial = output[:, :7].permute(0, 2, 3, 1).flatten(1)
+    def _keep(self, module: torch.nn.Module, inputs: tuple, output: Tensor) -> None:
+        self._map = output
 
     @torch.no_grad()
     def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> FeatureBatch:
         device = next(self.network.parameters()).device
         pool, logits = self.network(images.permute(0, 3, 1, 2).to(device))
-        assert self._spatial is not None
-        spatial, self._spatial = self._spatial, None
+        spatial = self._map[:, :7].permute(0, 2, 3, 1).flatten(1)
         return FeatureBatch(pool.cpu(), spatial.cpu(), logits.cpu())
-
-
-class DigitsExtractor:
-    """The judge of the digits study (see `classifier`); its folder holds config.json and model.safetensors."""
-
-    name = "digits"
-
-    def __init__(self, folder: Path, device: str = "cpu"):
-        self.judge = load_judge(folder).to(device)
-        self.identity = f"digits:sha256:{sha256(folder / 'model.safetensors')}"
-
-    @torch.no_grad()
-    def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> FeatureBatch:
-        output = self.judge(images.to(self.judge.classes.weight.device))
-        return FeatureBatch(output.pool.cpu(), output.spatial.cpu(), output.logits.cpu())
 
 
 EXTRACTORS: dict[str, Callable[[Path, str], Extractor]] = {
     "inception": InceptionExtractor.load,
-    "digits": DigitsExtractor,
+    "digits": load_classifier,
 }
 
 
-def load_extractor(name: str, weights: Path | str, device: str = "cpu") -> Extractor:
-    """An extractor by its registered name, with the file or folder of its weights."""
+def load_extractor(name: str, weights: Path | str, device: str | None = None) -> Extractor:
+    """An extractor by its registered name, with the file or folder of its weights; on the GPU if there is one."""
     if name not in EXTRACTORS:
         raise UserError(f"feature extractor {name!r} given, expected one of {', '.join(EXTRACTORS)}")
-    return EXTRACTORS[name](Path(weights), device)
+    return EXTRACTORS[name](Path(weights), device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def extract_features(source: ImageSet, extractor: Extractor, manifest: Path | str) -> "FeatureStore":
+def extract_features(images: ImageSet, extractor: Extractor, manifest: Path | str) -> "FeatureStore":
     """Compute the features of all images, shard by shard beside `manifest`, which is written last.
 
     Shards that an earlier, stopped call has finished for the same images, weights and code are kept.
     """
     manifest = Path(manifest)
     code = code_hash("stablevelocity.evaluation.extractors")
-    info = {"extractor": extractor.identity, "source": source.identity, "code": code}
+    info = {"extractor": extractor.identity, "source": images.identity, "code": code}
     shards = []
-    progress = Progress(f"features {manifest.parent.name}", len(source), "images")
-    for start in range(0, len(source), SHARD_ROWS):
-        rows = min(SHARD_ROWS, len(source) - start)
+    progress = Progress(f"features {manifest.parent.name}", len(images), "images")
+    for start in range(0, len(images), SHARD_ROWS):
+        rows = min(SHARD_ROWS, len(images) - start)
         shard = manifest.parent / f"{manifest.stem}-{start // SHARD_ROWS:05d}.safetensors"
         if not _is_done(shard, rows, info):
             batches = []
-            for images in source.batches(BATCH, start):
-                features = extractor(torch.from_numpy(np.array(images)))
-                batches.append(features)
-                progress.update(len(images))
-                if len(batches) * BATCH >= rows:
-                    break
-            columns = {
-                name: torch.cat([getattr(features, name) for features in batches]).float().numpy()
-                for name in FeatureBatch._fields
-            }
-            write_shard(shard, columns, info)
+            for batch in itertools.islice(images.batches(BATCH, start), math.ceil(rows / BATCH)):
+                batches.append(extractor(torch.from_numpy(np.array(batch))))
+                progress.update(len(batch))
+            columns = zip(FeatureBatch._fields, zip(*batches, strict=True), strict=True)
+            write_shard(shard, {name: torch.cat(parts).float().numpy() for name, parts in columns}, info)
         shards.append(shard)
     write_manifest(manifest, shards, **info, name=extractor.name)
     return FeatureStore(manifest)
@@ -161,32 +132,30 @@ def _is_done(shard: Path, rows: int, info: dict[str, str]) -> bool:
         return False
 
 
-class FeatureStore:
+class FeatureStore(ShardSet):
     """Features on disk, read as tables."""
 
-    def __init__(self, manifest: Path | str):
-        self._shards = ShardSet(manifest)
-        self.extractor: str = self._shards.manifest["extractor"]
-
-    def __len__(self) -> int:
-        return len(self._shards)
+    @property
+    def extractor(self) -> str:
+        """Identity of the extractor."""
+        return self.manifest["extractor"]
 
     def column(self, name: str) -> "Column":
-        return Column(self._shards, name)
+        return Column(self, name)
 
 
+@dataclass(frozen=True)
 class Column:
     """One column in file order, iterated in chunks again and again."""
 
-    CHUNK = 2048
-
-    def __init__(self, shards: ShardSet, name: str):
-        self._shards, self._name = shards, name
+    store: FeatureStore
+    name: str
+    chunk: int = 2048
 
     def __iter__(self) -> Iterator[Float[Tensor, "n d"]]:
-        for start in range(0, len(self._shards), self.CHUNK):
-            rows = np.arange(start, min(start + self.CHUNK, len(self._shards)))
-            yield torch.from_numpy(self._shards.rows(self._name, rows))
+        for start in range(0, len(self.store), self.chunk):
+            rows = np.arange(start, min(start + self.chunk, len(self.store)))
+            yield torch.from_numpy(self.store.rows(self.name, rows))
 
     def tensor(self) -> Float[Tensor, "n d"]:
         """All rows in memory."""

@@ -1,34 +1,33 @@
 """Images to be scored, from wherever they lie: shards, an `.npz` in ADM's layout, or a folder of files.
 
-`open_images(path)` gives an `ImageSet`; it is read in file order, batch by batch, so that memory does not
-grow with the number of images. Nothing is resized, cropped or converted: what is not 8-bit RGB of one size
-is refused, because each tool converts in its own way and the metrics notice.
+`open_images(path)` gives an `ImageSet`; it is read in file order, batch by batch, so that memory does not grow with the
+number of images. Nothing is resized, cropped or converted: what is not 8-bit RGB of one size is refused, because each
+tool converts in its own way and the metrics notice.
 """
 
 import hashlib
+import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from stablevelocity.data.decoding import files_below, read_regular
 from stablevelocity.data.shards import ShardSet
 from stablevelocity.errors import UserError
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+from stablevelocity.progress import log
 
 
 @runtime_checkable
 class ImageSet(Protocol):
     """Images of one size, in a fixed order."""
 
-    @property
-    def identity(self) -> str:
-        """Changes when the images change."""
-        ...
+    identity: str
+    """Changes when the images change."""
 
     def __len__(self) -> int: ...
 
@@ -40,25 +39,21 @@ class ImageSet(Protocol):
 def open_images(path: Path | str) -> ImageSet:
     """Open a manifest of shards (or its folder), an ADM `.npz`, or a folder of image files.
 
-    Raises UserError, one line, for an absent path, an empty folder, fewer than two images, or an array that
-    is not uint8 (n, height, width, 3). Files in a folder are checked as they are read.
+    Raises UserError, one line, for an absent path, an empty folder, fewer than two images, or an array that is not
+    uint8 (n, height, width, 3). Files in a folder are checked as they are read.
     """
     path = Path(path)
-    if path.is_dir() and (path / "manifest.json").exists():
+    if (path / "manifest.json").exists():
         path = path / "manifest.json"
-    if path.is_dir():
-        source: ImageSet = ImageFolder(path)
-    elif not path.exists():
+    kinds = {".json": ImageShards, ".npz": NpzImages}
+    if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected a manifest of shards, an .npz or a folder")
-    elif path.suffix == ".json":
-        source = ImageShards(path)
-    elif path.suffix == ".npz":
-        source = NpzImages(path)
-    else:
+    if not path.is_dir() and path.suffix not in kinds:
         raise UserError(f"{path}: expected a manifest of shards (.json), an .npz or a folder of images")
-    if len(source) < 2:
-        raise UserError(f"{path}: holds {len(source)} image(s); metrics need at least 2")
-    return source
+    images = ImageFolder(path) if path.is_dir() else kinds[path.suffix](path)
+    if len(images) < 2:
+        raise UserError(f"{path}: holds {len(images)} image(s); metrics need at least 2")
+    return images
 
 
 class ImageShards:
@@ -88,17 +83,15 @@ class NpzImages:
         self.path = path
         try:
             with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
-                shape, fortran, dtype = _npy_header(file)
+                self.shape, fortran, dtype = _npy_header(file)
         except KeyError:
             raise UserError(f"{path}: holds no array `arr_0` (the images in ADM's layout)") from None
         except (zipfile.BadZipFile, ValueError) as error:
             raise UserError(f"{path}: not a readable .npz ({error})") from None
-        _check_array(path, "arr_0", str(dtype), shape)
+        _check_array(path, "arr_0", str(dtype), self.shape)
         if fortran:
             raise UserError(f"{path}: arr_0 is in Fortran order, expected C order")
-        self.shape = shape
-        status = path.stat()
-        self.identity = f"{path.name}:{status.st_size}:{status.st_mtime_ns}"
+        self.identity = _identity([path], path.parent)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -107,7 +100,7 @@ class NpzImages:
         pixels = int(np.prod(self.shape[1:]))
         with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as file:
             _npy_header(file)
-            _skip(file, start * pixels)
+            file.seek(start * pixels, 1)
             for first in range(start, len(self), size):
                 count = min(size, len(self) - first)
                 data = file.read(count * pixels)
@@ -117,19 +110,21 @@ class NpzImages:
 
 
 class ImageFolder:
-    """Image files of a folder and the folders below it, sorted by path."""
+    """Image files of a folder and the folders below it, by the rule of class folders; what is no image is left out
+    and said.
+    """
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        self.files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        reasons = {file: _no_image(file) for file in files_below(folder)}
+        self.files = [file for file, reason in reasons.items() if reason is None]
+        others = [f"{file.relative_to(folder)} ({reason})" for file, reason in reasons.items() if reason is not None]
+        left_out = f"{len(others)} other file(s): {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}"
         if not self.files:
-            raise UserError(f"{folder}: no image files ({', '.join(sorted(SUFFIXES))}) and no manifest.json")
+            raise UserError(f"{folder}: no images and no manifest.json" + (f", {left_out}" if others else ""))
+        if others:
+            log.warning(f"{folder}: {len(self.files)} images; left out {left_out}")
         self._shape = _read_file(self.files[0]).shape
-        listing = hashlib.sha256()
-        for file in self.files:
-            status = file.stat()
-            listing.update(f"{file.relative_to(folder)}:{status.st_size}:{status.st_mtime_ns}\n".encode())
-        self.identity = listing.hexdigest()
+        self.identity = _identity(self.files, folder)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -148,36 +143,39 @@ class ImageFolder:
         return image
 
 
+def _no_image(file: Path) -> str | None:
+    """Why a file is no image, from its first bytes; None for an image, which may still be damaged."""
+    try:
+        if not file.is_file():
+            return "not a regular file"
+        Image.open(file).close()
+    except UnidentifiedImageError:
+        return "not an image"
+    except OSError as error:
+        return str(error.strerror or error)
+    except Image.DecompressionBombError:  # an image: refused when it is read
+        pass
+    return None
+
+
 def _read_file(file: Path) -> UInt8[np.ndarray, "height width 3"]:
     try:
-        with Image.open(file) as image:
-            if _png_depth(file) == 16:  # Pillow opens 16-bit RGB as 8-bit RGB without a word
+        content = read_regular(file)
+        with Image.open(io.BytesIO(content)) as image:
+            # Bits per channel of a PNG, from its first chunk: Pillow opens 16-bit RGB as 8-bit RGB without a word.
+            if content.startswith(b"\x89PNG") and content[24] == 16:
                 raise UserError(f"{file}: 16 bits a channel, expected 8-bit RGB")
             if image.mode != "RGB":
-                raise UserError(f"{file}: mode {image.mode} ({_MODES.get(image.mode, 'not RGB')}), expected 8-bit RGB")
+                raise UserError(f"{file}: mode {image.mode}, expected 8-bit RGB")
             return np.array(image)
-    except (UnidentifiedImageError, OSError) as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise UserError(f"{file}: cannot be read as an image ({error})") from None
 
 
-def _png_depth(file: Path) -> int | None:
-    """Bits per channel of a PNG, from its first chunk."""
-    with open(file, "rb") as stream:
-        head = stream.read(25)
-    return head[24] if head.startswith(b"\x89PNG") and len(head) == 25 else None
-
-
-_MODES = {
-    "1": "black and white",
-    "L": "grey",
-    "LA": "grey with alpha",
-    "P": "palette",
-    "RGBA": "RGB with alpha",
-    "I;16": "16-bit grey",
-    "I": "32-bit grey",
-    "F": "float grey",
-    "CMYK": "CMYK",
-}
+def _identity(files: list[Path], folder: Path) -> str:
+    """Of files as they lie there: their names, sizes and times."""
+    listing = [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr(listing).encode()).hexdigest()
 
 
 def _check_array(path: Path, name: str, dtype: str, shape: tuple[int, ...]) -> None:
@@ -187,21 +185,11 @@ def _check_array(path: Path, name: str, dtype: str, shape: tuple[int, ...]) -> N
         raise UserError(f"{path}: `{name}` has shape {shape}, expected (n, height, width, 3)")
 
 
-def _npy_header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, whether in Fortran order, type); the data follow."""
     version = np.lib.format.read_magic(file)
-    reader = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if reader is None:
-        raise ValueError(f"npy format {version}")
-    return reader(file)
-
-
-def _skip(file, count: int) -> None:
-    """Move on in a compressed stream."""
-    while count > 0:
-        read = len(file.read(min(count, 2**24)))
-        if not read:
-            return
-        count -= read
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(file)
+    raise ValueError(f"npy format {version}")

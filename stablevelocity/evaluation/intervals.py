@@ -1,11 +1,9 @@
-"""How sure a metric is: bootstrap intervals, FID at infinitely many images, and the floor between real sets.
+"""How sure a metric is: bootstrap intervals, FID at infinitely many images, and FID between real sets.
 
-The reference is taken as given (it is the yardstick everybody uses); what is resampled are the generated
-images. All functions take the same re-iterable tables of features as `fidelity` and hold a few (d, d)
-matrices at a time.
+The reference is taken as given (everybody compares with the same one); what is resampled are the generated images. All
+functions take the same re-iterable tables of features as `fidelity` and hold a few (d, d) matrices at a time.
 """
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +13,15 @@ from torch import Tensor
 
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation.fidelity import (
+    SPLITS,
     GaussianStatistics,
-    SplitSums,
     Table,
+    exponential_gain,
     frechet_distance,
     gaussian_statistics,
+    inception_score,
+    predictions,
+    split_sizes,
 )
 
 MATRIX_BUDGET = 2**29
@@ -36,52 +38,38 @@ class Interval(NamedTuple):
 def bootstrap_frechet(table: Table, reference: GaussianStatistics, *, replicates: int = 200, seed: int = 0) -> Interval:
     """Centred bootstrap interval of FID over the generated images.
 
-    FID of a resample is biased upwards a second time by as much as FID itself is, so the percentiles of the
-    replicates do not even hold the estimate. Their **spread** is what the bootstrap knows: the interval is FID
-    plus the percentiles of (replicate - mean of the replicates). It says how far FID at this N moves from one
-    set of N images to the next, not where FID at infinite N is (see `extrapolated_frechet`).
+    FID of a resample is biased upwards a second time by as much as FID itself is, so the percentiles of the replicates
+    do not even hold the estimate. Their **spread** is what the bootstrap knows: the interval is FID plus the
+    percentiles of (replicate - mean of the replicates). It says how far FID at this N moves from one set of N images to
+    the next, not where FID at infinite N is (see `extrapolated_frechet`).
     """
-    statistics = _quiet_statistics(table)
+    statistics = gaussian_statistics(table)
     count = _count(statistics)
-    counts = _resampled_counts(count, replicates, seed)
-    distances = _weighted_frechet(table, statistics.mean, counts, reference)
-    return _centred(frechet_distance(statistics, reference), distances)
-
-
-def bootstrap_inception_score(logits: Table, *, splits: int = 10, replicates: int = 200, seed: int = 0) -> Interval:
-    """Centred bootstrap interval of the Inception score, images resampled within each split."""
-    sums = SplitSums.of(logits, splits)
     rng = np.random.default_rng(seed)
-    counts = torch.cat(
-        [torch.from_numpy(rng.multinomial(int(n), np.full(int(n), 1 / int(n)), size=replicates)) for n in sums.count],
-        dim=1,
-    )
-    edges = sums.count.cumsum(0)
-    entropies = torch.zeros(replicates, splits, dtype=torch.float64)
-    probability = torch.zeros(splits, replicates, sums.probability.shape[1], dtype=torch.float64)
-    start = 0
-    for rows in logits:
-        logs = rows.double().log_softmax(dim=1)
-        chosen = counts[:, start : start + len(rows)].double()
-        split_of_row = torch.searchsorted(edges, torch.arange(start, start + len(rows)), right=True)
-        for split in split_of_row.unique().tolist():
-            inside = split_of_row == split
-            p = logs[inside].exp()
-            entropies[:, split] += chosen[:, inside] @ (p * logs[inside]).sum(dim=1)
-            probability[split] += chosen[:, inside] @ p
-        start += len(rows)
-    marginal = probability / sums.count[:, None, None]
-    gain = entropies / sums.count - torch.xlogy(marginal, marginal).sum(dim=2).T
-    estimate = (sums.negative_entropy / sums.count - sums.marginal_negative_entropy()).exp().mean()
-    return _centred(float(estimate), gain.exp().mean(dim=1))
+    drawn = [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(replicates)]
+    times = torch.from_numpy(np.stack(drawn).astype(np.int16))
+    return _centred(frechet_distance(statistics, reference), _frechet_of(times, table, statistics.mean, reference))
+
+
+def bootstrap_inception_score(
+    logits: Float[Tensor, "n classes"], *, splits: int = SPLITS, replicates: int = 200, seed: int = 0
+) -> Interval:
+    """Centred bootstrap interval of the Inception score, images resampled within each split."""
+    rng = np.random.default_rng(seed)
+    scores = torch.zeros(replicates, splits).double()
+    for split, rows in enumerate(logits.split(split_sizes(len(logits), splits).tolist())):
+        n = len(rows)
+        times = torch.from_numpy(rng.multinomial(n, np.full(n, 1 / n), size=replicates)).double()
+        negative_entropy, probability = predictions(rows)
+        scores[:, split] = exponential_gain(times @ negative_entropy / n, times @ probability / n)
+    return _centred(inception_score(logits, splits=splits).mean, scores.mean(dim=1))
 
 
 def bootstrap_share(inside: Bool[Tensor, " n"], *, replicates: int = 1000, seed: int = 0) -> Interval:
     """Percentile bootstrap interval of precision or recall, given which points lie inside.
 
-    Both manifolds stay as they are: resampling a set with replacement doubles points, and a doubled point has
-    neighbours at distance 0, which would shrink the manifold. So recall's interval holds the choice of the
-    reference images, not that of the generated ones.
+    Both manifolds stay as they are: resampling a set with replacement doubles points, which would shrink its manifold.
+    So recall's interval holds the choice of the reference images, not that of the generated ones.
     """
     n = len(inside)
     shares = np.random.default_rng(seed).binomial(n, float(inside.double().mean()), size=replicates) / n
@@ -89,47 +77,31 @@ def bootstrap_share(inside: Bool[Tensor, " n"], *, replicates: int = 1000, seed:
     return Interval(float(low), float(high))
 
 
-class Extrapolation(NamedTuple):
-    """FID at infinite N, and the line it was read from."""
-
-    value: float
-    slope: float
-    """FID at N is about value + slope / N."""
-    counts: list[int]
-    distances: list[float]
-
-
 def extrapolated_frechet(
     table: Table, reference: GaussianStatistics, *, points: int = 15, orders: int = 4, seed: int = 0
-) -> Extrapolation | None:
-    """FID at infinitely many generated images (Chong & Forsyth 2020): the intercept of FID against 1/N.
+) -> tuple[float, float] | None:
+    """(FID at infinitely many generated images, slope of FID against 1/N) (Chong & Forsyth 2020).
 
-    FID is computed on growing subsets, from a tenth of the images (at least twice the number of features,
-    where the 1/N law holds) to all of them, averaged over `orders` random orders of the images. The bias that
-    comes from the reference's own finite size stays. Returns None, with a warning, when there are too few
-    images for a line.
+    FID is computed on growing subsets, from a tenth of the images (at least twice the number of features, where FID is
+    linear in 1/N) to all of them, averaged over `orders` random orders of the images. The bias of the reference's own
+    finite size stays. None for fewer than four times as many images as features.
     """
-    statistics = _quiet_statistics(table)
-    count, d = _count(statistics), len(statistics.mean)
-    smallest = max(count // 10, 2 * d)
+    statistics = gaussian_statistics(table)
+    count = _count(statistics)
+    smallest = max(count // 10, 2 * len(statistics.mean))
     if smallest > count // 2:
-        warnings.warn(
-            f"{count} images for {d} features: FID at infinite N needs at least {4 * d} images and is left out",
-            stacklevel=2,
-        )
         return None
     counts = np.unique(np.linspace(smallest, count, points).round().astype(int))
     rng = np.random.default_rng(seed)
-    distances = torch.zeros(len(counts), dtype=torch.float64)
+    distances = torch.zeros(len(counts)).double()
     for _ in range(orders):
-        rank = rng.permutation(count)
-        members = torch.from_numpy((rank[None] < counts[:, None]).astype(np.int64))
-        distances += _weighted_frechet(table, statistics.mean, members, reference) / orders
+        chosen = torch.from_numpy(rng.permutation(count)[None] < counts[:, None])
+        distances += _frechet_of(chosen, table, statistics.mean, reference) / orders
     slope, intercept = np.polyfit(1 / counts, distances.numpy(), 1)
-    return Extrapolation(float(intercept), float(slope), counts.tolist(), distances.tolist())
+    return float(intercept), float(slope)
 
 
-class Floor(NamedTuple):
+class RealBaseline(NamedTuple):
     """FID between two disjoint halves of real images: what no generator can be expected to beat."""
 
     mean: float
@@ -139,32 +111,23 @@ class Floor(NamedTuple):
     """Images in each half."""
 
 
-def real_floor(table: Table, *, repeats: int = 10, seed: int = 0) -> Floor:
+def real_baseline(table: Table, *, repeats: int = 10, seed: int = 0) -> RealBaseline:
     """FID of one random half of the real features against the other half; mean and range over `repeats` splits.
 
-    Both sides are finite here, so this is the floor at half the number of real images; with fewer images on
-    either side it is higher.
+    With fewer images on either side it is higher.
     """
-    statistics = _quiet_statistics(table)
+    statistics = gaussian_statistics(table)
     count = _count(statistics)
     half = count // 2
     if half < 2:
-        raise UserError(f"the floor between two halves needs at least 4 real images, given {count}")
+        raise UserError(f"the baseline between two halves needs at least 4 real images, given {count}")
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(repeats):
-        rank = rng.permutation(count)
-        members = torch.from_numpy(np.stack([rank < half, rank >= count - half]).astype(np.int64))
-        first, second = _weighted_statistics(table, statistics.mean, members)
-        values.append(frechet_distance(first, second))
-    return Floor(float(np.mean(values)), min(values), max(values), half)
-
-
-def _quiet_statistics(table: Table) -> GaussianStatistics:
-    """Statistics without the warning about few images, which the metric itself has given already."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return gaussian_statistics(table)
+        rank = torch.from_numpy(rng.permutation(count))
+        halves = torch.stack([rank < half, rank >= count - half])
+        values.append(frechet_distance(*_statistics_of(halves, table, statistics.mean)))
+    return RealBaseline(float(np.mean(values)), min(values), max(values), half)
 
 
 def _count(statistics: GaussianStatistics) -> int:
@@ -172,52 +135,39 @@ def _count(statistics: GaussianStatistics) -> int:
     return statistics.count
 
 
-def _resampled_counts(count: int, replicates: int, seed: int) -> Shaped[Tensor, "replicates n"]:
-    """How often each image occurs in each resample."""
-    rng = np.random.default_rng(seed)
-    drawn = [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(replicates)]
-    return torch.from_numpy(np.stack(drawn).astype(np.int16))
-
-
-def _weighted_frechet(
-    table: Table,
-    centre: Float[Tensor, " d"],
-    weights: Shaped[Tensor, "replicates n"],
-    reference: GaussianStatistics,
-) -> Float[Tensor, " replicates"]:
-    """FID of the images taken `weights` times each, for each row of weights; few covariances held at a time."""
+def _frechet_of(
+    times: Shaped[Tensor, "sets n"], table: Table, centre: Float[Tensor, " d"], reference: GaussianStatistics
+) -> Float[Tensor, " sets"]:
+    """FID of the images taken `times` times each, for each row of `times`; few covariances held at a time."""
     group = max(1, MATRIX_BUDGET // (8 * len(centre) ** 2))
-    distances = [
-        frechet_distance(statistics, reference)
-        for start in range(0, len(weights), group)
-        for statistics in _weighted_statistics(table, centre, weights[start : start + group])
-    ]
-    return torch.tensor(distances, dtype=torch.float64)
+    sets = (statistics for part in times.split(group) for statistics in _statistics_of(part, table, centre))
+    return torch.tensor([frechet_distance(each, reference) for each in sets], dtype=torch.float64)
 
 
-def _weighted_statistics(
-    table: Table, centre: Float[Tensor, " d"], weights: Shaped[Tensor, "replicates n"]
+def _statistics_of(
+    times: Shaped[Tensor, "sets n"], table: Table, centre: Float[Tensor, " d"]
 ) -> list[GaussianStatistics]:
-    """Mean and unbiased covariance per row of integer weights, in one pass; sums are taken about `centre`."""
+    """Mean and unbiased covariance of the images taken `times` times each, in one pass; sums are about `centre`."""
     d = len(centre)
-    sums = torch.zeros(len(weights), d, dtype=torch.float64)
-    products = torch.zeros(len(weights), d, d, dtype=torch.float64)
+    sums = torch.zeros(len(times), d).double()
+    products = torch.zeros(len(times), d, d).double()
     start = 0
     for rows in table:
         centred = rows.double() - centre
-        chosen = weights[:, start : start + len(rows)].double()
-        sums += chosen @ centred
-        for replicate, weight in enumerate(chosen):
-            products[replicate].addmm_(centred.T, centred * weight[:, None])
+        weights = times[:, start : start + len(rows)].double()
+        sums += weights @ centred
+        for product, weight in zip(products, weights, strict=True):
+            product.addmm_(centred.T, centred * weight[:, None])
         start += len(rows)
     results = []
-    for total, shift, product in zip(weights.sum(dim=1).tolist(), sums, products, strict=True):
+    for total, shift, product in zip(times.sum(dim=1).tolist(), sums, products, strict=True):
         mean = shift / total
-        covariance = (product - total * torch.outer(mean, mean)) / (total - 1)
-        results.append(GaussianStatistics(centre + mean, covariance, int(total)))
+        results.append(
+            GaussianStatistics(centre + mean, (product - total * torch.outer(mean, mean)) / (total - 1), total)
+        )
     return results
 
 
 def _centred(estimate: float, replicates: Float[Tensor, " replicates"]) -> Interval:
-    spread = np.percentile((replicates - replicates.mean()).numpy(), [2.5, 97.5])
-    return Interval(estimate + float(spread[0]), estimate + float(spread[1]))
+    low, high = np.percentile((replicates - replicates.mean()).numpy(), [2.5, 97.5])
+    return Interval(estimate + float(low), estimate + float(high))

@@ -1,13 +1,11 @@
 """Few-step study and same-noise study of one trained network (docs/evaluation.md#few-steps-same-noise).
 
-Every sampler makes images from the same noise and labels. FID against the number of network calls answers
-how few steps a network needs; similarity to the long run of the same solver, image by image, is the paper's
-own measure of StableVS. Beside StableVS always stands its control arm, the base solver on the same thinned
-grid.
+Every sampler makes images from the same noise and labels. FID against the number of network calls answers how few steps
+a network needs; similarity to the long run of the same solver, image by image, is the paper's own measure of StableVS.
+Beside StableVS always stands its control arm, the base solver on the same thinned grid.
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from stablevelocity.data.shards import read_shard
 from stablevelocity.evaluation.extractors import BATCH, Extractor
 from stablevelocity.evaluation.fidelity import frechet_distance, gaussian_statistics, inception_score, precision_recall
 from stablevelocity.evaluation.intervals import bootstrap_frechet
-from stablevelocity.evaluation.score import Reference
+from stablevelocity.evaluation.score import ReferenceStatistics
 from stablevelocity.evaluation.similarity import compare_images
 from stablevelocity.files import read_json, write_json
 from stablevelocity.progress import Progress
@@ -35,8 +33,8 @@ SIMILARITIES = ("psnr", "ssim", "lpips", "feature_distance")
 def sweep_samplers(sweep: Sweep, template: Sampler) -> Iterator[Sampler]:
     """All samplers of a sweep: the plain ones per solver; StableVS and control for each xi and low_steps.
 
-    Guidance, labels and the diffusion coefficient are the template's. Where there is nothing to
-    thin both arms are left out: the control would be the plain sampler.
+    The rest is the template's. Where there is nothing to thin both arms are left out: the control would be the plain
+    sampler.
     """
     for solver in sweep.solvers:
         for steps in sorted({*sweep.steps, sweep.base_steps}):
@@ -54,7 +52,7 @@ def sweep_samplers(sweep: Sweep, template: Sampler) -> Iterator[Sampler]:
 def sweep_table(
     blocks: BlockSampler,
     extractor: Extractor,
-    reference: Reference,
+    reference: ReferenceStatistics,
     sweep: Sweep,
     evaluation: Evaluation,
     folder: Path | str,
@@ -64,17 +62,15 @@ def sweep_table(
 ) -> pd.DataFrame:
     """Run a sweep: one row per sampler.
 
-    Columns: solver, low_regime, steps, nfe (network calls per image), xi and low_steps (NaN for plain samplers),
-    diffusion and last_time (NaN but for Euler-Maruyama), guidance, guidance_low, guidance_high, labels, images,
-    reference_steps, extractor; fid with its bootstrap interval fid_low, fid_high; is, precision, recall; psnr, ssim,
-    lpips, feature_distance: means over the images against the run of `base_steps`. These are NaN for Euler-Maruyama,
-    whose noise differs once the grid does, and lpips where its weights are not at hand. Of `evaluation` neighbours,
-    bootstrap and seed are taken. Rows that a stopped call has left in `folder` are kept, unless they depend on anything
-    that has changed since; the caller removes it.
+    Columns: the sampler's settings (NaN where it has none), nfe (network calls per image); fid with its bootstrap
+    interval fid_low, fid_high; is, precision, recall; SIMILARITIES, means over the images against the run of
+    `base_steps`. These are NaN for Euler-Maruyama, whose noise differs once the grid does, and lpips where its weights
+    are not at hand. Rows that a stopped call has left in `folder` are kept, unless they depend on anything that has
+    changed since; the caller removes it.
     """
     folder = Path(folder)
     samplers = list(sweep_samplers(sweep, blocks.sampler))
-    measured = {
+    row_depends_on = {
         "weights": weights,
         "extractor": extractor.identity,
         "reference": reference.identity,
@@ -82,21 +78,29 @@ def sweep_table(
         "evaluation": evaluation.model_dump(mode="json", include={"neighbours", "bootstrap", "seed"}),
         "code": code_hash("stablevelocity.evaluation.sweep"),
     }
+
+    def shard_of(sampler: Sampler) -> Path:
+        """Made if it is not there. Its name holds the number of images: a stopped sweep of another size leaves shards
+        that must not be taken for this one's.
+        """
+        one = replace(blocks, sampler=sampler)
+        shard = folder / f"{one.identity(f'{weights} {sweep.images} images')[:16]}.safetensors"
+        if not shard.exists():
+            generate_shard(one, shard, images=sweep.images, processes=processes, weights=weights)
+        return shard
+
     progress = Progress(f"sweep {folder.name}", len(samplers), "samplers")
     rows = []
     for sampler in samplers:
-        one = replace(blocks, sampler=sampler)
-        file = folder / f"{one.identity(json.dumps(measured))[:16]}.json"
+        file = folder / f"{replace(blocks, sampler=sampler).identity(json.dumps(row_depends_on))[:16]}.json"
         if not file.exists():
             long_run = None
             if sampler.solver != "euler_maruyama":
-                long = sampler.model_copy(update={"steps": sweep.base_steps, "low_regime": "none"})
-                long_run = _images(replace(blocks, sampler=long), folder, sweep.images, weights, processes)
-            images = _images(one, folder, sweep.images, weights, processes)
-            row = _measure(images, long_run, extractor, reference, evaluation)
-            write_json(file, {name: float(value) for name, value in row.items()})
-            if images != long_run:
-                images.unlink()
+                long_run = shard_of(sampler.model_copy(update={"steps": sweep.base_steps, "low_regime": "none"}))
+            shard = shard_of(sampler)
+            write_json(file, _metrics(shard, long_run, extractor, reference, evaluation))
+            if shard != long_run:
+                shard.unlink()
         thinned, stochastic = sampler.low_regime != "none", sampler.solver == "euler_maruyama"
         rows.append(
             {
@@ -123,25 +127,10 @@ def sweep_table(
     return pd.DataFrame(rows)
 
 
-def remove_parts(folder: Path | str) -> None:
-    """Remove what `sweep_table` keeps for a restart."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _images(blocks: BlockSampler, folder: Path, images: int, weights: str, processes: int) -> Path:
-    """The shard of a sampler, made if it is not there. Its name holds the number of images: a stopped sweep of another
-    size leaves shards that must not be taken for this one's.
-    """
-    shard = folder / f"{blocks.identity(f'{weights} {images} images')[:16]}.safetensors"
-    if not shard.exists():
-        generate_shard(blocks, shard, images=images, processes=processes, weights=weights)
-    return shard
-
-
-def _measure(
-    shard: Path, long_run: Path | None, extractor: Extractor, reference: Reference, evaluation: Evaluation
+def _metrics(
+    shard: Path, long_run: Path | None, extractor: Extractor, reference: ReferenceStatistics, evaluation: Evaluation
 ) -> dict[str, float]:
-    """The measures of one sampler's images, read in batches."""
+    """The metrics of one sampler's images, read in batches."""
     images = read_shard(shard)["images"]
     pool, logits, similarities = [], [], []
     for start in range(0, len(images), BATCH):
@@ -158,11 +147,12 @@ def _measure(
         "fid": frechet_distance(gaussian_statistics(pool), reference.pool),
         "fid_low": low,
         "fid_high": high,
-        "is": inception_score(logits).mean,
+        "is": inception_score(torch.cat(logits)).mean,
         "precision": coverage.precision,
         "recall": coverage.recall,
         **dict.fromkeys(SIMILARITIES, np.nan),
     }
     if similarities:
-        row |= pd.concat(similarities).mean().to_dict()
+        means = pd.concat(similarities).mean()
+        row |= {name: float(means[name]) for name in SIMILARITIES if name in means}
     return row

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, sha256
+from stablevelocity.models.pixels import psnr
 from stablevelocity.models.small_autoencoder import SmallAutoencoder, load_small_autoencoder
 from stablevelocity.models.train_small import train_small
 
@@ -137,7 +138,7 @@ def reconstruction_psnr(model: AnyAutoencoder, images: UInt8[np.ndarray, "n heig
     for start in range(0, len(images), 64):
         decoded = decode_latents(model, torch.from_numpy(mean[start : start + 64]), 1.0).cpu().numpy()
         squared += float(((decoded.astype(np.float64) - images[start : start + 64]) ** 2).sum())
-    return float(10 * np.log10(255.0**2 / (squared / images.size)))
+    return float(psnr(torch.tensor(squared / images.size, dtype=torch.float64), 255.0))
 
 
 def autoencoder_identity(name: str | Path, revision: str | None) -> str:

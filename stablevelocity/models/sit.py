@@ -144,6 +144,11 @@ class SiT(nn.Module):
         digest = hashlib.blake2b(f"{self._seed}/{name}".encode(), digest_size=8).digest()
         return torch.Generator(self.pos_embed.device).manual_seed(int.from_bytes(digest, "little"))
 
+    def compile_blocks(self) -> None:
+        """Compile each block by itself: one short compilation serves all of them, and none is cut by DDP's hooks."""
+        for block in self.blocks:
+            block.compile()
+
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],

@@ -1,19 +1,19 @@
 """Reads digits and colours off generated scenes: the detector and colour classifier of the tiny benchmarks.
 
-It stands where GenEval has Mask2Former and CLIP. It sees pixels only, never the prompt. An object is what is
-bright in one of the four cells of an image (or anywhere in a frame of a video); a support vector machine,
-trained on the same handwriting that the models saw, names the digit and the mean colour names the colour. Its
-own error on real scenes of unseen handwriting is measured by `judge_accuracy`.
+It stands where GenEval has Mask2Former and CLIP. It sees pixels only, never the prompt. An object is what is bright in
+one of the four cells of an image (or anywhere in a frame of a video); a support vector machine, trained on the same
+handwriting that the models saw, names the digit and the mean colour names the colour. Its own error on real scenes of
+unseen handwriting is measured by `detector_accuracy`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from sklearn.svm import SVC
 
-from stablevelocity.pretrained.benchmarks.geneval import Found, is_correct
+from stablevelocity.pretrained.benchmarks.geneval import DetectedObject, is_correct
 from stablevelocity.pretrained.benchmarks.t2v_compbench import answer, consistency, points
 from stablevelocity.pretrained.prompts import digit_requirement
 from stablevelocity.pretrained.scenes import (
@@ -45,7 +45,7 @@ class Detection:
     centre: tuple[float, float]
 
 
-class DigitJudge:
+class DigitDetector:
     """Fit once (about two seconds), then `read` images and `read_frame` frames of videos."""
 
     def __init__(self, seed: int = 0):
@@ -65,27 +65,18 @@ class DigitJudge:
 
     def read(self, image: UInt8[np.ndarray, "size size 3"]) -> list[Detection]:
         """Objects of an image in reading order of its cells."""
-        found = []
-        for row in (0, 1):
-            for column in (0, 1):
-                cell = image[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
-                if (thing := self._read_cell(cell)) is not None:
-                    digit, color, centre = thing
-                    found.append(Detection(digit, color, (row * CELL + centre[0], column * CELL + centre[1])))
-        return found
+        corners = [(top, left) for top in (0, CELL) for left in (0, CELL)]
+        cells = [self._read_cell(image, top, left) for top, left in corners]
+        return [thing for thing in cells if thing is not None]
 
-    def __call__(self, image: UInt8[np.ndarray, "size size 3"], tag: str) -> list[Found]:
+    def __call__(self, image: UInt8[np.ndarray, "size size 3"], tag: str) -> list[DetectedObject]:
         """As a GenEval detector: boxes are the digits' extent around their centres, all equally sure."""
-        half = DIGIT / 2
-        return [
-            Found(
-                NAMES[thing.digit],
-                (thing.centre[1] - half, thing.centre[0] - half, thing.centre[1] + half, thing.centre[0] + half),
-                1.0,
-                lambda color=thing.color: color,
-            )
-            for thing in self.read(image)
-        ]
+        objects = []
+        for thing in self.read(image):
+            (y, x), half = thing.centre, DIGIT / 2
+            box = (x - half, y - half, x + half, y + half)
+            objects.append(DetectedObject(NAMES[thing.digit], box, 1.0, lambda color=thing.color: color))
+        return objects
 
     def read_frame(self, frame: UInt8[np.ndarray, "size size 3"]) -> Detection | None:
         """The one object of a frame, wherever it is; None for an empty frame."""
@@ -93,21 +84,19 @@ class DigitJudge:
         if brightness.sum() < PRESENT:
             return None
         middle = _centroid(brightness)
-        start = [
-            int(np.clip(round(m - CELL / 2 + 0.5), 0, side - CELL))
-            for m, side in zip(middle, brightness.shape, strict=True)
-        ]
-        cell = frame[start[0] : start[0] + CELL, start[1] : start[1] + CELL]
-        if (thing := self._read_cell(cell)) is None:
-            return None
-        return Detection(thing[0], thing[1], middle)
+        sides = zip(middle, brightness.shape, strict=True)
+        top, left = (int(np.clip(round(m - CELL / 2 + 0.5), 0, side - CELL)) for m, side in sides)
+        thing = self._read_cell(frame, top, left)
+        return thing and replace(thing, centre=middle)
 
-    def _read_cell(self, cell: np.ndarray) -> tuple[int, str, tuple[float, float]] | None:
+    def _read_cell(self, image: np.ndarray, top: int, left: int) -> Detection | None:
+        cell = image[top : top + CELL, left : left + CELL]
         brightness = _brightness(cell)
         if brightness.sum() < PRESENT:
             return None
         digit = int(self._classifier.predict(_features(brightness)[None])[0])
-        return digit, _color(cell, brightness), _centroid(brightness)
+        row, column = _centroid(brightness)
+        return Detection(digit, _color(cell, brightness), (top + row, left + column))
 
 
 def _brightness(pixels: np.ndarray) -> Float[np.ndarray, "height width"]:
@@ -142,8 +131,8 @@ def _color(cell: np.ndarray, brightness: np.ndarray) -> str:
 def score_video(requirement: dict[str, Any], frames: list[Detection | None]) -> tuple[str, bool]:
     """T2V-CompBench's answer (A to D) for a coloured digit, and whether it moved as asked.
 
-    It moved as asked if its centre's displacement from first to last frame points that way within 45 degrees
-    and is at least half of what the training videos show.
+    It moved as asked if its centre's displacement from first to last frame points that way within 45 degrees and is at
+    least half of what the training videos show.
     """
     wanted = requirement["include"][0]
     present = [f is not None and NAMES[f.digit] == wanted["class"] for f in frames]
@@ -157,25 +146,21 @@ def score_video(requirement: dict[str, Any], frames: list[Detection | None]) -> 
     return answer(holds, present), along > across and along >= SPEED * (FRAMES - 1) / 2
 
 
-def judge_accuracy(judge: DigitJudge, count: int = 300, seed: int = 0) -> dict[str, float]:
-    """How the judge scores *real* scenes: the ceiling of every score it gives.
+def detector_accuracy(detector: DigitDetector, count: int = 300, seed: int = 0) -> dict[str, float]:
+    """Scores of *real* scenes by the detector: the ceiling of every score it gives.
 
-    Scenes hold handwriting that neither the judge nor a model was trained on. Keys: `image` (share of scenes
-    found correct), `video` (consistency score), `motion` (share of motions found correct).
+    Scenes hold handwriting that neither the detector nor a model was trained on. Keys: `image` (share of correct
+    scenes), `video` (consistency score), `motion` (share of correct motions).
     """
     generator = np.random.default_rng([seed, 2])
     images, consistent, moved = [], [], []
     for i in range(count):
         scene = draw_scene(TASKS[i % len(TASKS)], generator)
-        found = judge(render(scene, generator, "held_out"), scene.task)
-        images.append(is_correct(digit_requirement(scene), found))
+        detected = detector(render(scene, generator, "held_out"), scene.task)
+        images.append(is_correct(digit_requirement(scene), detected))
         video = draw_video_scene(generator)
-        frames = [judge.read_frame(frame) for frame in render_video(video, generator, "held_out")]
+        frames = [detector.read_frame(frame) for frame in render_video(video, generator, "held_out")]
         letter, right = score_video({**digit_requirement(video), "moving": video.moving}, frames)
         consistent.append(points(letter))
         moved.append(right)
-    return {
-        "image": float(np.mean(images)),
-        "video": consistency(consistent),
-        "motion": float(np.mean(moved)),
-    }
+    return {"image": float(np.mean(images)), "video": consistency(consistent), "motion": float(np.mean(moved))}

@@ -76,11 +76,11 @@ class Arm:
 class Family:
     """A model of the paper.
 
-    `scheduler` holds what decides its base schedule, by the names of its scheduler's config: with other values the
-    same number of steps stands elsewhere, and the paper's budgets do not hold. `pipeline` is the name of diffusers'
-    class, `dtype` that of torch's type; `guidance` holds the pipeline's own
-    names for its guidance; `size` is (height, width) in pixels; `fps` is for the video file. `gate` says what the hub
-    asks for first. Solvers and steps stand in `settings`.
+    `scheduler` holds what decides its base schedule, by the names of its scheduler's config: with other values the same
+    number of steps stands elsewhere, and the paper's budgets do not hold. `pipeline` is the name of diffusers' class,
+    `dtype` that of torch's type; `guidance` holds the pipeline's own names for its guidance; `size` is (height, width)
+    in pixels; `fps` is for the video file. `gate` says what the hub asks for first. Solvers and steps stand in
+    `settings`.
     """
 
     name: str

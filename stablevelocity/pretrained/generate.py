@@ -1,7 +1,7 @@
 """Prompts x seeds x one arm: images or videos in the benchmarks' own folder layouts, with their timings.
 
-Every picture's noise is seeded by (seed, prompt, image), so it does not depend on the arm, the batch or the
-shard. Batches are the unit of restart: a batch whose record and pictures are there is not made again.
+Every picture's noise is seeded by (seed, prompt, image), so it does not depend on the arm, the batch or the shard.
+Batches are the unit of restart: a batch whose record and pictures are there is not made again.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ WARM_UP_STEPS = 2
 class Timing:
     """Wall-clock seconds of one batch.
 
-    `end_to_end` holds text encoding and decoding too; `denoising` is from the first network call to the last
-    step; `low_regime` the part of it whose steps start below xi: the paper's "2x" is about that part only.
+    `end_to_end` holds text encoding and decoding too; `denoising` is from the first network call to the last step;
+    `low_regime` the part of it whose steps start below xi: the paper's "2x" is about that part only.
     """
 
     end_to_end: float
@@ -65,11 +65,11 @@ def generate(
 ) -> list[Timing]:
     """Make `images` pictures per prompt, for the prompts whose index is `shard` modulo `shards`.
 
-    Images go to `<output>/00000/samples/0000.png` (GenEval), videos to `<output>/<category>/0001.mp4`
-    (T2V-CompBench, one per prompt; further ones in `<category>-1` and so on) with their exact frames in
-    `<output>/frames`. Records of batches lie in `<output>/records`: a batch is kept when its record is of the same
-    pictures, prompts, seed, arm and `source`, which names weights and code, and all its files are there. A short call
-    that is not timed goes before the first that is. Returns the timings of all batches.
+    Images go to `<output>/00000/samples/0000.png` (GenEval), videos to `<output>/<category>/0001.mp4` (T2V-CompBench,
+    one per prompt; further ones in `<category>-1` and so on) with their exact frames in `<output>/frames`. Records of
+    batches lie in `<output>/records`: a batch is kept when its record is of the same pictures, prompts, seed, arm and
+    `source`, which names weights and code, and all its files are there. A short call that is not timed goes before the
+    first that is. Returns the timings of all batches.
     """
     if not 0 <= shard < shards:
         raise UserError(f"shard {shard} of {shards}: expected 0 to {shards - 1}")
@@ -201,8 +201,8 @@ def total(timings: list[Timing]) -> Timing:
 def prepare(pipeline: Any, device: str, offload: Offload) -> Any:
     """Put a pipeline on a device, whole or with its parts moved there when they are needed.
 
-    `model`: one part at a time; `sequential`: one layer at a time, slow and small. Raises UserError where
-    offloading has no accelerator to load onto.
+    `model`: one part at a time; `sequential`: one layer at a time, slow and small. Raises UserError where offloading
+    has no accelerator to load onto.
     """
     pipeline.set_progress_bar_config(disable=True)
     if offload == "none":

@@ -25,7 +25,7 @@ def picture_paths(family: Family, output: Path, prompt: int, image: int, require
     # The official scorer reads a whole folder and counts its files, so it holds one video per prompt.
     category = requirement["tag"] if image == 0 else f"{requirement['tag']}-{image}"
     path = video_path(output, category, prompt)
-    return [path, _frames_path(output, requirement["tag"], prompt, image)]
+    return [path, output / "frames" / requirement["tag"] / f"{prompt + 1:04d}-{image}.safetensors"]
 
 
 def save_picture(
@@ -46,24 +46,23 @@ def read_pictures(
     family: Family, output: Path, prompts: list[Requirement], images: int, chosen: list[int] | None = None
 ) -> np.ndarray:
     """Pictures of an arm in order of (prompt, image): (N, [T,] H, W, 3) uint8; all prompts, or the `chosen`."""
-    found = []
+    pictures = []
     for p in range(len(prompts)) if chosen is None else chosen:
-        requirement = prompts[p]
         for i in range(images):
+            path, beside = picture_paths(family, output, p, i, prompts[p])
             if family.is_video:
-                found.append(np.array(read_shard(_frames_path(output, requirement["tag"], p, i))["frames"]))
+                pictures.append(np.array(read_shard(beside)["frames"]))
             else:
-                path = image_folder(output, p) / "samples" / f"{i:04d}.png"
-                found.append(np.asarray(Image.open(path).convert("RGB")))
-    return np.stack(found)
+                pictures.append(np.asarray(Image.open(path).convert("RGB")))
+    return np.stack(pictures)
 
 
 def write_comparison(video: Path, preview: Path, arms: list[np.ndarray], fps: int) -> None:
     """A video (mp4) and an animated preview (gif): a row per prompt, a column per arm.
 
     `arms` are equally many videos each (N, T, H, W, 3) uint8, of the same prompts and noise. Each play of the preview
-    starts over after a short stop. Both files are for a report and a repository, so each is coarsened until it has
-    at most `PREVIEW_BYTES`: the mp4 in its quality, the preview in its size and its number of frames.
+    starts over after a short stop. Both files are for a report and a repository, so each is coarsened until it has at
+    most `PREVIEW_BYTES`: the mp4 in its quality, the preview in its size and its number of frames.
     """
     together = np.stack(arms, axis=1)
     count, columns, frames, height, width, _ = together.shape
@@ -117,7 +116,3 @@ def write_video(path: Path, frames: np.ndarray, fps: int, quality: int = 12) -> 
         iio.imwrite(
             temporary, large, fps=fps, codec="libx264", macro_block_size=2, output_params=["-crf", str(quality)]
         )
-
-
-def _frames_path(output: Path, category: str, prompt: int, image: int) -> Path:
-    return output / "frames" / category / f"{prompt + 1:04d}-{image}.safetensors"

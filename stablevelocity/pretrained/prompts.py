@@ -1,8 +1,8 @@
 """Prompts of the two benchmarks, read from their official files, and the digit benchmark in the same form.
 
-GenEval: one JSON object per line with `tag`, `include`, `exclude` and `prompt` (Ghosh et al. 2023). T2V-CompBench:
-one prompt per line, a file per category (Sun et al. 2024). A digit prompt is a GenEval line whose classes are
-the digits' names.
+GenEval: one JSON object per line with `tag`, `include`, `exclude` and `prompt` (Ghosh et al. 2023). T2V-CompBench: one
+prompt per line, a file per category (Sun et al. 2024). A digit prompt is a GenEval line whose classes are the digits'
+names.
 """
 
 import functools
@@ -25,15 +25,15 @@ def read_geneval(path: Path | str) -> list[Requirement]:
 
     Raises UserError, naming the line, where a line is not such an object.
     """
-    found = []
+    entries = []
     for number, line in enumerate(_lines(path), 1):
         try:
             entry = json.loads(line)
             _ = entry["tag"], entry["include"], entry["prompt"]
         except (json.JSONDecodeError, KeyError, TypeError):
             raise UserError(f"{path}: line {number} is not a GenEval entry (tag, include, prompt)") from None
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
 def read_t2v_compbench(path: Path | str, category: str) -> list[Requirement]:
@@ -87,13 +87,13 @@ def read_prompts(path: Path | str) -> list[Requirement]:
 
 def _distinct(count: int, draw: Callable[[], Scene]) -> list[Scene]:
     """Different captions where there are enough (there are ten single objects)."""
-    found: dict[str, Scene] = {}
+    scenes: dict[str, Scene] = {}
     for _ in range(100 * count):
-        if len(found) == count:
+        if len(scenes) == count:
             break
         scene = draw()
-        found.setdefault(scene.caption, scene)
-    return list(found.values())
+        scenes.setdefault(scene.caption, scene)
+    return list(scenes.values())
 
 
 def _lines(path: Path | str) -> list[str]:

@@ -1,8 +1,8 @@
 """Captioned scenes of coloured handwritten digits: the data of the tiny pretrained models.
 
-An image has four cells, each empty or with one digit of scikit-learn's handwritten digits in one of six
-colours on black; its caption says what GenEval's prompts say of objects. A video shows one digit that moves
-straight on. The digits are split, so that a judge can be tested on digits that no model has seen.
+An image has four cells, each empty or with one digit of scikit-learn's handwritten digits in one of six colours on
+black; its caption says what GenEval's prompts say of objects. A video shows one digit that moves straight on. The
+digits are split, so that a detector can be tested on digits that no model has seen.
 """
 
 import functools

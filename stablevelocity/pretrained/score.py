@@ -1,4 +1,4 @@
-"""What an arm's pictures are worth: benchmark score, likeness to the long run, seconds."""
+"""Scores of an arm's pictures: the benchmark's, similarity to the long run, seconds."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pandas as pd
 
 from stablevelocity.evaluation.similarity import compare_images
 from stablevelocity.pretrained.benchmarks import geneval, t2v_compbench
-from stablevelocity.pretrained.detectors import DigitJudge, score_video
+from stablevelocity.pretrained.detectors import DigitDetector, score_video
 from stablevelocity.pretrained.families import Family
 from stablevelocity.pretrained.generate import Timing
 from stablevelocity.pretrained.picture_files import read_pictures
@@ -25,19 +25,21 @@ def score_images(folder: Path, detector: geneval.Detector) -> Scores:
 
 
 def score_digit_videos(
-    family: Family, folder: Path, prompts: list[Requirement], images: int, judge: DigitJudge
+    family: Family, folder: Path, prompts: list[Requirement], images: int, detector: DigitDetector
 ) -> Scores:
-    """T2V-CompBench's consistency over an arm's videos, by the digit judge."""
-    found = []
+    """T2V-CompBench's consistency over an arm's videos, by the digit detector."""
+    scores = []
     for prompt, wanted in enumerate(prompts):
         for image, video in enumerate(read_pictures(family, folder, prompts, images, [prompt])):
-            letter, moved = score_video(wanted, [judge.read_frame(frame) for frame in video])
-            found.append((prompt, image, letter, t2v_compbench.points(letter), moved))
-    rows = pd.DataFrame(found, columns=["prompt", "image", "answer", "points", "motion"])
+            letter, moved = score_video(wanted, [detector.read_frame(frame) for frame in video])
+            scores.append((prompt, image, letter, t2v_compbench.points(letter), moved))
+    rows = pd.DataFrame(scores, columns=["prompt", "image", "answer", "points", "motion"])
     return rows, t2v_compbench.summary(rows), t2v_compbench.standard_error(rows)
 
 
-def likeness(family: Family, folder: Path, reference: Path, prompts: list[Requirement], images: int) -> pd.DataFrame:
+def similarity_to_long_run(
+    family: Family, folder: Path, long_run: Path, prompts: list[Requirement], images: int
+) -> pd.DataFrame:
     """PSNR and SSIM (LPIPS where its weights are) to the same pictures of the long run; a video counts by frame.
 
     Rows are in order of (prompt, image, frame). Pictures are read prompt by prompt. A picture that equals the long
@@ -45,7 +47,7 @@ def likeness(family: Family, folder: Path, reference: Path, prompts: list[Requir
     """
     parts = []
     for prompt in range(len(prompts)):
-        ours, theirs = (read_pictures(family, where, prompts, images, [prompt]) for where in (folder, reference))
+        ours, theirs = (read_pictures(family, where, prompts, images, [prompt]) for where in (folder, long_run))
         if family.is_video:
             ours, theirs = (videos.reshape(-1, *videos.shape[2:]) for videos in (ours, theirs))
         parts.append(compare_images(ours, theirs))

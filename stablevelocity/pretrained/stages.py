@@ -16,10 +16,10 @@ import torch
 
 from stablevelocity.errors import UserError
 from stablevelocity.experiments.scheduler_accuracy import scheduler_errors
-from stablevelocity.files import atomic_write, read_json, sha256, write_json
-from stablevelocity.locks import try_lock
+from stablevelocity.files import atomic_write, clear_safetensors_leftovers, read_json, sha256, write_json
+from stablevelocity.locks import open_lock, private_folder, try_lock
 from stablevelocity.pretrained.benchmarks.geneval_detector import load_detector
-from stablevelocity.pretrained.detectors import DigitJudge, judge_accuracy
+from stablevelocity.pretrained.detectors import DigitDetector, detector_accuracy
 from stablevelocity.pretrained.families import FAMILIES, Family, family_named
 from stablevelocity.pretrained.generate import Timing, generate, prepare, total
 from stablevelocity.pretrained.picture_files import read_pictures, shrink, write_comparison
@@ -36,10 +36,10 @@ from stablevelocity.pretrained.score import (
     Scores,
     arm_row,
     capped_psnr,
-    likeness,
     paired_difference,
     score_digit_videos,
     score_images,
+    similarity_to_long_run,
 )
 from stablevelocity.provenance import code_hash
 from stablevelocity.study.pretrained_settings import AUTOENCODER_FROM, SOLVERS, VIDEO, Pretrained, PretrainedFamily
@@ -83,7 +83,9 @@ def own_device(shard: int, wanted: str | None = None) -> Iterator[str]:
         return
     with contextlib.ExitStack() as stack:
         turns = [(shard + step) % count for step in range(count)]
-        locks = [stack.enter_context(_lock_file(index).open("w")) for index in turns]
+        locks = [open_lock(_lock_file(index)) for index in turns]
+        for lock in locks:
+            stack.callback(os.close, lock)
         taken = next((place for place, lock in enumerate(locks) if try_lock(lock)), None)
         if taken is None:
             fcntl.flock(locks[0], fcntl.LOCK_EX)
@@ -93,7 +95,7 @@ def own_device(shard: int, wanted: str | None = None) -> Iterator[str]:
 def _lock_file(index: int) -> Path:
     """Named by the device itself: the first visible one need not be the first of the machine."""
     device = torch.cuda.get_device_properties(index).uuid
-    return Path(tempfile.gettempdir()) / f"stablevelocity-{os.getuid()}-{device}.lock"
+    return private_folder(Path(tempfile.gettempdir()) / f"stablevelocity-{os.geteuid()}") / f"{device}.lock"
 
 
 def write_prompt_file(settings: Pretrained, family: str, output: Path) -> None:
@@ -116,11 +118,12 @@ def train_tiny_model(settings: Pretrained, family: str, autoencoder: Path | None
     budget = settings.families[family].tiny  # type: ignore[index]
     if budget is None:
         raise UserError(f"pretrained.families.{family}.tiny: none, so there is nothing to train")
-    donor = None
+    clear_safetensors_leftovers(output.parent)
+    trained = None
     if autoencoder:
         source = TINY_FAMILIES[AUTOENCODER_FROM[family]]
-        donor = type(source.autoencoder()).from_pretrained(autoencoder / "vae")
-    train_tiny(TINY_FAMILIES[family], budget, output.parent, donor)
+        trained = type(source.autoencoder()).from_pretrained(autoencoder / "vae")
+    train_tiny(TINY_FAMILIES[family], budget, output.parent, trained)
 
 
 def generate_arms(
@@ -165,8 +168,8 @@ def generate_arms(
 def score_family(settings: Pretrained, family: str, prompts: Path, shards: list[Path], output: Path) -> None:
     """Table of a family's arms (CSV), and beside it each arm's scores per picture.
 
-    The digit judge scores tiny models. Images of the originals are scored by GenEval's detector where its weights are;
-    where they are not, and for videos, one line says so, the benchmarks' own tools score the folders
+    The digit detector scores tiny models. Images of the originals are scored by GenEval's detector where its weights
+    are; where they are not, and for videos, one line says so, the benchmarks' own tools score the folders
     (docs/schedulers.md says which), and the score here is NaN.
     """
     chosen: PretrainedFamily = settings.families[family]  # type: ignore[index]
@@ -180,8 +183,10 @@ def score_family(settings: Pretrained, family: str, prompts: Path, shards: list[
     psnr: dict[str, np.ndarray] = {}
     for name in arms:
         timing = total([Timing(**part[name]) for part in parts])
-        reference = f"{name.split('-')[0]}-long"
-        pairs = None if name == reference else likeness(entry, folder / name, folder / reference, wanted, chosen.images)
+        long_run = f"{name.split('-')[0]}-long"
+        pairs = None
+        if name != long_run:
+            pairs = similarity_to_long_run(entry, folder / name, folder / long_run, wanted, chosen.images)
         summary, error = {"overall": float("nan")}, float("nan")
         if score is not None:
             per_picture, summary, error = score(folder / name)
@@ -200,14 +205,14 @@ def score_family(settings: Pretrained, family: str, prompts: Path, shards: list[
 def _scorer(entry: Family, chosen: PretrainedFamily, wanted: list[Requirement]) -> Callable[[Path], Scores] | None:
     """What scores the pictures of an arm's folder; None, and a line that says why, where nothing here can."""
     if chosen.tiny is not None:
-        judge = DigitJudge()
+        digits = DigitDetector()
         if entry.is_video:
-            return lambda folder: score_digit_videos(entry, folder, wanted, chosen.images, judge)
-        return lambda folder: score_images(folder, judge)
+            return lambda folder: score_digit_videos(entry, folder, wanted, chosen.images, digits)
+        return lambda folder: score_images(folder, digits)
     if entry.is_video:
         LOG.warning(
             f"{entry.name}: no score (NaN): T2V-CompBench's own script scores the videos; "
-            "stablevelocity/evaluation/t2v_compbench.py names its files and the command"
+            "stablevelocity/pretrained/benchmarks/t2v_compbench.py names its files and the command"
         )
         return None
     try:
@@ -233,9 +238,9 @@ def compare_videos(settings: Pretrained, family: str, prompts: Path, shard: Path
     write_comparison(video, preview, columns, entry.fps if chosen.tiny is None else TINY_FPS)
 
 
-def write_judge_accuracy(output: Path) -> None:
-    """The digit judge on real scenes of unseen handwriting: the ceiling of its scores."""
-    write_json(output, judge_accuracy(DigitJudge()))
+def write_detector_accuracy(output: Path) -> None:
+    """The digit detector on real scenes of unseen handwriting: the ceiling of its scores."""
+    write_json(output, detector_accuracy(DigitDetector()))
 
 
 def write_scheduler_errors(settings: Pretrained, output: Path) -> None:

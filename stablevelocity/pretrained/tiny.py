@@ -1,11 +1,12 @@
 """Tiny models of the real classes: SD3, Flux, Qwen-Image and Wan transformers with their autoencoders.
 
-All four see 32-pixel scenes through an autoencoder of factor 4 with 16 latent channels (as the originals have),
-so a transformer works on 16 tokens per image or latent frame. Text encoders are absent: `words.encode_words`
-supplies the embeddings. Schedules keep the originals' shape: shift 3, or a dynamic shift whose token range is
-scaled by 64/4096, so that the step counts of the paper (11 + 9, 8 + 9) hold here too.
+All four see 32-pixel scenes through an autoencoder of factor 4 with 16 latent channels (as the originals have), so a
+transformer works on 16 tokens per image or latent frame. Text encoders are absent: `words.encode_words` supplies the
+embeddings. Schedules keep the originals' shape: shift 3, or a dynamic shift whose token range is scaled by 64/4096, so
+that the step counts of the paper (11 + 9, 8 + 9) hold here too.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -34,18 +35,21 @@ from stablevelocity.pretrained.words import TOKENS, WIDTH, pooled
 
 HEADS, HEAD_WIDTH, LAYERS, CHANNELS = 4, 32, 4, 16
 GRID = SIZE // 8  # tokens per side
+HEAD: dict[str, Any] = {"num_attention_heads": HEADS, "attention_head_dim": HEAD_WIDTH}
 ROPE_AXES = (8, 12, 12)
-_NO_TEXT: dict[str, Any] = {"text_encoder": None, "tokenizer": None}
 
 
 class TinyFamily(ABC):
-    """One architecture: how to build, train and call it. Latents are "flow latents": standardised, and packed
-    where the transformer takes packed tokens."""
+    """One architecture: how to build, train and call it.
+
+    Flow latents are standardised, and packed where the transformer takes packed tokens.
+    """
 
     name: str
+    pipeline_class: Any
     frames: int | None = None
-    #: Whether an autoencoder that was adopted is only a start.
-    tunes_adopted: bool = False
+    #: Whether an autoencoder that starts from another family's trained one is trained further.
+    trains_further: bool = False
 
     @abstractmethod
     def transformer(self) -> Any: ...
@@ -53,16 +57,25 @@ class TinyFamily(ABC):
     @abstractmethod
     def autoencoder(self) -> Any: ...
 
-    def adopt(self, donor: Any) -> Any:
-        """This family's autoencoder from the trained one of another: here the very same."""
-        return donor
+    @abstractmethod
+    def scheduler(self) -> Any: ...
 
     @abstractmethod
     def velocity(self, transformer: Any, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
         """The network's output at flow latents x (B, ...), times t (B,), embeddings (B, tokens, width)."""
 
-    @abstractmethod
-    def pipeline(self, transformer: Any, autoencoder: Any) -> DiffusionPipeline: ...
+    def autoencoder_from(self, trained: Any) -> Any:
+        """This family's autoencoder, initialised from the trained one of another: here the very same."""
+        return trained
+
+    def pipeline(self, transformer: Any, autoencoder: Any) -> DiffusionPipeline:
+        parts = inspect.signature(self.pipeline_class.__init__).parameters
+        absent = dict.fromkeys(part for part in parts if part.startswith(("text_encoder", "tokenizer")))
+        return self.pipeline_class(transformer=transformer, vae=autoencoder, scheduler=self.scheduler(), **absent)
+
+    def save(self, transformer: Any, autoencoder: Any, folder: Path) -> None:
+        """Write a pipeline folder in diffusers' own layout (safetensors), for `from_pretrained`."""
+        self.pipeline(transformer, autoencoder).save_pretrained(folder, safe_serialization=True)
 
     def pack(self, latents: Tensor) -> Tensor:
         """Standardised latents (B, C, [T,] H, W) in the layout that the transformer takes."""
@@ -83,24 +96,14 @@ class TinyFamily(ABC):
         return f"TinyFamily({self.name})"
 
 
-def _pack(latents: Tensor) -> Tensor:
-    """(B, C, H, W) to tokens of 2 x 2 pixels (B, HW/4, 4C), as FluxPipeline and QwenImagePipeline pack."""
-    batch, channels, height, width = latents.shape
-    tokens = latents.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
-    return tokens.reshape(batch, height * width // 4, channels * 4)
-
-
 class _ImageAutoencoder(TinyFamily):
     """SD3 and Flux share the class of their autoencoder, so here they share one autoencoder."""
 
     def autoencoder(self) -> Any:
-        blocks: dict[str, Any] = {
-            "down_block_types": ("DownEncoderBlock2D",) * 3,
-            "up_block_types": ("UpDecoderBlock2D",) * 3,
-            "block_out_channels": (16, 32, 32),
-        }
         return AutoencoderKL(
-            **blocks,
+            down_block_types=("DownEncoderBlock2D",) * 3,  # type: ignore[arg-type]
+            up_block_types=("UpDecoderBlock2D",) * 3,  # type: ignore[arg-type]
+            block_out_channels=(16, 32, 32),  # type: ignore[arg-type]
             layers_per_block=1,
             latent_channels=CHANNELS,
             norm_num_groups=8,
@@ -120,6 +123,7 @@ class _ImageAutoencoder(TinyFamily):
 
 class TinySD3(_ImageAutoencoder):
     name = "sd35"
+    pipeline_class = StableDiffusion3Pipeline
 
     def transformer(self) -> Any:
         return SD3Transformer2DModel(
@@ -128,28 +132,24 @@ class TinySD3(_ImageAutoencoder):
             in_channels=CHANNELS,
             out_channels=CHANNELS,
             num_layers=LAYERS,
-            num_attention_heads=HEADS,
-            attention_head_dim=HEAD_WIDTH,
             joint_attention_dim=WIDTH,
             caption_projection_dim=HEADS * HEAD_WIDTH,
             pooled_projection_dim=WIDTH,
             pos_embed_max_size=2 * GRID,
             qk_norm="rms_norm",
+            **HEAD,
         )
 
     def velocity(self, transformer: Any, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
         return transformer(x, text, pooled(text), 1000 * t, return_dict=False)[0]
 
-    def pipeline(self, transformer: Any, autoencoder: Any) -> DiffusionPipeline:
-        absent: dict[str, Any] = dict.fromkeys(
-            ("text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2", "tokenizer_3")
-        )
-        scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-        return StableDiffusion3Pipeline(transformer=transformer, vae=autoencoder, scheduler=scheduler, **absent)
+    def scheduler(self) -> Any:
+        return FlowMatchEulerDiscreteScheduler(shift=3.0)
 
 
 class TinyFlux(_ImageAutoencoder):
     name = "flux"
+    pipeline_class = FluxPipeline
 
     def transformer(self) -> Any:
         return FluxTransformer2DModel(
@@ -157,39 +157,36 @@ class TinyFlux(_ImageAutoencoder):
             in_channels=4 * CHANNELS,
             num_layers=LAYERS // 2,
             num_single_layers=LAYERS // 2,
-            num_attention_heads=HEADS,
-            attention_head_dim=HEAD_WIDTH,
             joint_attention_dim=WIDTH,
             pooled_projection_dim=WIDTH,
             guidance_embeds=False,
             axes_dims_rope=ROPE_AXES,
+            **HEAD,
         )
 
     def pack(self, latents: Tensor) -> Tensor:
-        return _pack(latents)
+        return FluxPipeline._pack_latents(latents, *latents.shape)
 
     def velocity(self, transformer: Any, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        places = torch.cartesian_prod(torch.zeros(1), *[torch.arange(float(GRID))] * 2)
         return transformer(
             x,
             encoder_hidden_states=text,
             pooled_projections=pooled(text),
             timestep=t,
-            img_ids=places,
+            img_ids=torch.cartesian_prod(torch.zeros(1), *[torch.arange(float(GRID))] * 2),
             txt_ids=torch.zeros(TOKENS, 3),
             return_dict=False,
         )[0]
 
-    def pipeline(self, transformer: Any, autoencoder: Any) -> DiffusionPipeline:
-        scheduler = FlowMatchEulerDiscreteScheduler(
+    def scheduler(self) -> Any:
+        return FlowMatchEulerDiscreteScheduler(
             shift=3.0, use_dynamic_shifting=True, base_image_seq_len=1, max_image_seq_len=GRID**2
         )
-        absent: dict[str, Any] = dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
-        return FluxPipeline(transformer=transformer, vae=autoencoder, scheduler=scheduler, **absent)
 
 
 class TinyQwenImage(TinyFamily):
     name = "qwen-image"
+    pipeline_class = QwenImagePipeline
 
     def transformer(self) -> Any:
         return QwenImageTransformer2DModel(
@@ -197,22 +194,13 @@ class TinyQwenImage(TinyFamily):
             in_channels=4 * CHANNELS,
             out_channels=CHANNELS,
             num_layers=LAYERS,
-            num_attention_heads=HEADS,
-            attention_head_dim=HEAD_WIDTH,
             joint_attention_dim=WIDTH,
             axes_dims_rope=ROPE_AXES,
+            **HEAD,
         )
 
     def autoencoder(self) -> Any:
-        return AutoencoderKLQwenImage(
-            base_dim=16,
-            z_dim=CHANNELS,
-            dim_mult=[1, 2, 2],
-            num_res_blocks=1,
-            temperal_downsample=[False, False],
-            latents_mean=[0.0] * CHANNELS,
-            latents_std=[1.0] * CHANNELS,
-        )
+        return AutoencoderKLQwenImage(temperal_downsample=[False, False], **_causal_autoencoder())
 
     def encode(self, autoencoder: Any, images: Tensor) -> Tensor:
         return super().encode(autoencoder, images[:, :, None])[:, :, 0]
@@ -221,7 +209,7 @@ class TinyQwenImage(TinyFamily):
         return super().decode(autoencoder, latents[:, :, None])[:, :, 0]
 
     def pack(self, latents: Tensor) -> Tensor:
-        return _pack(latents)
+        return QwenImagePipeline._pack_latents(latents, *latents.shape)
 
     def velocity(self, transformer: Any, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
         return transformer(
@@ -233,8 +221,8 @@ class TinyQwenImage(TinyFamily):
             return_dict=False,
         )[0]
 
-    def pipeline(self, transformer: Any, autoencoder: Any) -> DiffusionPipeline:
-        scheduler = FlowMatchEulerDiscreteScheduler(
+    def scheduler(self) -> Any:
+        return FlowMatchEulerDiscreteScheduler(
             use_dynamic_shifting=True,
             base_shift=0.5,
             max_shift=0.9,
@@ -242,28 +230,23 @@ class TinyQwenImage(TinyFamily):
             max_image_seq_len=2 * GRID**2,
             shift_terminal=0.02,
         )
-        return QwenImagePipeline(
-            transformer=transformer,
-            vae=autoencoder,
-            scheduler=scheduler,
-            **_NO_TEXT,
-        )
 
 
 class TinyWan(TinyFamily):
     name = "wan22"
+    pipeline_class = WanPipeline
     frames = FRAMES
-    tunes_adopted = True
+    trains_further = True
 
-    def adopt(self, donor: Any) -> Any:
+    def autoencoder_from(self, trained: Any) -> Any:
         """Qwen-Image's autoencoder, frame by frame: the same network but for the two layers that change the rate.
 
-        Weights that look at earlier frames start at zero (the donor never saw any), the rate is halved by taking
+        Weights that look at earlier frames start at zero (the trained one never saw any), the rate is halved by taking
         every second frame and doubled by repeating each.
         """
         autoencoder = self.autoencoder()
         weights = autoencoder.state_dict()
-        for name, weight in donor.state_dict().items():
+        for name, weight in trained.state_dict().items():
             weights[name] = weight.clone()
             if weight.ndim == 5 and weight.shape[2] > 1:
                 weights[name][:, :, :-1] = 0
@@ -279,8 +262,6 @@ class TinyWan(TinyFamily):
     def transformer(self) -> Any:
         return WanTransformer3DModel(
             patch_size=(1, 2, 2),
-            num_attention_heads=HEADS,
-            attention_head_dim=HEAD_WIDTH,
             in_channels=CHANNELS,
             out_channels=CHANNELS,
             text_dim=WIDTH,
@@ -288,41 +269,26 @@ class TinyWan(TinyFamily):
             ffn_dim=4 * HEADS * HEAD_WIDTH,
             num_layers=LAYERS,
             rope_max_seq_len=64,
+            **HEAD,
         )
 
     def autoencoder(self) -> Any:
-        return AutoencoderKLWan(
-            base_dim=16,
-            z_dim=CHANNELS,
-            dim_mult=[1, 2, 2],
-            num_res_blocks=1,
-            temperal_downsample=[False, True],
-            latents_mean=[0.0] * CHANNELS,
-            latents_std=[1.0] * CHANNELS,
-            scale_factor_temporal=2,
-            scale_factor_spatial=4,
-        )
+        scales: dict[str, Any] = {"scale_factor_temporal": 2, "scale_factor_spatial": 4}
+        return AutoencoderKLWan(temperal_downsample=[False, True], **_causal_autoencoder(), **scales)
 
     def velocity(self, transformer: Any, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
         return transformer(x, 1000 * t, text, return_dict=False)[0]
 
-    def pipeline(self, transformer: Any, autoencoder: Any) -> DiffusionPipeline:
-        scheduler: Any = UniPCMultistepScheduler(
-            use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
-        )
-        return WanPipeline(
-            transformer=transformer,
-            vae=autoencoder,
-            scheduler=scheduler,
-            **_NO_TEXT,
-        )
+    def scheduler(self) -> Any:
+        return UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0)
+
+
+def _causal_autoencoder() -> dict[str, Any]:
+    """What the autoencoders of Qwen-Image and Wan have in common."""
+    statistics = {"latents_mean": [0.0] * CHANNELS, "latents_std": [1.0] * CHANNELS}
+    return {"base_dim": 16, "z_dim": CHANNELS, "dim_mult": [1, 2, 2], "num_res_blocks": 1, **statistics}
 
 
 TINY_FAMILIES: dict[str, TinyFamily] = {
     family.name: family for family in (TinySD3(), TinyFlux(), TinyQwenImage(), TinyWan())
 }
-
-
-def save_tiny(family: TinyFamily, transformer: Any, autoencoder: Any, folder: Path) -> None:
-    """Write a pipeline folder in diffusers' own layout (safetensors), for `from_pretrained`."""
-    family.pipeline(transformer, autoencoder).save_pretrained(folder, safe_serialization=True)

@@ -1,8 +1,8 @@
 """A deterministic word encoder: what stands in the place of CLIP, T5 and Qwen-VL in the tiny pipelines.
 
-Each word is a fixed Gaussian vector seeded by its spelling; a token adds its own word, the word before it
-(turned by a fixed rotation, so that "red two" differs from "two red") and its place. Nothing is learned, so the
-embeddings of a prompt are the same on every machine.
+Each word is a fixed Gaussian vector seeded by its spelling; a token adds its own word, the word before it (turned by a
+fixed rotation, so that "red two" differs from "two red") and its place. Nothing is learned, so the embeddings of a
+prompt are the same on every machine.
 """
 
 import functools

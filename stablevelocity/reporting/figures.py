@@ -1,4 +1,4 @@
-"""Make one figure of a study: `make_figure(study, results, name, out)`; the style that all figures share."""
+"""The style that all figures share, and the parts that several are drawn from."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
-from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
-from stablevelocity.reporting import registry
-from stablevelocity.reporting.source import PUBLISHED, Source
+from stablevelocity.reporting.results import DataFrame
+from stablevelocity.reporting.statistics import over_seeds
 from stablevelocity.study import Study
 
 WIDTH = 9.0
@@ -52,23 +51,18 @@ STYLE: Any = {
 }
 
 
-def make_figure(study: Study, results: Path, name: str, out: Path, *, published: Path = PUBLISHED) -> None:
-    """Draw figure `name` of the registry once; write it as .pdf and .png beside each other.
+def styled() -> Any:
+    """The context in which all figures are drawn."""
+    return matplotlib.rc_context(STYLE)
 
-    `out` is either of the two paths. Raises UserError for a name the study does not have.
-    """
-    figures = registry.figures(study)
-    if name not in figures:
-        raise UserError(f"figure {name!r}: study {study.name} has {', '.join(figures)}")
-    with matplotlib.rc_context(STYLE):
-        figure: Figure = figures[name].load()(Source(study, results, published))
-        # Laid out once, for both files.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        # No dates and versions in the files: the same data gives the same bytes.
-        with atomic_write(out.with_suffix(".pdf")) as temporary:
-            figure.savefig(temporary, metadata={"CreationDate": None, "Producer": None, "Creator": None})
-        _save_png(figure, out.with_suffix(".png"))
+
+def save(figure: Figure, out: Path) -> None:
+    """Write a figure as .pdf and .png, laid out once for both; the same data gives the same bytes."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    with atomic_write(out.with_suffix(".pdf")) as temporary:
+        figure.savefig(temporary, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    _save_png(figure, out.with_suffix(".png"))
 
 
 def _save_png(figure: Figure, path: Path) -> None:
@@ -86,7 +80,15 @@ def _save_png(figure: Figure, path: Path) -> None:
 def new_figure(rows: int = 1, columns: int = 1, height: float = 3.6, widths: list[float] | None = None) -> Any:
     """(figure, array of axes) at page width; `height` in inches, `widths` relative ones of the columns."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, width_ratios=widths)
+    return figure, figure.subplots(rows, columns, squeeze=False, width_ratios=widths)
+
+
+def panels(count: int, columns: int, height: float, margin: float) -> Any:
+    """(figure, array of axes) with `count` panels, at most `columns` in a row, each row `height` inches high."""
+    rows = -(-count // columns)
+    figure, axes = new_figure(rows, min(count, columns), height * rows + margin)
+    for axis in axes.flat[count:]:
+        axis.set_visible(False)
     return figure, axes
 
 
@@ -108,6 +110,11 @@ def arm_markers(study: Study) -> dict[str, str]:
     return {arm: marker(index + index // len(COLOURS)) for index, arm in enumerate(study.arms)}
 
 
+def band(axes: Axes, x: Any, low: Any, high: Any, paint: str, alpha: float = 0.18) -> None:
+    """The area between two lines."""
+    axes.fill_between(x, low, high, color=paint, alpha=alpha, linewidth=0)
+
+
 def mark_published(axes: Axes, what: str) -> None:
     """Make a panel of published values unmistakable: tinted, framed and labelled."""
     axes.set_facecolor("#fbf6e6")
@@ -120,15 +127,10 @@ def mark_published(axes: Axes, what: str) -> None:
 
 def plain_log(axis: Axis, low: float, high: float) -> None:
     """A logarithmic axis with ordinary numbers as labels, and enough of them when it spans less than a decade."""
-    choices = (
-        (300, (1,)),
-        (20, (1, 2, 5)),
-        (4, (1, 1.5, 2, 3, 4, 5, 7)),
-        (1.7, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)),
-    )
-    steps = next((steps for ratio, steps in choices if high / low > ratio), tuple(np.arange(10, 100) / 10))
+    choices = ((300, "1"), (20, "1 2 5"), (4, "1 1.5 2 3 4 5 7"), (1.7, "1 1.2 1.5 2 2.5 3 4 5 6 7 8"))
+    steps = next((text.split() for ratio, text in choices if high / low > ratio), np.arange(10, 100) / 10)
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    axis.set_major_locator(FixedLocator([step * 10.0**decade for decade in decades for step in steps]))
+    axis.set_major_locator(FixedLocator([float(step) * 10.0**decade for decade in decades for step in steps]))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
@@ -144,36 +146,26 @@ def log_y(axes: Axes) -> None:
     axes.set_ylim(low, high)
 
 
-def split_line(axes: Axes, at: float, low: float, high: float, label: str) -> None:
-    """A vertical line at a split point with its interval as a band."""
-    if np.isfinite(at) and at > 0:
-        axes.axvspan(low, high, color="#009e73", alpha=0.15, linewidth=0)
-        axes.axvline(at, color="#009e73", linestyle="--", linewidth=1.2, label=label)
+def dots(axes: Axes, study: Study, values: DataFrame) -> None:
+    """One line per arm, from a table of arms by seeds: every seed hollow, the mean filled, its 95 % interval as a bar.
 
-
-def dots(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    """One line per arm: every seed as a hollow dot, the mean as a filled one, its 95 % interval as a bar.
-
-    A row holds label, colour, marker, seeds (values), mean, low and high (NaN: no bar). First row on top.
     Intervals that would flatten everything else (two seeds) are cut at the frame and end in an arrow.
     """
-    everything = np.concatenate([np.asarray(row["seeds"], dtype=float) for row in rows])
-    spread = float(everything.max() - everything.min()) or float(abs(everything).max()) * 0.1 or 1.0
-    left, right = float(everything.min()) - 0.6 * spread, float(everything.max()) + 0.6 * spread
-    left = max(left, 0.0) if everything.min() >= 0 else left
-    for place, row in enumerate(rows):
-        low, high = row["low"], row["high"]
-        if np.isfinite(low):
-            axes.plot(
-                [max(low, left), min(high, right)], [place, place], color=row["colour"], linewidth=2.2, alpha=0.45
-            )
-            for end, beyond, sign in ((left, low < left, "<"), (right, high > right, ">")):
+    least, most = np.nanmin(values), np.nanmax(values)
+    spread = (most - least) or abs(most) * 0.1 or 1.0
+    left, right = least - 0.6 * spread, most + 0.6 * spread
+    left = max(left, 0.0) if least >= 0 else left
+    colours, markers = arm_colours(study), arm_markers(study)
+    for place, arm in enumerate(values.index):
+        paint, mark, seeds = colours[arm], markers[arm], values.loc[arm].dropna()
+        mean, _, low, high, count = over_seeds(seeds)
+        if count > 1:
+            axes.plot([max(low, left), min(high, right)], [place] * 2, color=paint, linewidth=2.2, alpha=0.45)
+            for end, beyond, arrow in ((left, low < left, "<"), (right, high > right, ">")):
                 if beyond:
-                    axes.plot(end, place, sign, color=row["colour"], markersize=6, clip_on=False)
-        above = [place - 0.24] * len(row["seeds"])
-        axes.plot(row["seeds"], above, row["marker"], mfc="white", mec=row["colour"], markersize=6)
-        axes.plot(row["mean"], place, row["marker"], color=row["colour"], markersize=8)
-    axes.set_xlim(left, right)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
+                    axes.plot(end, place, arrow, color=paint, markersize=6, clip_on=False)
+        axes.plot(seeds, [place - 0.24] * count, mark, mfc="white", mec=paint, markersize=6)
+        axes.plot(mean, place, mark, color=paint, markersize=8)
+    axes.set(xlim=(left, right), ylim=(len(values) - 0.4, -0.6))
+    axes.set_yticks(range(len(values)), [study.arms[arm].label for arm in values.index])
     axes.grid(axis="y", visible=False)

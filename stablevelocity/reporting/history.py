@@ -1,23 +1,13 @@
-"""Where a report's numbers came from: hashes, versions, host, and how long each job took."""
+"""Where a report's numbers came from: hashes of study and package, and how long each job took."""
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from stablevelocity.provenance import PACKAGE, environment
+from stablevelocity.provenance import PACKAGE
+from stablevelocity.reporting.results import DataFrame
 from stablevelocity.study import Study, study_json
-
-
-def of(study: Study, results: Path) -> dict[str, Any]:
-    """Facts for the last section of the report."""
-    return {
-        "study_hash": study_hash(study),
-        "package_hash": package_hash(),
-        "environment": environment(),
-        "durations": durations(results),
-    }
 
 
 def study_hash(study: Study) -> str:
@@ -34,36 +24,15 @@ def package_hash() -> str:
     return digest.hexdigest()[:12]
 
 
-def durations(results: Path) -> dict[str, Any] | None:
-    """Seconds and peak memory of each job from Snakemake's benchmark files; None when there are none.
+def durations(folder: Path) -> DataFrame | None:
+    """What Snakemake's benchmark files say; None when there are none.
 
-    `groups` are rules (the name of a job up to its first dash): jobs, seconds in total, CPU seconds, largest
-    memory in MB.
+    A row per rule (the name of a job up to its first dash): name, jobs, seconds, CPU seconds, largest memory in MB.
     """
-    rows: list[dict[str, Any]] = []
-    for file in sorted((results / "benchmarks").rglob("*.tsv")):
-        frame = pd.read_csv(file, sep="\t", na_values="-")
-        if len(frame):
-            last = frame.iloc[-1]
-            rows.append(
-                {
-                    "group": file.stem.split("-")[0],
-                    "seconds": float(last["s"]),
-                    "cpu": float(last["cpu_time"]) if "cpu_time" in frame else float("nan"),
-                    "memory": float(last["max_rss"]) if "max_rss" in frame else float("nan"),
-                }
-            )
-    if not rows:
+    files = sorted((folder / "benchmarks").rglob("*.tsv"))
+    last = [pd.read_csv(file, sep="\t", na_values="-").tail(1).assign(name=file.stem.split("-")[0]) for file in files]
+    if not any(map(len, last)):
         return None
-    groups: Any = (
-        pd.DataFrame(rows)
-        .groupby("group", sort=False)
-        .agg(jobs=("seconds", "size"), seconds=("seconds", "sum"), cpu=("cpu", "sum"), memory=("memory", "max"))
-    )
-    return {
-        "jobs": len(rows),
-        "seconds": sum(row["seconds"] for row in rows),
-        "groups": [
-            {"name": str(name), **row} for name, row in zip(groups.index, groups.to_dict("records"), strict=True)
-        ],
-    }
+    jobs: DataFrame = pd.concat(last).reindex(columns=["name", "s", "cpu_time", "max_rss"])
+    sums = {"jobs": ("s", "size"), "seconds": ("s", "sum"), "cpu": ("cpu_time", "sum"), "memory": ("max_rss", "max")}
+    return jobs.groupby("name", sort=False).agg(**sums).reset_index()

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json, sha256, write_json
@@ -46,17 +47,18 @@ def _remove_others(out: Path, kept: set[str]) -> None:
                 file.unlink()
 
 
-def _provenance(study: Study, results: Path, files: list[str]) -> dict:
-    tables = registry.claims_inputs(study)
-    made = [results / f"{name}.provenance.json" for name in tables]
+def _provenance(study: Study, results: Path, files: list[str]) -> dict[str, Any]:
+    made = [results / f"{name}.provenance.json" for name in registry.claims_inputs(study)]
     first = next((read_json(file) for file in made if file.exists()), environment())
+    groups, durations = history.durations(results), None
+    if groups is not None:
+        sums = {"jobs": int(groups["jobs"].sum()), "seconds": float(groups["seconds"].sum())}
+        durations = {**sums, "groups": groups.to_dict("records")}
     return {
         "study": study.name,
         "study_hash": history.study_hash(study),
         "package_hash": history.package_hash(),
-        "versions": first["versions"],
-        "host": first["host"],
-        "made": first["made"],
-        "durations": history.durations(results),
+        **{name: first[name] for name in ("versions", "host", "made")},
+        "durations": durations,
         "sha256": {name: sha256(results / name) for name in files},
     }

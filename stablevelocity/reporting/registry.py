@@ -1,11 +1,7 @@
-"""The sections of the report, in the order they are read; the one place that lists them.
+"""The sections of the report in their order, and what a study has of them; importable without pandas and torch."""
 
-A new section is a folder in `sections/` whose `__init__` holds a `SECTION`, and one line here. Importable without
-pandas, matplotlib and torch.
-"""
-
-from stablevelocity.reporting.products import Product, Section
 from stablevelocity.reporting.sections import conditions, pretrained, sampling, toy, training, variance
+from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 
 SECTIONS: tuple[Section, ...] = (
@@ -18,26 +14,19 @@ SECTIONS: tuple[Section, ...] = (
 )
 
 
-def _of(study: Study) -> tuple[Section, ...]:
-    """A study without training arms is one of pretrained models only."""
-    return SECTIONS if study.arms else (pretrained.SECTION,)
-
-
 def sections(study: Study) -> list[Section]:
-    """The sections that this study has."""
-    return [section for section in _of(study) if section.present(study)]
+    """The sections that this study has; without arms it is a study of pretrained models only."""
+    return [section for section in (SECTIONS if study.arms else (pretrained.SECTION,)) if section.present(study)]
 
 
 def tables(study: Study) -> dict[str, Product]:
-    """Tables of the study by name: results/<study>/tables/<name>.csv."""
-    found = [table for section in _of(study) for table in section.tables]
-    return {table.name: table for table in found if table.inputs(study)}
+    """Tables of the study by name."""
+    return {table.name: table for section in sections(study) for table in section.tables if table.inputs(study)}
 
 
 def figures(study: Study) -> dict[str, Product]:
-    """Figures of the study by name: results/<study>/figures/<name>.pdf and .png."""
-    found = [figure for section in _of(study) for figure in section.figures]
-    return {figure.name: figure for figure in found if figure.inputs(study)}
+    """Figures of the study by name."""
+    return {figure.name: figure for section in sections(study) for figure in section.figures if figure.inputs(study)}
 
 
 def files(study: Study) -> list[str]:
@@ -52,22 +41,20 @@ def table_keys() -> dict[str, tuple[str, ...]]:
 
 def claims_inputs(study: Study) -> list[str]:
     """What claims.json is computed from, relative to results/<study>."""
-    return [f"tables/{name}.csv" for name in tables(study)]
+    return [LAYOUT.table(name) for name in tables(study)]
 
 
 def page_inputs(study: Study) -> list[str]:
     """What report.html is made from, relative to results/<study>."""
-    drawn = [f"figures/{name}.png" for name in figures(study)]
-    return [*claims_inputs(study), *drawn, *files(study), "claims.json"]
+    drawn = [LAYOUT.figure(name, "png") for name in figures(study)]
+    return [*claims_inputs(study), *drawn, *files(study), LAYOUT.claims]
 
 
 def claims_modules() -> list[str]:
     """Modules below `stablevelocity` whose code decides what claims.json holds."""
-    judges = [section.claims for section in SECTIONS if section.claims]
-    return ["reporting.claims", *(f"reporting.{name.split(':')[0]}" for name in judges)]
+    return ["reporting.claims", *(section.module("claims") for section in SECTIONS if section.has_claims)]
 
 
 def page_modules() -> list[str]:
     """Modules below `stablevelocity` whose code decides what report.html says, given tables, figures and claims."""
-    texts = [f"reporting.{section.text.split(':')[0]}" for section in SECTIONS]
-    return ["reporting.page", *texts]
+    return ["reporting.page", *(section.module("view") for section in SECTIONS if section.has_view)]

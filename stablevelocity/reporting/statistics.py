@@ -10,21 +10,22 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.special import stdtrit
 
-from stablevelocity.reporting.source import Frame
+from stablevelocity.reporting.results import DataFrame
 
 NAN = float("nan")
 
 
 class Estimate(NamedTuple):
-    """A mean over seeds: `deviation` is the standard deviation (n - 1), `low`..`high` the 95 % t-interval.
+    """A mean over seeds: `sd` is the standard deviation (n - 1), `low`..`high` the 95 % t-interval.
 
-    With one seed the last three are NaN: nothing is known about the spread.
+    With one seed these three are NaN: nothing is known about the spread.
     """
 
     mean: float
-    deviation: float
+    sd: float
     low: float
     high: float
     count: int
@@ -53,16 +54,23 @@ def t_factor(freedom: int) -> float:
 def over_seeds(values: Sequence[float] | np.ndarray) -> Estimate:
     """Mean, standard deviation and 95 % t-interval of values that differ by their seed only."""
     array = np.asarray(values, dtype=np.float64)
-    n = len(array)
-    mean = float(array.mean())
+    n, mean = len(array), float(array.mean())
     if n < 2:
         return Estimate(mean, NAN, NAN, NAN, n)
-    deviation = float(array.std(ddof=1))
-    half = t_factor(n - 1) * deviation / math.sqrt(n)
-    return Estimate(mean, deviation, mean - half, mean + half, n)
+    sd = float(array.std(ddof=1))
+    half = t_factor(n - 1) * sd / math.sqrt(n)
+    return Estimate(mean, sd, mean - half, mean + half, n)
 
 
-def difference(values: Frame, arm: str, against: str) -> Difference | None:
+def summary(frame: DataFrame, by: list[str], value: str, name: str) -> DataFrame:
+    """`over_seeds` of the column `value` in each group: columns `by`, `name`, `name`_sd, `name`_low, `name`_high."""
+    columns = [name, *(f"{name}_{bound}" for bound in ("sd", "low", "high"))]
+    groups = {key: over_seeds(values)[:4] for key, values in frame.groupby(by, sort=False)[value]}
+    index = pd.MultiIndex.from_tuples(groups, names=by)
+    return pd.DataFrame(list(groups.values()), index=index, columns=columns).reset_index()
+
+
+def difference(values: DataFrame, arm: str, against: str) -> Difference | None:
     """arm - against, from a table of arms (rows) by seeds (columns); NaN where a run is missing.
 
     `paired_low`..`paired_high`: t-interval of the per-seed differences, n - 1 degrees of freedom.
@@ -70,14 +78,15 @@ def difference(values: Frame, arm: str, against: str) -> Difference | None:
     design), (arms - 1)(n - 1) degrees of freedom. It assumes that seeds scatter alike in all arms, and is
     what makes two or three seeds say something. With two arms both are the same.
 
-    None when the arms have no seed in common.
+    None when one of the arms is not in the table, or the two have no seed in common.
     """
+    if arm not in values.index or against not in values.index:
+        return None
     both = values.loc[[arm, against]].dropna(axis="columns")
     n = both.shape[1]
     if not n:
         return None
-    pair = (both.loc[arm] - both.loc[against]).to_numpy(dtype=np.float64)
-    own = over_seeds(pair)
+    own = over_seeds((both.loc[arm] - both.loc[against]).to_numpy())
     if n < 2:
         return Difference(own.mean, NAN, NAN, NAN, NAN, n, 0)
     block = values[both.columns].dropna(axis="index").to_numpy(dtype=np.float64)

@@ -36,9 +36,11 @@ def open_sampler(weights: Path, autoencoder: Path, sampler: Sampler, sampling: S
         precision=sampling.precision,
     )
     decoder_name = autoencoder_identity(description["decoder"], description["decoder_revision"])
+    if sampling.compile:
+        model.compile_blocks()
     return (
         block_sampler.to("cuda" if torch.cuda.is_available() else "cpu"),
-        f"{sha256(weights)}, {given['identity']}, {decoder_name}",
+        f"{sha256(weights)}, {given['identity']}, {decoder_name}" + (", compiled" if sampling.compile else ""),
     )
 
 

@@ -25,6 +25,7 @@ from stablevelocity.errors import UserError
 from stablevelocity.interpolants import LinearPath
 from stablevelocity.sampling.grid import thinned_indices
 from stablevelocity.sampling.stablevs import step_weights
+from stablevelocity.schedulers.tuned import tuned_options
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -32,7 +33,8 @@ Generators = torch.Generator | list[torch.Generator] | None
 class ThinnedGridMixin:
     """The base scheduler on the thinned grid, its own step everywhere.
 
-    Config: `xi` in [0, 1], `low_steps` >= 1, `enabled` (False: the base scheduler, bit for bit).
+    Config: `xi` in [0, 1], `low_steps` >= 1, `enabled` (False: the base scheduler, bit for bit). `calls`: as many steps
+    in all, in the place of `low_steps`. `grid`: the noise levels of all steps, in the place of any thinning.
     """
 
     #: (its own, the other's): what this base and the other kind of base call the shift of their flow sigmas.
@@ -62,17 +64,33 @@ class ThinnedGridMixin:
         if issubclass(cls, ConfigMixin):
             cls.__init__ = _with_config_of_bases(cls)
 
-    def __init__(self, *args: Any, xi: float = 0.85, low_steps: int = 9, enabled: bool = True, **base_config: Any):
+    def __init__(
+        self,
+        *args: Any,
+        xi: float = 0.85,
+        low_steps: int = 9,
+        grid: list[float] | None = None,
+        calls: int | None = None,
+        enabled: bool = True,
+        **base_config: Any,
+    ):
         super().__init__(*args, **base_config)
         if enabled:
             self._check_config()
 
     @classmethod
-    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **options: Any) -> Any:
+    def from_config(
+        cls, config: Any = None, return_unused_kwargs: bool = False, *, tuning: Any = None, **options: Any
+    ) -> Any:
         """As the base class; a shift that the config has by its other name, `shift` or `flow_shift`, is used.
 
-        Raises UserError for an option of the other kind of scheduler that would otherwise be dropped in silence.
+        `xi="auto"` takes what `stablevelocity tune` chose, from the file `tuning` or from its cache. Raises UserError
+        for an option of the other kind of scheduler that would otherwise be dropped in silence.
         """
+        if options.get("xi") == "auto":
+            options |= tuned_options(cls.__name__, config, tuning)
+        elif tuning is not None:
+            raise UserError(f"{cls.__name__}: tuning={str(tuning)!r} is read for xi='auto' only, got no such xi")
         own, other = cls.shift_names
         hidden = {}
         if cls._is_enabled(config, options):
@@ -97,11 +115,18 @@ class ThinnedGridMixin:
 
     def _check_config(self) -> None:
         """Refuse a config that has no meaning; called by `__init__` where `enabled`."""
-        xi, low_steps = self.config.xi, self.config.low_steps
+        xi, low_steps, name = self.config.xi, self.config.low_steps, type(self).__name__
         if not 0 <= xi <= 1:
-            raise UserError(f"{type(self).__name__}: xi must be in [0, 1], got {xi}")
+            raise UserError(f"{name}: xi must be in [0, 1], got {xi}")
         if low_steps < 1:
-            raise UserError(f"{type(self).__name__}: low_steps must be a whole number >= 1, got {low_steps}")
+            raise UserError(f"{name}: low_steps must be a whole number >= 1, got {low_steps}")
+        grid, calls = self.config.grid, self.config.calls
+        if grid is not None and calls is not None:
+            raise UserError(f"{name}: grid of {len(grid)} levels and calls={calls} given; expected one of the two")
+        if grid is not None and not grid:
+            raise UserError(f"{name}: grid is empty; expected noise levels that fall strictly within (0, 1]")
+        if grid:
+            _require_falling(np.asarray(grid, dtype=np.float64), f"{name}: grid")
 
     def _refuse(self, option: str, because: str) -> None:
         if self.config.get(option):
@@ -121,19 +146,41 @@ class ThinnedGridMixin:
         `requested` is the number of steps where that is all the caller gave, None where sigmas or timesteps were given.
         """
         sigmas = self.sigmas[:-1].detach().cpu().numpy().astype(np.float64)
-        if not (np.all(np.diff(sigmas) < 0) and sigmas[0] <= 1 and sigmas[-1] > 0):
-            raise UserError(
-                f"{type(self).__name__} needs flow sigmas that decrease strictly within (0, 1], got "
-                f"{len(sigmas)} values from {sigmas[0]:.4g} to {sigmas[-1]:.4g}"
-            )
+        _require_falling(sigmas, type(self).__name__)
         # The base class stores float32; xi must meet sigma = xi in the same precision.
         xi = float(np.float32(self.config.xi))
-        kept = type(self).grid_rule(sigmas, xi, self.config.low_steps, skip_smallest=self.skips_smallest_sigma)
-        self.timesteps = self.timesteps[kept]
-        self.sigmas = self.sigmas[[*kept, -1]]
-        self.num_inference_steps = len(kept)
-        self.first_low_step = int(np.count_nonzero(sigmas[kept] >= xi))
-        self._requested_steps = requested if len(kept) < len(sigmas) else None
+        if self.config.grid is not None:
+            self._place_grid(self.config.grid)
+        else:
+            low_steps, calls = self.config.low_steps, self.config.calls
+            if calls is not None:
+                low_steps = self._low_steps_of(calls, sigmas, xi)
+            kept = type(self).grid_rule(sigmas, xi, low_steps, skip_smallest=self.skips_smallest_sigma)
+            self.timesteps = self.timesteps[kept]
+            self.sigmas = self.sigmas[[*kept, -1]]
+        self.num_inference_steps = len(self.timesteps)
+        self.first_low_step = int(np.count_nonzero(self.sigmas[:-1].cpu().numpy() >= np.float32(xi)))
+        self._requested_steps = requested if self.num_inference_steps != len(sigmas) else None
+
+    def _place_grid(self, grid: list[float]) -> None:
+        """Put the steps at these noise levels; one that is a base level, to float32, keeps its timestep."""
+        base, wanted = self.sigmas[:-1], torch.tensor(grid, dtype=self.sigmas.dtype, device=self.sigmas.device)
+        distance, nearest = (base - wanted[:, None]).abs().min(dim=1)
+        is_base = distance < 1e-6
+        self.sigmas = torch.cat([torch.where(is_base, base[nearest], wanted), self.sigmas[-1:]])
+        is_base, nearest, wanted = (value.to(self.timesteps.device) for value in (is_base, nearest, wanted))
+        others = (wanted * self.config.num_train_timesteps).to(self.timesteps.dtype)
+        self.timesteps = torch.where(is_base, self.timesteps[nearest], others)
+
+    def _low_steps_of(self, calls: int, sigmas: Float[np.ndarray, " steps"], xi: float) -> int:
+        """How many steps below xi make `calls` in all."""
+        high = int(np.count_nonzero(sigmas >= xi))
+        if calls <= high:
+            raise UserError(
+                f"{type(self).__name__}: calls={calls}, but {high} of {len(sigmas)} base steps stand at or above "
+                f"xi={xi:.4g}; expected more than {high} calls, or a larger xi"
+            )
+        return calls - high
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """As the base class: where a run starts, counted in steps of the thinned grid.
@@ -164,6 +211,14 @@ class ThinnedGridMixin:
     ) -> Tensor:
         """The next sample in float32; `base_step` is the base class's `step`."""
         return base_step(model_output.float(), timestep, sample.float(), return_dict=False)[0]
+
+
+def _require_falling(sigmas: Float[np.ndarray, " steps"], name: str) -> None:
+    if not (np.all(np.diff(sigmas) < 0) and sigmas[0] <= 1 and sigmas[-1] > 0):
+        raise UserError(
+            f"{name} needs flow sigmas that decrease strictly within (0, 1], got "
+            f"{len(sigmas)} values from {sigmas[0]:.4g} to {sigmas[-1]:.4g}"
+        )
 
 
 def _with_config_of_bases(cls: type[ThinnedGridMixin]) -> Callable[..., None]:
@@ -251,11 +306,13 @@ class MultistepFlowMixin(ThinnedGridMixin):
     foreign_options = ("invert_sigmas", "stochastic_sampling")
 
     @classmethod
-    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **options: Any) -> Any:
+    def from_config(
+        cls, config: Any = None, return_unused_kwargs: bool = False, *, tuning: Any = None, **options: Any
+    ) -> Any:
         """As ThinnedGridMixin; a flow-matching Euler config also brings the flow options, which it need not name."""
         if cls._is_enabled(config, options) and "shift" in config and "use_flow_sigmas" not in config:
             options = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"} | options
-        return super().from_config(config, return_unused_kwargs, **options)
+        return super().from_config(config, return_unused_kwargs, tuning=tuning, **options)
 
     def _check_config(self) -> None:
         super()._check_config()

@@ -9,10 +9,64 @@ A part left out stands as Snakemake's wildcard, so one function gives both the p
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 def _digits(number: int | str, width: int) -> str:
     return number if isinstance(number, str) else f"{number:0{width}d}"
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Paths of one training run, in its folder: what its rule declares, and what only its jobs write."""
+
+    folder: Path
+
+    @property
+    def results(self) -> Path:
+        """results/<study>"""
+        return self.folder.resolve().parent.parent
+
+    def weights(self, step: int | str = "{step}") -> Path:
+        return self.folder / "weights" / f"step-{_digits(step, 8)}.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.csv"
+
+    @property
+    def alignment_curve(self) -> Path:
+        return self.folder / "alignment.csv"
+
+    def checkpoints(self, run_hash: str) -> Path:
+        """Folder of the checkpoints and of the growing metrics.csv, one for each state of settings, data and code."""
+        return self.folder / "checkpoints" / run_hash
+
+    @property
+    def growing_metrics(self) -> list[Path]:
+        """metrics.csv of every folder of checkpoints that has one, the one written last at the end."""
+        found = self.folder.glob("checkpoints/*/metrics.csv")
+        return sorted(found, key=lambda path: path.stat().st_mtime)
+
+    @property
+    def lock(self) -> Path:
+        """Held by a process that trains the run itself or decides whether to submit it."""
+        return self.folder / "job" / "lock"
+
+    @property
+    def record(self) -> Path:
+        """Which job has the run: written by its submitter before and after the submission."""
+        return self.folder / "job" / "job.json"
+
+    @property
+    def state(self) -> Path:
+        """What the job says of itself: written by its last attempt only."""
+        return self.folder / "job" / "state.json"
+
+    @property
+    def logs(self) -> Path:
+        """What the job printed."""
+        return self.folder / "job" / "logs"
 
 
 @dataclass(frozen=True)
@@ -27,6 +81,11 @@ class Layout:
     @property
     def study(self) -> str:
         return self._path("study.json")
+
+    @property
+    def lock(self) -> str:
+        """Held by the Snakemake that works on the study."""
+        return self._path("lock")
 
     def log(self, name: str) -> str:
         return self._path(f"logs/{name}.log")
@@ -115,14 +174,17 @@ class Layout:
     def runs(self) -> str:
         return self._path("runs")
 
+    def run(self, run: str = "{run}") -> RunFiles:
+        return RunFiles(Path(self.runs) / run)
+
     def weights(self, run: str = "{run}", step: int | str = "{step}") -> str:
-        return self._path(f"runs/{run}/weights/step-{_digits(step, 8)}.safetensors")
+        return str(self.run(run).weights(step))
 
     def training_metrics(self, run: str = "{run}") -> str:
-        return self._path(f"runs/{run}/metrics.csv")
+        return str(self.run(run).metrics)
 
     def alignment_curve(self, run: str = "{run}") -> str:
-        return self._path(f"runs/{run}/alignment.csv")
+        return str(self.run(run).alignment_curve)
 
     def sample_shard(
         self,

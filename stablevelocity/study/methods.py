@@ -1,4 +1,7 @@
-"""What an arm of a study is in the words of the paper, read from its settings and not from its name."""
+"""The arms of a study as the paper's methods: SiT, REPA, iREPA, REG; CFM or StableVM; where the alignment acts.
+
+Read from an arm's settings, never from its name: two studies that name their arms differently make the same tables.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,50 +9,49 @@ from typing import Any
 from stablevelocity.study import Study
 from stablevelocity.study.settings import Arm, Model
 
-VARIANCE_AWARE = ("hard", "sigmoid", "cosine", "snr")
+SOFT, HARD, HIGH = "low (soft)", "low (hard cut)", "high"  # regimes of the alignment
+ALIGNED = {"whole": "{}", SOFT: "VA-{}", HARD: "{}, low regime only", HIGH: "{}, high regime only"}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """`base`: SiT (no alignment), REPA, iREPA or REG; `regime`: where the alignment acts."""
+    """A method: `base` is SiT (no alignment), REPA, iREPA or REG; `stablevm` its target; `regime` where the alignment
+    acts: "none", "whole", "low (soft)" (VA-REPA's weight), "low (hard cut)" or "high" (docs/paper.md#va-repa).
+    """
 
     base: str
     stablevm: bool
     regime: str
-    """none, whole, low (hard cut), low (soft) or high."""
 
     @property
     def method(self) -> str:
         """As in the paper's tables, e.g. "REPA" or "StableVM + VA-REPA"."""
         if self.base == "SiT":
             return "StableVM" if self.stablevm else "SiT (CFM)"
-        aligned = {
-            "whole": self.base,
-            "low (soft)": f"VA-{self.base}",
-            "low (hard cut)": f"{self.base}, low regime only",
-            "high": f"{self.base}, high regime only",
-        }[self.regime]
+        aligned = ALIGNED[self.regime].format(self.base)
         return f"StableVM + {aligned}" if self.stablevm else aligned
 
 
 def kind(arm: Arm) -> Kind:
-    """Classify an arm by its objective and alignment (docs/paper.md#va-repa)."""
+    """The method of an arm."""
     stablevm = arm.objective == "stablevm"
-    if arm.alignment is None:
+    alignment = arm.alignment
+    if alignment is None:
         return Kind("SiT", stablevm, "none")
     base = "REPA"
     if arm.class_token:
         base = "REG"
-    elif arm.alignment.projector == "conv" or arm.alignment.spatial_norm is not None:
+    elif alignment.projector == "conv" or alignment.spatial_norm is not None:
         base = "iREPA"
-    regime = {"uniform": "whole", "hard": "low (hard cut)", "hard_high": "high"}.get(
-        arm.alignment.schedule, "low (soft)"
-    )
+    regime = {"uniform": "whole", "hard": HARD, "hard_high": HIGH}.get(alignment.schedule, SOFT)
     return Kind(base, stablevm, regime)
 
 
 def find(study: Study, base: str, *, stablevm: bool, regimes: tuple[str, ...]) -> str | None:
-    """The first arm of that kind with the study's own network, None when there is none; regimes by preference."""
+    """The first arm of a method with the study's own network; of several `regimes` the first that there is.
+
+    None when the study has no such arm.
+    """
     for regime in regimes:
         for name, arm in study.arms.items():
             if kind(arm) == Kind(base, stablevm, regime) and model_of(study, name) == study.training.model:
@@ -74,31 +76,27 @@ def principal(study: Study) -> list[str]:
 
 
 def baseline(study: Study) -> str | None:
-    """CFM without alignment."""
+    """The arm of SiT with CFM: no alignment, no StableVM."""
     return find(study, "SiT", stablevm=False, regimes=("none",))
 
 
 def comparisons(study: Study) -> list[tuple[str, str, str]]:
-    """(name, arm, against) of the comparisons that the paper makes and this study has arms for."""
+    """(name, arm, against) of the comparisons that the paper makes and this study has arms for.
+
+    Of each base method: the method itself, its alignment in the low and in the high regime only, and StableVM with the
+    variance-aware alignment; against SiT with CFM ("-gain") and against the method as published.
+    """
     plain = baseline(study)
-    stable = find(study, "SiT", stablevm=True, regimes=("none",))
-    soft = ("low (soft)", "low (hard cut)")
-    found = [("stablevm", stable, plain)]
+    found = [("stablevm", find(study, "SiT", stablevm=True, regimes=("none",)), plain)]
     for base in ("REPA", "iREPA", "REG"):
         whole = find(study, base, stablevm=False, regimes=("whole",))
-        low = find(study, base, stablevm=False, regimes=("low (hard cut)", "low (soft)"))
-        high = find(study, base, stablevm=False, regimes=("high",))
-        both = find(study, base, stablevm=True, regimes=soft)
-        name = base.lower()
-        found += [
-            (name, whole, plain),
-            (f"{name}-low", low, whole),
-            (f"{name}-low-gain", low, plain),
-            (f"{name}-high", high, whole),
-            (f"{name}-high-gain", high, plain),
-            (f"{name}-stable", both, whole),
-            (f"{name}-stable-gain", both, plain),
-        ]
+        found.append((base.lower(), whole, plain))
+        for suffix, arm in (
+            ("low", find(study, base, stablevm=False, regimes=(HARD, SOFT))),
+            ("high", find(study, base, stablevm=False, regimes=(HIGH,))),
+            ("stable", find(study, base, stablevm=True, regimes=(SOFT, HARD))),
+        ):
+            found += [(f"{base.lower()}-{suffix}", arm, whole), (f"{base.lower()}-{suffix}-gain", arm, plain)]
     return [(name, arm, against) for name, arm, against in found if arm and against]
 
 
@@ -125,6 +123,7 @@ def alignment_text(arm: Arm) -> str:
     return text + (", class token" if arm.class_token else "")
 
 
+# Settings that the paper varies one at a time, in the order of its tables.
 ABLATED = (
     "alignment.xi",
     "alignment.schedule",
@@ -141,7 +140,7 @@ def ablations(study: Study) -> list[tuple[str, str, str]]:
     """
     found = []
     for method in ("SiT", "REPA", "iREPA", "REG"):
-        base = find(study, method, stablevm=True, regimes=("none",) if method == "SiT" else ("low (soft)",))
+        base = find(study, method, stablevm=True, regimes=("none",) if method == "SiT" else (SOFT,))
         for arm in study.arms if base else ():
             ours, theirs = flat_settings(study, arm), flat_settings(study, str(base))
             apart = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]

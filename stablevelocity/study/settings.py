@@ -253,6 +253,7 @@ class Sampling(Section):
     block: Positive = Field(default=64, description="images generated together; part of the randomness")
     seed: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = Field(default=False, description="compile the network: other rounding, 1.6 times faster on an H100")
     samplers: dict[Name, Sampler] = Field(default={}, description="by name; one at least where there are arms")
     main: str = Field(default="", description="the sampler of the training tables")
     arms: dict[Name, list[Name]] = Field(default={}, description="sampler: the arms it is limited to")

@@ -77,6 +77,15 @@ class Study(Section):
             self._fits_latents(name, self.arm_training(name))
         if self.evaluation.extractor == "inception" and self.evaluation.weights is None:
             raise ValueError("evaluation.weights: the extractor inception needs the file of its weights")
+        # The Inception score takes ten splits; precision and recall the k-th other image of a set.
+        least = max(10, self.evaluation.neighbours + 1)
+        sets = {"sampling.images": self.sampling.images, "sampling.sweep.images": self.sampling.sweep.images}
+        for key, images in sets.items():
+            if images < least:
+                raise ValueError(
+                    f"{key}: {images} images, but the metrics need at least {least} "
+                    f"(10 splits of the Inception score, more than evaluation.neighbours {self.evaluation.neighbours})"
+                )
         return self
 
     def _fits_latents(self, arm: str, training: Training) -> None:
@@ -97,7 +106,7 @@ class Study(Section):
         try:
             return Training.model_validate(merged)
         except ValidationError as error:
-            raise ValueError(f"arms.{arm}.training.{_describe(error, Training)}") from None
+            raise ValueError(f"arms.{arm}.training.{first_problem(error, Training)}") from None
 
     def runs(self) -> dict[str, Run]:
         """Every training run by name, `<arm>-s<seed>`."""
@@ -181,6 +190,8 @@ def read_yaml(path: Path) -> Any:
         return yaml.load(path.read_text(), _Loader)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not text in UTF-8") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except yaml.YAMLError as error:
@@ -196,10 +207,10 @@ def parse_study(content: Any, source: str = "study") -> Study:
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{source}: {_describe(error, Study)}") from None
+        raise UserError(f"{source}: {first_problem(error, Study)}") from None
 
 
-def _describe(error: ValidationError, model: type[Section]) -> str:
+def first_problem(error: ValidationError, model: type[Section]) -> str:
     """The first problem of a pydantic error in one line: key, problem, what was given."""
     problems = error.errors()
     first = problems[0]

@@ -33,14 +33,14 @@ def alignment_curve(weights: Path, latents: Path, features: Path, images: int = 
     rows = torch.randperm(len(data), generator=generator(0, 0, "alignment images"))[:images]
     noise = torch.randn(images, *data.shape, generator=generator(0, 0, "alignment noise"))
     x0 = data.sample(rows, torch.zeros_like(noise))
-    tokens = encoder.tokens(rows)
+    tokens, class_token = encoder.tokens(encoder.read(rows, class_token=info["run"]["class_token"]))
     gamma = info["run"]["alignment"]["spatial_norm"]
     if gamma is not None:
-        tokens = spatial_normalise(tokens, gamma)
+        tokens = spatial_normalise(tokens.float(), gamma)
     labels = data.labels[rows]
     token, token_noise = None, None
-    if info["run"]["class_token"]:
-        token = encoder.class_token(rows)
+    if class_token is not None and info["run"]["class_token"]:
+        token = class_token.float()
         token_noise = torch.randn(token.shape, generator=generator(0, 0, "alignment class token"))
     path, table = LinearPath(), []
     for t in TIMES.tolist():

@@ -14,18 +14,21 @@ from stablevelocity.progress import Progress
 from stablevelocity.reference_bank import ReferenceBank
 from stablevelocity.study import Run
 from stablevelocity.training.features import Features
+from stablevelocity.training.sources import Sources, filling_order
+from stablevelocity.training.transfers import on_device, pinned
 
 
 @dataclass
 class Batch:
-    """One process's slice (b samples) of the global batch, on the device."""
+    """One process's slice (b samples) of the global batch; on the device but for `host_t`."""
 
     x_t: Float[Tensor, "b c h w"]
     t: Float[Tensor, " b"]
+    host_t: Float[Tensor, " b"]  # t on the host: to choose by it must not wait for the device
     labels: Int[Tensor, " b"]  # null class included
     target: Float[Tensor, "b c h w"]
     removed_variance: Float[Tensor, " b"]  # mean square of (CFM target - target); 0 for CFM
-    tokens: Float[Tensor, "b tokens width"] | None = None
+    tokens: Float[Tensor, "b tokens width"] | None = None  # as stored, half precision included
     weight: Float[Tensor, " b"] | None = None  # w(t)
     class_token_t: Float[Tensor, "b width"] | None = None
     class_target: Float[Tensor, "b width"] | None = None
@@ -37,18 +40,40 @@ class Batch:
         return [Batch(**dict(zip(names, part, strict=True))) for part in parts]
 
 
+def build_bank(run: Run, latents: Latents, device: torch.device) -> ReferenceBank:
+    """The empty bank of a run with the StableVM target."""
+    assert run.stablevm is not None
+    settings = run.stablevm.bank
+    host = settings.device == "host"
+    return ReferenceBank(
+        latents.num_classes,
+        settings.capacity,
+        latents.shape,
+        dtype=getattr(torch, settings.dtype),
+        device=torch.device("cpu") if host else device,
+        null_capacity=settings.null_capacity or settings.capacity * latents.num_classes,
+        pinned=host and device.type == "cuda",
+    )
+
+
 @dataclass
-class GlobalBatch:
-    """What one step reads: its draws and, for the global batch or for this process's slice, the data."""
+class StepData:
+    """What one step reads, on the host: this process's slice, and with a bank the data of the global batch."""
 
     step: int
-    draws: randomness.Draws
-    data: Float[Tensor, "n c h w"]  # latents of draws.indices; this process's slice for CFM, all for StableVM
     weight_sum: float  # of w(t) over the global batch
+    t: Float[Tensor, " b"]
+    noise: Float[Tensor, "b c h w"]
+    labels: Int[Tensor, " b"]  # null class included
+    pick: Float[Tensor, " b"]  # which reference is noised
+    latents: Float[Tensor, "n c h w"]  # x_0 (n = b), or with a bank what is inserted (n = B)
+    inserted: Int[Tensor, " n"]  # classes of the latents
+    features: dict[str, Tensor] | None  # of the images of x_0
+    class_noise: Float[Tensor, "b width"] | None
 
 
 class BatchMaker:
-    """Makes the batches of a run; `read` may run ahead in a thread, `make` is called once per step in order.
+    """Makes the batches of a run: `read` on the host, in threads and ahead; `make` once per step, in order.
 
     With a bank, x_0 is a reference of a uniformly drawn label and the data set only refreshes the bank: every
     process reads the whole global batch (no exchange between processes; each reads `batch` rows a step
@@ -69,52 +94,33 @@ class BatchMaker:
         self.path = LinearPath()
         batch = run.training.batch
         self.mine = slice(rank * batch // world, (rank + 1) * batch // world)
-        # The same rings as the bank's, holding which image each reference came from: its tokens are needed.
-        # Row numbers are exact in float32 up to 2^24 images.
-        self.sources = None
-        if bank is not None and features is not None:
-            sizes = (bank.num_classes, bank.capacity, (1,))
-            self.sources = ReferenceBank(*sizes, null_capacity=bank.null_capacity)
+        if bank is not None:
+            rings = (bank.num_classes, bank.capacity, bank.null_capacity)
+            self.sources = Sources(run.seed, batch, latents.labels, *rings)
 
     def fill_bank(self) -> None:
         """Fill the bank with the first `capacity` images of each class in a seeded order, each sampled once."""
         assert self.bank is not None
-        size = len(self.latents)
-        order = torch.randperm(size, generator=randomness.generator(self.run.seed, 0, "bank order"))
-        labels = self.latents.labels[order]
-        by_label = labels.argsort(stable=True)
-        sorted_labels = labels[by_label]
-        rank_in_class = torch.arange(size) - torch.searchsorted(sorted_labels, sorted_labels)
-        chosen = order[by_label[rank_in_class < self.bank.capacity].sort().values]
+        chosen = filling_order(self.run.seed, self.latents.labels, self.bank.capacity)
         progress = Progress(f"bank {self.run.name}", len(chosen), "latents")
         for number, rows in enumerate(chosen.split(1024)):
             noise = randomness.generator(self.run.seed, number, "bank posterior")
-            self._insert(self.latents.sample(rows, torch.randn(len(rows), *self.latents.shape, generator=noise)), rows)
+            x0 = self.latents.sample(rows, torch.randn(len(rows), *self.latents.shape, generator=noise))
+            self.bank.insert(x0, self.latents.labels[rows])
             progress.update(len(rows))
         self.bank.require_filled()
 
-    def _insert(self, x0: Tensor, rows: Tensor) -> None:
-        assert self.bank is not None
-        labels = self.latents.labels[rows]
-        self.bank.insert(x0, labels)
-        if self.sources is not None:
-            self.sources.insert(rows[:, None].float(), labels)
-
     def state_dict(self) -> dict[str, Tensor]:
         """The bank's rings; empty without a bank."""
-        state = {} if self.bank is None else {f"bank.{k}": v for k, v in self.bank.state_dict().items()}
-        if self.sources is not None:
-            state |= {f"sources.{k}": v for k, v in self.sources.state_dict().items()}
-        return state
+        return {} if self.bank is None else {f"bank.{k}": v for k, v in self.bank.state_dict().items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        for name, bank in (("bank.", self.bank), ("sources.", self.sources)):
-            if bank is not None:
-                bank.load_state_dict({k[len(name) :]: v for k, v in state.items() if k.startswith(name)})
+        if self.bank is not None:
+            self.bank.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("bank.")})
 
-    def read(self, step: int) -> GlobalBatch:
-        """Draw and read the data of a step; touches no state, so it may run ahead."""
-        training, alignment = self.run.training, self.run.alignment
+    def read(self, step: int) -> StepData:
+        """Draw and read the data of a step; depends on nothing but the step."""
+        training, alignment, mine = self.run.training, self.run.alignment, self.mine
         draws = randomness.draw(
             self.run.seed,
             step,
@@ -124,53 +130,67 @@ class BatchMaker:
             num_classes=self.latents.num_classes,
             label_drop=training.label_drop,
         )
-        rows = self.mine if self.bank is None else slice(None)
-        data = self.latents.sample(draws.indices[rows], draws.posterior_noise[rows])
-        total = 0.0
-        if alignment is not None:
-            total = float(alignment_weight(draws.t, alignment.schedule, alignment.xi, alignment.k).sum())
-        return GlobalBatch(step, draws, data, total)
-
-    def make(self, read: GlobalBatch) -> Batch:
-        """This process's batch; with a bank, the data is inserted first."""
-        draws, mine, device = read.draws, self.mine, self.device
-        t, noise = draws.t[mine].to(device), draws.noise[mine].to(device)
         images = draws.indices[mine]
         if self.bank is None:
-            null = torch.full_like(images, self.latents.num_classes)
-            labels = torch.where(draws.dropped[mine], null, self.latents.labels[images]).to(device)
-            x0 = read.data.to(device)
-            x_t = self.path.interpolate(x0, noise, t)
-            target = self.path.velocity_from_noise(x0, noise, t)
-            removed = torch.zeros_like(t)
+            labels = torch.where(draws.dropped[mine], self.latents.num_classes, self.latents.labels[images])
+            latents, inserted = self.latents.sample(images, draws.posterior_noise[mine]), self.latents.labels[images]
         else:
-            assert self.run.stablevm is not None
-            self._insert(read.data, draws.indices)
-            labels, pick = draws.labels[mine].to(device), draws.pick[mine]
-            x0 = self.bank.pick(labels, pick.to(device))
-            if self.sources is not None:
-                images = self.sources.pick(draws.labels[mine], pick)[:, 0].long()
-            x_t = self.path.interpolate(x0, noise, t)
-            single = self.path.velocity_from_noise(x0, noise, t)
-            # Below t_min the target is plain CFM's; only the samples above it are looked up.
-            above = (t >= self.run.stablevm.t_min).nonzero().flatten()
-            target = single.clone()
-            if len(above):
-                target[above] = self.bank.target(x_t[above], t[above], labels[above], self.path)
-            removed = (target - single).square().flatten(1).mean(1)
-        batch = Batch(x_t, t, labels, target, removed)
-        if self.run.alignment is not None:
-            assert self.features is not None
-            alignment = self.run.alignment
-            batch.tokens = self.features.tokens(images).to(device)
-            if alignment.spatial_norm is not None:
-                batch.tokens = spatial_normalise(batch.tokens, alignment.spatial_norm)
-            batch.weight = alignment_weight(t, alignment.schedule, alignment.xi, alignment.k)
+            labels = draws.labels[mine]
+            latents = self.latents.sample(draws.indices, draws.posterior_noise)
+            inserted = self.latents.labels[draws.indices]
+        weight_sum, features, class_noise = 0.0, None, None
+        if alignment is not None:
+            weight_sum = float(alignment_weight(draws.t, alignment.schedule, alignment.xi, alignment.k).sum())
+        if self.features is not None:
+            if self.bank is not None:
+                images = self.sources.images(step, labels, draws.pick[mine])
+            read = self.features.read(images, class_token=self.run.class_token)
+            features = {name: pinned(value, self.device) for name, value in read.items()}
         if self.run.class_token:
             assert self.features is not None
-            token = self.features.class_token(images).to(device)
-            generator = randomness.generator(self.run.seed, read.step, "class token")
-            eps = torch.randn(len(draws.t), token.shape[1], generator=generator)[mine].to(device)
+            generator = randomness.generator(self.run.seed, step, "class token")
+            eps = torch.randn(training.batch, self.features.width, generator=generator)
+            class_noise = pinned(eps[mine], self.device)
+        latents, noise = pinned(latents, self.device), pinned(draws.noise[mine], self.device)
+        return StepData(
+            step, weight_sum, draws.t[mine], noise, labels, draws.pick[mine], latents, inserted, features, class_noise
+        )
+
+    def make(self, read: StepData) -> Batch:
+        """This process's batch; with a bank, the data is inserted first. No wait for a device that holds the bank."""
+        device, bank = self.device, self.bank
+        t, noise, labels = (on_device(value, device) for value in (read.t, read.noise, read.labels))
+        if bank is None:
+            x0 = on_device(read.latents, device)
+        else:
+            bank.insert(on_device(read.latents, bank.device), on_device(read.inserted, bank.device))
+            x0 = bank.pick(on_device(read.labels, bank.device), on_device(read.pick, bank.device)).to(device)
+        x_t = self.path.interpolate(x0, noise, t)
+        target = self.path.velocity_from_noise(x0, noise, t)
+        removed = torch.zeros_like(t)
+        if bank is not None:
+            assert self.run.stablevm is not None
+            # Below t_min the target is plain CFM's; only the samples above it are looked up.
+            above = (read.t >= self.run.stablevm.t_min).nonzero().flatten()
+            if len(above):
+                single, rows = target, on_device(above, device)
+                stable = bank.target(x_t[rows], t[rows], read.labels[above], self.path)
+                target = single.index_copy(0, rows, stable)
+                removed = (target - single).square().flatten(1).mean(1)
+        batch = Batch(x_t, t, read.t, labels, target, removed)
+        if self.features is None or read.features is None:
+            return batch
+        tokens, class_token = self.features.tokens({k: on_device(v, device) for k, v in read.features.items()})
+        if self.run.alignment is not None:
+            alignment = self.run.alignment
+            if alignment.spatial_norm is not None:
+                tokens = spatial_normalise(tokens.float(), alignment.spatial_norm)
+            batch.tokens = tokens
+            batch.weight = alignment_weight(t, alignment.schedule, alignment.xi, alignment.k)
+        if self.run.class_token:
+            assert class_token is not None
+            assert read.class_noise is not None
+            token, eps = class_token.float(), on_device(read.class_noise, device)
             batch.class_token_t = self.path.interpolate(token, eps, t)
             batch.class_target = self.path.velocity_from_noise(token, eps, t)
         return batch

@@ -6,6 +6,7 @@ folder of its own and the old one stays for whoever goes back to it.
 """
 
 import re
+import shutil
 from pathlib import Path
 
 
@@ -28,5 +29,5 @@ def prune(folder: Path, keep: set[int]) -> None:
 
 def clear_leftovers(folder: Path) -> None:
     """Remove the temporary files (hidden, of any writer) of a process that was killed while it wrote."""
-    for path in folder.glob(".*"):
-        path.unlink(missing_ok=True)
+    for path in [*folder.glob(".*"), *folder.glob("result/.*")]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from stablevelocity.data.shards import ShardSet
@@ -14,14 +14,19 @@ from stablevelocity.models.encoders import Encoder, Tokens, load_encoder
 
 
 class Features(Protocol):
-    """Tokens by row; row i belongs to image i of the latents. `width` is that of a token, `encoder` its identity."""
+    """Tokens by row; row i belongs to image i of the latents. `width` is that of a token, `encoder` its identity.
+
+    `read` reads from disk what the tokens of some rows take; it may run in a thread, ahead of the step that asks for
+    `tokens`, which may be given the same arrays on another device. Raises UserError where a class token is asked of an
+    encoder that has none.
+    """
 
     width: int
     encoder: str
 
-    def tokens(self, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch tokens width"]: ...
+    def read(self, indices: Int[Tensor, " batch"], *, class_token: bool = False) -> dict[str, Tensor]: ...
 
-    def class_token(self, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]: ...
+    def tokens(self, read: dict[str, Tensor]) -> Tokens: ...
 
 
 def open_features(
@@ -37,7 +42,7 @@ def open_features(
 
 
 class StoredFeatures:
-    """Precomputed: `tokens` (n, tokens, width) and `class_token` (n, width), half precision, in shards."""
+    """Precomputed: `tokens` (n, tokens, width) and `class_token` (n, width), half precision, in shards and as given."""
 
     def __init__(self, manifest: Path | str, images: int, grid: int, checksums: bool = True):
         self._shards = ShardSet(manifest, checksums=checksums)
@@ -45,13 +50,14 @@ class StoredFeatures:
         tokens, self.width = self._shards.manifest["arrays"]["tokens"]["shape"]
         _check(manifest, self.encoder, len(self._shards), images, tokens, grid)
 
-    def tokens(self, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch tokens width"]:
-        return torch.from_numpy(self._shards.rows("tokens", indices.numpy())).float()
-
-    def class_token(self, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
-        if "class_token" not in self._shards.manifest["arrays"]:
+    def read(self, indices: Int[Tensor, " batch"], *, class_token: bool = False) -> dict[str, Tensor]:
+        if class_token and "class_token" not in self._shards.manifest["arrays"]:
             raise UserError(f"{self.encoder}: this encoder has no class token, which REG needs")
-        return torch.from_numpy(self._shards.rows("class_token", indices.numpy())).float()
+        names = ("tokens", "class_token") if class_token else ("tokens",)
+        return {name: torch.from_numpy(self._shards.rows(name, indices.numpy())) for name in names}
+
+    def tokens(self, read: dict[str, Tensor]) -> Tokens:
+        return Tokens(read["tokens"], read.get("class_token"))
 
 
 class OnlineFeatures:
@@ -71,24 +77,15 @@ class OnlineFeatures:
             raise UserError(f"{manifest}: made for {described['encoder']}, but the weights are {self._model.identity}")
         self.encoder, self.width = self._model.identity, self._model.width
         _check(manifest, self.encoder, len(self._images), images, self._model.grid**2, grid)
-        self._last: tuple[Tensor, Tokens] | None = None
 
-    def tokens(self, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch tokens width"]:
-        return self._encode(indices).patches
-
-    def class_token(self, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
-        found = self._encode(indices).class_token
-        if found is None:
+    def read(self, indices: Int[Tensor, " batch"], *, class_token: bool = False) -> dict[str, Tensor]:
+        if class_token and not self._model.has_class_token:
             raise UserError(f"{self.encoder}: this encoder has no class token, which REG needs")
-        return found
+        return {"images": torch.from_numpy(self._images.rows("images", indices.numpy()))}
 
-    def _encode(self, indices: Tensor) -> Tokens:
-        """Tokens of some rows; a step asks for patches and class token of the same rows, so the last is kept."""
-        if self._last is None or not torch.equal(self._last[0], indices):
-            images = torch.from_numpy(self._images.rows("images", indices.numpy()))
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type != "cpu"):
-                self._last = indices.clone(), self._model(images)
-        return self._last[1]
+    def tokens(self, read: dict[str, Tensor]) -> Tokens:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type != "cpu"):
+            return self._model(read["images"])
 
 
 def _check(manifest: Path | str, encoder: str, rows: int, images: int, tokens: int, grid: int) -> None:

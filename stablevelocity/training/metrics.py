@@ -2,6 +2,7 @@
 
 import csv
 import os
+import resource
 from pathlib import Path
 
 import torch
@@ -10,48 +11,61 @@ from torch import Tensor
 
 from stablevelocity.files import atomic_write
 from stablevelocity.training.batches import Batch
+from stablevelocity.training.transfers import on_device
 
 
 class Record:
-    """Means of what was seen since the last row of metrics.csv, by regime (below and above xi)."""
+    """Means of what was seen since the last row of metrics.csv, by regime (below and above xi).
+
+    Adding to it waits for no device; its sums are read when a row or a checkpoint is written.
+    """
 
     def __init__(self, xi: float):
         self.xi = xi
-        self.last = float("nan")  # loss of the last step on this process
-        self._totals: dict[str, Tensor] = {}  # (sum, count) of this process since the last row
+        self.last = torch.tensor(float("nan"))  # loss of the last step on this process
+        self._sums: dict[str, Tensor] = {}  # of this process since the last row
+        self._counts: dict[str, float] = {}
 
     def _put(self, name: str, values: Tensor) -> None:
-        entry = torch.stack([values.sum(), torch.tensor(float(values.numel()), device=values.device)])
-        self._totals[name] = self._totals[name] + entry if name in self._totals else entry
+        total = values.sum()
+        self._sums[name] = self._sums[name] + total if name in self._sums else total
+        self._counts[name] = self._counts.get(name, 0.0) + values.numel()
 
     def add(self, batch: Batch, values: dict[str, Tensor]) -> None:
-        low = batch.t < self.xi
+        low = batch.host_t < self.xi
+        regimes = {
+            regime: on_device(rows.nonzero().flatten(), batch.t.device)
+            for regime, rows in (("low", low), ("high", ~low))
+        }
         self._put("loss", values["loss"])
         self._put("grad_norm", values["grad_norm"])
         for name in ("velocity", "alignment"):
             if name in values:
-                self._put(f"{name}_low", values[name][low])
-                self._put(f"{name}_high", values[name][~low])
+                for regime, rows in regimes.items():
+                    self._put(f"{name}_{regime}", values[name][rows])
         self._put("removed_variance", batch.removed_variance)
-        self.last = values["loss"].mean().item()
+        self.last = values["loss"].mean()
 
     def totals(self, accelerator: Accelerator) -> dict[str, Tensor]:
         """(sum, count) by name over all processes: kept in checkpoints, so that a row may span an interruption."""
-        names = sorted(self._totals)
+        names = sorted(self._sums)
         if not names:
             return {}
-        summed = accelerator.reduce(torch.stack([self._totals[name] for name in names]), "sum")
+        sums = torch.stack([self._sums[name] for name in names])
+        counts = torch.tensor([self._counts[name] for name in names], device=sums.device)
+        summed = accelerator.reduce(torch.stack([sums, counts], dim=1), "sum")
         assert isinstance(summed, Tensor)
         return dict(zip(names, summed, strict=True))
 
     def load(self, totals: dict[str, Tensor], device: torch.device) -> None:
         """Continue from what `totals` gave; on one process only, the others start from nothing."""
-        self._totals = {name: value.to(device) for name, value in totals.items()}
+        self._sums = {name: value[0].to(device) for name, value in totals.items()}
+        self._counts = {name: float(value[1]) for name, value in totals.items()}
 
     def row(self, accelerator: Accelerator) -> dict[str, float]:
         """Means over all processes; empties the record."""
         means = {name: (total / count).item() for name, (total, count) in self.totals(accelerator).items()}
-        self._totals = {}
+        self._sums, self._counts = {}, {}
         return means
 
 
@@ -83,3 +97,10 @@ class MetricsStream:
             )
             file.flush()
             os.fsync(file.fileno())
+
+
+def memory_mb(device: torch.device) -> float:
+    """MiB: peak allocated on an accelerator, or peak resident of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

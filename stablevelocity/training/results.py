@@ -1,7 +1,7 @@
 """Results of a finished run: kept beside its checkpoints, and published where the workflow declares them.
 
 Snakemake deletes the declared outputs before it starts a rule again, also when the run had finished in between
-(its job outlived the head process). The kept copy is a hard link, so it takes no space.
+(its job outlived Snakemake). The kept copy is a hard link, so it takes no space.
 """
 
 import os

@@ -7,8 +7,8 @@ checkpoint of itself continues from it, bit for bit.
 
 import contextlib
 import json
-import resource
 import shutil
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,17 +26,19 @@ from stablevelocity.files import atomic_write
 from stablevelocity.models.networks import build_network
 from stablevelocity.models.weight_files import load_tensors, save_tensors
 from stablevelocity.progress import Progress, log
-from stablevelocity.reference_bank import ReferenceBank
 from stablevelocity.study import Run
 from stablevelocity.study.settings import Model
 from stablevelocity.training import checkpoints
-from stablevelocity.training.batches import Batch, BatchMaker
+from stablevelocity.training.batches import Batch, BatchMaker, build_bank
+from stablevelocity.training.checkpoint_writer import CheckpointWriter
 from stablevelocity.training.features import open_features
 from stablevelocity.training.identity import run_hash
-from stablevelocity.training.metrics import MetricsStream, Record
+from stablevelocity.training.metrics import MetricsStream, Record, memory_mb
 from stablevelocity.training.results import publish, result_files
+from stablevelocity.training.transfers import HostCopy
 
 CLASS_TOKEN_COEFFICIENT = 0.03  # REG: weight of the class token's velocity (docs/paper.md#va-repa)
+AHEAD = 2  # steps that are read ahead, each by a thread: a slow read is hidden by two steps
 STATE_FIELDS = ("exp_avg", "exp_avg_sq", "step")  # of AdamW, per parameter
 
 
@@ -82,6 +84,7 @@ class Trainer:
         self.model = build_network(run, self.latents.shape, self.latents.num_classes, width).to(self.device)
         self.ema = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self._averaged = [self.ema[name] for name in self.trained]
         self.optimizer = torch.optim.AdamW(
             self.trained.values(),
             lr=settings.lr,
@@ -89,32 +92,20 @@ class Trainer:
             weight_decay=settings.weight_decay,
             fused=True,
         )
-        self.network: nn.Module = self.accelerator.prepare_model(self.model)
         if settings.compile:
-            self.network = torch.compile(self.network)  # type: ignore[assignment]
-        bank = self._bank() if run.stablevm else None
+            self.model.compile_blocks()
+        self.network: nn.Module = self.accelerator.prepare_model(self.model)
+        bank = build_bank(run, self.latents, self.device) if run.stablevm else None
         self.batches = BatchMaker(run, self.latents, self.features, bank, self.device, self.rank, self.world)
         self.record = Record(run.alignment.xi if run.alignment else 0.7)
+        self.writer = CheckpointWriter(self.checkpoints, set(run.steps))
+        self.should_stop: Callable[[], bool] = lambda: False
+        self.stopping = False
         self.step = 0
 
     @staticmethod
     def _patch(model: Model) -> int:
         return int(model.name.rsplit("/", 1)[1]) if model.name else model.patch
-
-    def _bank(self) -> ReferenceBank:
-        assert self.run.stablevm is not None
-        settings = self.run.stablevm.bank
-        classes = self.latents.num_classes
-        host = settings.device == "host"
-        return ReferenceBank(
-            classes,
-            settings.capacity,
-            self.latents.shape,
-            dtype=getattr(torch, settings.dtype),
-            device=torch.device("cpu") if host else self.device,
-            null_capacity=settings.null_capacity or settings.capacity * classes,
-            pinned=host and self.device.type == "cuda",
-        )
 
     # --- state -----------------------------------------------------------------------------------------
 
@@ -128,14 +119,12 @@ class Trainer:
         return state | self.batches.state_dict()
 
     def save(self) -> None:
-        """Save the whole state at this step; called on every process, written by the first."""
+        """Save the whole state at this step; called on every process, written by the first beside the next steps."""
         totals = {f"record.{name}": value for name, value in self.record.totals(self.accelerator).items()}
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
             info = {"step": self.step, "run": self.run.name, "hash": self.hash, "scaler": scaler}
-            save_tensors(checkpoints.checkpoint_path(self.checkpoints, self.step), self._state() | totals, info)
-            checkpoints.prune(self.checkpoints, set(self.run.steps))
-        self.accelerator.wait_for_everyone()
+            self.writer.write(self.step, self._state() | totals, info)
 
     def resume(self) -> bool:
         """Continue from the last checkpoint of this very run, if there is one."""
@@ -185,13 +174,16 @@ class Trainer:
             assert weight is not None
             # Divided by the weights of the global batch and scaled by its share, so that the mean over pieces
             # and processes is the weighted mean over the global batch.
-            aligned = alignment_loss(projected, tokens, weight, torch.tensor(weight_sum, device=self.device))
+            aligned = alignment_loss(projected, tokens, weight, torch.full((), weight_sum, device=self.device))
             loss = loss + self.run.alignment.coefficient * aligned * self.settings.batch / len(batch.t)
             parts["alignment"] = negative_cosine(projected.detach(), tokens)
         return {"loss": loss, **parts}
 
     def update(self, batch: Batch, weight_sum: float) -> dict[str, Tensor]:
-        """One optimizer step on this process's slice; gradients are averaged over processes."""
+        """One optimizer step on this process's slice; gradients are averaged over processes.
+
+        Raises UserError when the loss or the gradient of any process is not finite; nothing is then updated.
+        """
         settings = self.settings
         micro = settings.micro_batch or len(batch.t)
         pieces = batch.split(min(micro, len(batch.t)))
@@ -200,24 +192,31 @@ class Trainer:
             last = number == len(pieces) - 1
             with self._sync(last), self.accelerator.autocast():
                 losses = self.losses(piece, weight_sum)
-                # Pieces may differ in size: each counts by its share of the samples.
-                self.accelerator.backward(losses["loss"] * len(piece.t) / len(batch.t))
+                # Pieces may differ in size: each counts by its share of the samples. The last factor is 1, and NaN for
+                # a loss that is not finite: then neither is the gradient, on any process.
+                share = len(piece.t) / len(batch.t)
+                self.accelerator.backward(losses["loss"] * share * (1 + 0 * losses["loss"].detach()))
             collected.append({name: value.detach() for name, value in losses.items()})
         if self.accelerator.scaler:
             self.accelerator.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.trained.values(), settings.clip)
         merged = {name: torch.cat([piece[name].reshape(-1) for piece in collected]) for name in collected[0]}
         merged["grad_norm"] = norm
-        # Before anything is updated: what is dumped is the state that led here. A gradient scaler skips by itself
-        # the steps whose gradients overflow.
+        # A gradient scaler expects gradients that overflow, and skips these steps.
         watched = [merged["loss"]] if self.accelerator.scaler else [merged["loss"], norm]
-        if self._anywhere(not all(value.isfinite().all() for value in watched))[0]:
-            self._stop_on_non_finite(merged)
+        failed = torch.stack([~value.isfinite().all() for value in watched]).any()
+        flags = self._anywhere(failed, self.should_stop())
         if self.accelerator.scaler:
             self.accelerator.scaler.step(self.optimizer)
             self.accelerator.scaler.update()
         else:
+            # The device itself skips the step of a gradient that is not finite, so the host need not know before.
+            self.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
             self.optimizer.step()
+        # The one wait of a step, while the device is busy with the optimizer: it does not run out of work.
+        failed, self.stopping = (value > 0 for value in flags.tolist())
+        if failed:
+            self._stop_on_non_finite(merged)
         self.optimizer.zero_grad(set_to_none=True)
         self._update_ema()
         return merged
@@ -229,20 +228,17 @@ class Trainer:
     def _update_ema(self) -> None:
         """EMA with warm-up: decay min(decay, (1 + n)/(10 + n)), n the updates made before this one."""
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
-        current = self.model.state_dict()
-        torch._foreach_lerp_(
-            [self.ema[name] for name in self.trained], [current[name] for name in self.trained], 1 - decay
-        )
+        torch._foreach_lerp_(self._averaged, list(self.trained.values()), 1 - decay)
 
     # --- the run ---------------------------------------------------------------------------------------
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
-        """Train to the end, or to the next step boundary after `should_stop()`.
+        """Train to the end, or to the end of a step in which `should_stop()`, asked once a step, is true.
 
         Returns True when finished: `weights/step-*.safetensors` (EMA) and metrics.csv are then in the folder.
         Raises UserError when the loss is not finite, after writing the state to `checkpoints/<hash>/`.
         """
-        settings = self.settings
+        settings, self.should_stop = self.settings, should_stop
         main = self.accelerator.is_main_process
         if main:
             checkpoints.clear_leftovers(self.checkpoints)
@@ -253,46 +249,43 @@ class Trainer:
         stream = MetricsStream(self.checkpoints / "metrics.csv", self.step) if main else None
         progress = Progress(f"train {self.run.name}", settings.steps, "steps", start=self.step)
         record = self.record
-        with ThreadPoolExecutor(1) as reader:
-            upcoming = reader.submit(self.batches.read, self.step)
+        with self.writer, ThreadPoolExecutor(AHEAD) as readers:
+            upcoming = deque(readers.submit(self.batches.read, self.step + k) for k in range(AHEAD))
             while self.step < settings.steps:
-                read = upcoming.result()
-                upcoming = reader.submit(self.batches.read, self.step + 1)
+                read = upcoming.popleft().result()
+                upcoming.append(readers.submit(self.batches.read, self.step + AHEAD))
                 batch = self.batches.make(read)
                 values = self.update(batch, read.weight_sum)
                 self.step += 1
                 record.add(batch, values)
+                self.writer.check()
                 if main:
                     progress.update(loss=record.last)
-                stopping = self._anywhere(should_stop())[0]
                 finished = self.step == settings.steps
                 if self.step % settings.log_every == 0 or finished:
                     row = record.row(self.accelerator)
                     if stream:
                         rate = progress.rate * settings.batch
-                        stream.write({"step": self.step, **row, "images_per_s": rate, "memory_mb": self._memory()})
-                if self.step % settings.checkpoint_every == 0 or self.step in self.run.steps or stopping:
+                        stream.write(
+                            {"step": self.step, **row, "images_per_s": rate, "memory_mb": memory_mb(self.device)}
+                        )
+                if self.step % settings.checkpoint_every == 0 or self.step in self.run.steps or self.stopping:
                     self.save()
-                if stopping and not finished:
-                    log.info(f"train {self.run.name}: stopped at step {self.step}, state saved")
-                    return False
-        if main:
+                if self.stopping and not finished:
+                    break
+        if self.step == settings.steps and main:
             self.export()
         self.accelerator.wait_for_everyone()
-        return True
+        if self.step < settings.steps:
+            log.info(f"train {self.run.name}: stopped at step {self.step}, state saved")
+        return self.step == settings.steps
 
-    def _anywhere(self, *flags: bool) -> list[bool]:
-        """Each flag, raised on any process: all of them act at the same step."""
-        if self.world == 1:
-            return list(flags)
-        raised = self.accelerator.reduce(torch.tensor([float(flag) for flag in flags], device=self.device), "sum")
+    def _anywhere(self, failed: Tensor, stop: bool) -> HostCopy:
+        """How many processes failed, and how many are to stop: all of them act at the same step."""
+        flags = torch.stack([failed.float(), torch.full((), float(stop), device=self.device)])
+        raised = self.accelerator.reduce(flags, "sum")
         assert isinstance(raised, Tensor)
-        return [value > 0 for value in raised.tolist()]
-
-    def _memory(self) -> float:
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated() / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        return HostCopy(raised)
 
     def _stop_on_non_finite(self, values: dict[str, Tensor]) -> None:
         step = self.step + 1

@@ -66,7 +66,7 @@ class Box:
     def command(self, line: str, folder: Path = REPOSITORY, **environment: str) -> list[str]:
         """A command that runs `line` of shell inside, in `folder`, with this Python's programs first on PATH."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        modules = f"{HERE}:{HERE.parent / 'training'}"
+        modules = f"{REPOSITORY}:{HERE}:{HERE.parent / 'training'}"
         variables = {"PATH": path, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
         exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
         script = f"cd {shlex.quote(str(folder))} && export {exports} && {line}"

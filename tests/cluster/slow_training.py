@@ -1,4 +1,4 @@
-"""A training run that takes its time without taking the processor, and a head for it: what the fault tests start.
+"""A training run that takes its time without taking the processor, and a submitter for it: what the fault tests start.
 
 python slow_training.py DATA RUNS RUN LAUNCHER SITE [SECONDS_PER_STEP] [STEPS] [CLASS OF THE TASK]
 """

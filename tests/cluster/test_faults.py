@@ -26,7 +26,7 @@ AT_ONCE = 8  # scenarios; they wait more than they compute
 
 
 class Scene:
-    """One run on one cluster: its folders, its head, and what can be known of it."""
+    """One run on one cluster: its folders, its submitter, and what can be known of it."""
 
     def __init__(self, box: Box, folder: Path, data: Path, launcher: str = "slurm", **training: float):
         self.box, self.folder, self.data, self.launcher = box, folder, data, launcher
@@ -41,15 +41,15 @@ class Scene:
     def run(self) -> Path:
         return self.folder / "runs" / "a"
 
-    def head(
-        self, name: str = "head", seconds: float = 0.2, steps: int = STEPS, task: str = "SlowTask"
+    def submitter(
+        self, name: str = "submitter", seconds: float = 0.2, steps: int = STEPS, task: str = "SlowTask"
     ) -> subprocess.Popen[bytes]:
-        """Start a head for the run; `said(name)` is its log."""
+        """Start a submitter for the run; `said(name)` is its log."""
         script = Path(__file__).with_name("slow_training.py")
         line = f"exec {sys.executable} {script} {self.data} {self.folder / 'runs'} a {self.launcher} {self.site}"
         return self.box.start(f"{line} {seconds} {steps} {task}", self.folder / f"{name}.log")
 
-    def said(self, name: str = "head") -> str:
+    def said(self, name: str = "submitter") -> str:
         return (self.folder / f"{name}.log").read_text()
 
     def wait_for(self, condition: Callable[[], object], what: str) -> None:
@@ -77,26 +77,27 @@ class Scene:
         """What `stablevelocity jobs` says of it."""
         script = (
             "from pathlib import Path; from slow_training import slow_task;"
-            "from stablevelocity.cluster.overview import table;"
-            f"runs = Path('{self.run.parent}'); print(table({{'a': slow_task(runs, runs, 'a', 0, {STEPS}).run}}, runs))"
+            "from stablevelocity.cluster.overview import table; from stablevelocity.study.layout import Layout;"
+            f"task = slow_task(Path('.'), Path('.'), 'a', 0, {STEPS});"
+            f"print(table({{'a': task.run}}, Layout('{self.folder}')))"
         )
         return self.box.says(f'{sys.executable} -c "{script}"')
 
     def weights(self, steps: int = STEPS) -> dict[str, torch.Tensor]:
         return load_file(self.run / "weights" / f"step-{steps:08d}.safetensors")
 
-    def ends_well(self, head: subprocess.Popen[bytes], name: str = "head") -> None:
-        assert head.wait(PATIENCE) == 0, self.said(name)
+    def ends_well(self, submitter: subprocess.Popen[bytes], name: str = "submitter") -> None:
+        assert submitter.wait(PATIENCE) == 0, self.said(name)
 
 
 def time_limit(scene: Scene) -> None:
-    scene.ends_well(scene.head(seconds=0.4, steps=LONG))
+    scene.ends_well(scene.submitter(seconds=0.4, steps=LONG))
     assert len(scene.box.jobs()) == 1
     assert int(scene.box.says(f"scontrol show job {scene.box.jobs()[0]} | grep -o 'Restarts=[0-9]*'")[9:]) >= 2
 
 
 def requeue(scene: Scene) -> None:
-    head = scene.head(seconds=1)  # time to look at it
+    submitter = scene.submitter(seconds=1)  # time to look at it
     scene.box.says(f"scontrol requeue {scene.trains()}")
     told: list[str] = []
 
@@ -108,16 +109,16 @@ def requeue(scene: Scene) -> None:
     assert told[4] == str(STEPS)
     assert re.fullmatch(r"\d+ min ago", told[5])
     assert re.fullmatch(r"\d+:\d\d", told[7])
-    scene.ends_well(head)
+    scene.ends_well(submitter)
     assert re.search(rf"job 1 RUNNING, step \d+/{STEPS}, loss \d\S*, \d\S* images/s, ETA \d+:\d\d$", scene.said(), re.M)
     assert re.search(r"job 1 PENDING \(\w+\)$", scene.said(), re.M)
     assert len(scene.box.jobs()) == 1
 
 
 def signalled(scene: Scene) -> None:
-    head = scene.head()
+    submitter = scene.submitter()
     scene.box.says(f"scancel --signal=USR2 {scene.trains()}")
-    scene.ends_well(head)
+    scene.ends_well(submitter)
     assert len(scene.box.jobs()) == 1
 
 
@@ -126,81 +127,81 @@ def pair_signalled(scene: Scene) -> None:
 
 
 def terminated(scene: Scene) -> None:
-    """Saved and gone, as the scheduler takes it away; the head brings another."""
-    head = scene.head()
+    """Saved and gone, as the scheduler takes it away; the submitter brings another."""
+    submitter = scene.submitter()
     scene.box.says(f"scancel --signal=TERM {scene.trains()}")
-    scene.ends_well(head)
+    scene.ends_well(submitter)
     assert len(scene.box.jobs()) == 2
 
 
 def requeues_used_up(scene: Scene) -> None:
-    head = scene.head(seconds=0.4)
+    submitter = scene.submitter(seconds=0.4)
     scene.box.says(f"scancel --signal=USR2 {scene.trains()}")
     scene.wait_for(lambda: "Restarts=1" in scene.box.says("scontrol show job 1"), "queued again")
     at = scene.last_step()
     scene.wait_for(lambda: scene.last_step() > at, "at the next checkpoint")
     scene.box.says("scancel --signal=USR2 1")
-    assert head.wait(PATIENCE) == 1, scene.said()
+    assert submitter.wait(PATIENCE) == 1, scene.said()
     last = scene.said().splitlines()[-1]
     message = "error: a: the job reached its time limit more often than training.max_requeues of the site file allows"
     assert last.startswith(message)
     assert scene.box.jobs() == ["1"]
-    scene.ends_well(scene.head("second"), "second")
+    scene.ends_well(scene.submitter("second"), "second")
 
 
 def killed(scene: Scene) -> None:
-    head = scene.head()
+    submitter = scene.submitter()
     scene.trains()
     [process] = scene.box.processes()
     scene.box.says(f"kill -9 {process}")
-    scene.ends_well(head)
+    scene.ends_well(submitter)
     assert "another goes on from step" in scene.said()
 
 
 def node_lost(scene: Scene) -> None:
-    head = scene.head(seconds=1)  # SLURM needs some seconds to see it
+    submitter = scene.submitter(seconds=1)  # SLURM needs some seconds to see it
     job = scene.trains()
     node = scene.box.says(f"scontrol show hostnames $(squeue --noheader --jobs={job} --format=%N) | tail -1")
     scene.box.says(f"kill -9 $(cat {scene.box.folder}/run/slurmd.{node}.pid)")
-    scene.ends_well(head)
+    scene.ends_well(submitter)
     assert scene.box.says(f"sinfo --noheader --Node --nodes={node} --format=%T").startswith("down")
     assert "Restarts=1" in scene.box.says(f"scontrol show job {job}")
 
 
-def head_killed(scene: Scene) -> None:
-    head = scene.head(seconds=1)  # time for the second
+def submitter_killed(scene: Scene) -> None:
+    submitter = scene.submitter(seconds=1)  # time for the second
     scene.trains()
     scene.box.says("kill -9 $(pgrep --full '^[^ ]*python[^ ]* [^ ]*slow_training.py')")
-    head.wait()
-    scene.ends_well(scene.head("second"), "second")
+    submitter.wait()
+    scene.ends_well(scene.submitter("second"), "second")
     assert "train a: job 1 " in scene.said("second")
     assert scene.box.jobs() == ["1"]
     # Also when all is done and Snakemake has wiped what the rule declares.
     for file in (scene.run / "metrics.csv", *scene.run.glob("weights/*")):
         file.unlink(missing_ok=True)  # the job's own temporary file among them
-    scene.ends_well(scene.head("third"), "third")
+    scene.ends_well(scene.submitter("third"), "third")
     assert scene.box.jobs() == ["1"]
 
 
-def two_heads(scene: Scene) -> None:
-    heads = [scene.head(name) for name in ("one", "two", "three")]
-    for head, name in zip(heads, ("one", "two", "three"), strict=True):
-        scene.ends_well(head, name)
+def two_submitters(scene: Scene) -> None:
+    submitters = [scene.submitter(name) for name in ("one", "two", "three")]
+    for submitter, name in zip(submitters, ("one", "two", "three"), strict=True):
+        scene.ends_well(submitter, name)
     assert scene.box.jobs() == ["1"]
 
 
 def full_disk(scene: Scene) -> None:
     disk = scene.run / "checkpoints"
     scene.box.says(f"mkdir -p {disk} && mount -t tmpfs -o size=4M tmpfs {disk}")
-    head = scene.head()
+    submitter = scene.submitter()
     scene.fills_up(disk)
-    assert head.wait(PATIENCE) == 1
+    assert submitter.wait(PATIENCE) == 1
     last = scene.said().splitlines()[-1]
     assert last.startswith("error: a: ")
     assert "cannot be written" in last
     assert "No space left on device" in last
     scene.box.says(f"rm {disk}/filler")
-    scene.ends_well(scene.head("second"), "second")
+    scene.ends_well(scene.submitter("second"), "second")
     first = int(scene.box.says(f"grep -h 'continues from step' {scene.run}/job/logs/*.err | grep -o '[0-9]*$'"))
     assert first >= 10
 
@@ -208,40 +209,40 @@ def full_disk(scene: Scene) -> None:
 def full_run_folder(scene: Scene) -> None:
     """Not even the word that the disk is full can be written."""
     scene.box.says(f"mkdir -p {scene.run} && mount -t tmpfs -o size=4M tmpfs {scene.run}")
-    head = scene.head()
+    submitter = scene.submitter()
     scene.fills_up(scene.run)
-    assert head.wait(PATIENCE) == 1, scene.said()
+    assert submitter.wait(PATIENCE) == 1, scene.said()
     assert "Traceback" not in scene.said()
     last = scene.said().splitlines()[-1]
     assert last.startswith("error: ")
     assert "No space left on device" in last
     scene.box.says(f"rm {scene.run}/filler")
-    scene.ends_well(scene.head("second"), "second")
+    scene.ends_well(scene.submitter("second"), "second")
     # Out of the box, where the test can see it. Lazily: the job may still hold its log open when its result is there.
     kept = scene.folder / "kept"
     scene.box.says(f"cp -r {scene.run}/weights {kept} && umount --lazy {scene.run} && cp -r {kept} {scene.run}/weights")
 
 
 def scheduler_restarted(scene: Scene) -> None:
-    head = scene.head(seconds=1)  # time to notice it
+    submitter = scene.submitter(seconds=1)  # time to notice it
     scene.trains()
     run = scene.box.folder / "run"
     scene.box.says(f"kill -9 $(cat {run}/slurmctld.pid) $(cat {run}/munged.pid)")
     scene.wait_for(lambda: "no answer from the scheduler" in scene.said(), "noticed")
     scene.box.says(f"bash {scene.box.folder}/start_munged")
     scene.box.says("slurmctld")
-    scene.ends_well(head)
+    scene.ends_well(submitter)
     assert scene.box.jobs() == ["1"]
 
 
 def undisturbed_pair(scene: Scene) -> None:
-    scene.ends_well(scene.head(seconds=0))
+    scene.ends_well(scene.submitter(seconds=0))
 
 
 def pair_not_finite(scene: Scene) -> None:
     """What the first of two processes has to say takes time, and SLURM kills it as soon as the other has ended."""
-    head = scene.head(task="NonFiniteTask")
-    assert head.wait(PATIENCE) == 1, scene.said()
+    submitter = scene.submitter(task="NonFiniteTask")
+    assert submitter.wait(PATIENCE) == 1, scene.said()
     assert "error: a: the loss or its gradient is not finite at step 2; the state before it is in" in scene.said()
     assert len(list(scene.run.glob("checkpoints/*/non-finite-step-00000002.safetensors"))) == 1
     assert scene.box.jobs() == ["1"]
@@ -253,8 +254,8 @@ SCENARIOS: dict[Callable[[Scene], None], tuple[int, dict[str, float]]] = {
     node_lost: (3, {"nodes": 2}),
     scheduler_restarted: (1, {}),
     full_disk: (1, {}),
-    head_killed: (1, {}),
-    two_heads: (1, {}),
+    submitter_killed: (1, {}),
+    two_submitters: (1, {}),
     killed: (1, {}),
     requeue: (1, {}),
     full_run_folder: (1, {}),

@@ -42,7 +42,7 @@ def clone(folder: Path) -> Path:
 
 
 def snakemake(box: Box, folder: Path, arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    line = f"snakemake {arguments} --configfile config/smoke.yaml all"
+    line = f"snakemake all {arguments} --configfile config/smoke.yaml"
     return box.run(line, folder, LIMIT, PYTHONPATH=str(folder), **environment)
 
 
@@ -81,14 +81,7 @@ def test_without_sbatch_one_line_says_so(tmp_path: Path) -> None:
     for name in ("bash", "sh", "env", "uname", "which"):
         (programs / name).symlink_to(f"/bin/{name}")
     done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("snakemake")),
-            "--profile",
-            "slurm",
-            "--configfile",
-            "config/smoke.yaml",
-            "all",
-        ],
+        [Path(sys.executable).with_name("snakemake"), "all", "--profile", "slurm", "--configfile", "config/smoke.yaml"],
         cwd=folder,
         env={"PATH": f"{programs}", "PYTHONPATH": str(folder), "HOME": str(tmp_path)},
         capture_output=True,
@@ -112,7 +105,7 @@ class Start:
     """A start of Snakemake inside the box, in a session of its own, as from a terminal of its own."""
 
     def __init__(self, box: Box, folder: Path, name: str, target: str, **environment: str):
-        self.box, self.head, self.log = box, folder / "results/smoke/head", folder / f"{name}.log"
+        self.box, self.lock, self.log = box, folder / "results/smoke/lock", folder / f"{name}.log"
         arguments = f"{target} --profile slurm {SOON} --configfile config/smoke.yaml"
         line = box.command(f"exec setsid snakemake {arguments}", folder, PYTHONPATH=str(folder), **environment)
         with open(self.log, "w") as said:
@@ -133,7 +126,7 @@ class Start:
 
     def signal(self, name: str) -> None:
         """To all processes of the session, as a terminal does; KILL to Snakemake alone."""
-        process = self.head.read_text().split()[1]
+        process = self.lock.read_text().split()[1]
         self.box.says(f"kill -{name} {process}" if name == "KILL" else f"kill -{name} -- -{process}")
 
 

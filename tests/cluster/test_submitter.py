@@ -1,4 +1,4 @@
-"""The head of a training run, without SLURM: real processes of this machine, or a queue that answers from a script."""
+"""The submitter of training runs, without SLURM: processes of this machine, or a queue that answers from a list."""
 
 import json
 import os
@@ -22,11 +22,12 @@ from stablevelocity.cluster.overview import overview, table
 from stablevelocity.cluster.preflight import check_slurm, check_training
 from stablevelocity.cluster.resources import RULES, check_rules, need, snakemake_resources, training_resources
 from stablevelocity.cluster.site import Site, load_site
-from stablevelocity.cluster.submitter import Head
+from stablevelocity.cluster.submitter import Submitter
 from stablevelocity.cluster.tasks import batches, last_row
 from stablevelocity.errors import UserError
 from stablevelocity.files import write_json
 from stablevelocity.study import load_study, study_json
+from stablevelocity.study.layout import Layout
 
 ROOT = Path(__file__).parents[2]
 SITE = Site.model_validate({"poll_seconds": 0.01})
@@ -45,7 +46,7 @@ def task(data: Path, tmp_path: Path) -> SlowTask:
 
 
 class Queue:
-    """A scheduler whose jobs do, at every look, the next thing of a script; each submission takes the next script."""
+    """A backend whose jobs do, at every look, the next thing of a script; each submission takes the next script."""
 
     def __init__(self, *scripts: list[str | Callable[[], str]]):
         self.scripts = list(scripts)
@@ -73,8 +74,8 @@ class Queue:
         return f"scancel {job_id}"
 
 
-def head(task: SlowTask, queue: Queue) -> Head:
-    return Head([task], "slurm", queue, SITE)
+def submitter(task: SlowTask, queue: Queue) -> Submitter:
+    return Submitter([task], "slurm", queue, SITE)
 
 
 def finishing(task: SlowTask) -> Callable[[], str]:
@@ -104,7 +105,7 @@ def test_a_word_of_the_scheduler_is_no_result_and_a_result_needs_no_word(task: S
         return "FAILED"
 
     queue = Queue(["RUNNING", "COMPLETED"], ["RUNNING", finish_but_fail])
-    head(task, queue).wait()
+    submitter(task, queue).wait()
     assert task.complete()
     assert (task.folder / "weights" / "step-00000020.safetensors").exists()
     assert list(queue.jobs) == ["1", "2"]
@@ -113,9 +114,9 @@ def test_a_word_of_the_scheduler_is_no_result_and_a_result_needs_no_word(task: S
 def test_jobs_that_die_without_progress_end_the_run_and_those_with_progress_do_not(task: SlowTask) -> None:
     queue = Queue(*[["RUNNING", silent(task, step)] for step in (1, 2, 3, 4, 4, 4, 4, 4)])
     with pytest.raises(UserError, match="3 jobs in a row died at step 4") as caught:
-        head(task, queue).wait()
+        submitter(task, queue).wait()
     assert len(queue.jobs) == 7
-    assert str(task.logs) in str(caught.value)
+    assert str(task.files.logs) in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_jobs_that_die_without_progress_end_the_run_and_those_with_progress_do_n
 def test_a_cancelled_job_and_one_out_of_memory_are_not_tried_again(task: SlowTask, state: str, message: str) -> None:
     queue = Queue(["RUNNING", state], ["RUNNING"])
     with pytest.raises(UserError, match=message):
-        head(task, queue).wait()
+        submitter(task, queue).wait()
     assert list(queue.jobs) == ["1"]
 
 
@@ -134,11 +135,11 @@ def test_what_the_training_says_itself_ends_the_run(task: SlowTask) -> None:
         record = task.record()
         assert record
         said = {"hash": task.hash, "name": record["name"], "attempt": "x", "starts": 1, "state": "failed"}
-        write_json(task.state_file, said | {"final": True, "message": "the loss is not finite"})
+        write_json(task.files.state, said | {"final": True, "message": "the loss is not finite"})
         return "FAILED"
 
     with pytest.raises(UserError, match="a: the loss is not finite"):
-        head(task, Queue(["RUNNING", say])).wait()
+        submitter(task, Queue(["RUNNING", say])).wait()
 
 
 def test_a_scheduler_that_does_not_answer_is_waited_for(task: SlowTask, caplog: pytest.LogCaptureFixture) -> None:
@@ -147,20 +148,20 @@ def test_a_scheduler_that_does_not_answer_is_waited_for(task: SlowTask, caplog: 
 
     caplog.set_level("INFO")
     queue = Queue(["RUNNING", silence, silence, "RUNNING", finishing(task)])
-    head(task, queue).wait()
+    submitter(task, queue).wait()
     assert list(queue.jobs) == ["1"]
     assert "no answer from the scheduler, waiting (connection refused)" in caplog.text
 
 
-def test_a_head_that_died_while_it_submitted_leaves_one_job(task: SlowTask) -> None:
+def test_a_submitter_that_died_while_it_submitted_leaves_one_job(task: SlowTask) -> None:
     """Between the submission and its note there is a moment; the name was noted before."""
     queue = Queue(["RUNNING", "RUNNING", "RUNNING", finishing(task)])
-    first = head(task, queue)
+    first = submitter(task, queue)
     first.look([task])
     record = task.record()
     assert record
     task.write_record(**{**record, "job": None})
-    head(task, queue).wait()
+    submitter(task, queue).wait()
     assert list(queue.jobs) == ["1"]
 
 
@@ -173,7 +174,7 @@ def test_runs_of_one_job_are_submitted_once(data: Path, tmp_path: Path) -> None:
         return "COMPLETED"
 
     queue = Queue(["RUNNING", finish])
-    Head(list(tasks), "slurm", queue, SITE).wait()
+    Submitter(list(tasks), "slurm", queue, SITE).wait()
     assert list(queue.jobs) == ["1"]
     assert [len(part) for part in batches([tiny_run()] * 7, 3)] == [3, 3, 1]
 
@@ -186,7 +187,7 @@ def test_a_run_whose_job_died_of_another_run_is_not_blamed(data: Path, tmp_path:
         record = tasks[0].record()
         assert record
         said = {"hash": tasks[0].hash, "name": record["name"], "attempt": "x", "starts": 1, "state": "failed"}
-        write_json(tasks[0].state_file, said | {"final": True, "message": "the loss is not finite"})
+        write_json(tasks[0].files.state, said | {"final": True, "message": "the loss is not finite"})
         return "FAILED"
 
     def finish() -> str:
@@ -196,7 +197,7 @@ def test_a_run_whose_job_died_of_another_run_is_not_blamed(data: Path, tmp_path:
 
     queue = Queue(["RUNNING", break_at_a], ["RUNNING", finish])
     with pytest.raises(UserError, match=r"^a: the loss is not finite \(job 1, [^;]*$"):
-        Head(list(tasks), "slurm", queue, SITE).wait()
+        Submitter(list(tasks), "slurm", queue, SITE).wait()
     assert list(queue.jobs) == ["1", "2"]
     published = [(task.folder / "weights" / "step-00000020.safetensors").exists() for task in tasks]
     assert published == [False, True, True]
@@ -220,7 +221,7 @@ def test_wiped_outputs_come_back_without_training(task: SlowTask) -> None:
     before = [path.read_bytes() for path in published]
     for path in published:
         path.unlink()
-    head(task, Queue()).wait()
+    submitter(task, Queue()).wait()
     assert [path.read_bytes() for path in published] == before
     assert sorted(path.name for path in (task.folder / "weights").iterdir()) == ["step-00000020.safetensors"]
 
@@ -228,7 +229,7 @@ def test_wiped_outputs_come_back_without_training(task: SlowTask) -> None:
 # --- processes of this machine -----------------------------------------------------------------------------
 
 
-def start_head(
+def start_submitter(
     data: Path, folder: Path, seconds: float, steps: int, launcher: str = "submitit-local"
 ) -> subprocess.Popen[str]:
     site = folder / "site.yaml"
@@ -240,21 +241,23 @@ def start_head(
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def test_after_ctrl_c_twice_the_processes_go_on_and_the_next_head_waits_for_them(data: Path, tmp_path: Path) -> None:
-    first = start_head(data, tmp_path, 0.4, 40)
+def test_after_ctrl_c_twice_the_processes_go_on_and_the_next_submitter_waits_for_them(
+    data: Path, tmp_path: Path
+) -> None:
+    first = start_submitter(data, tmp_path, 0.4, 40)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/a/checkpoints/*/step-*")) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.killpg(first.pid, signal.SIGINT)  # as a terminal does
     assert first.stderr
     while "Ctrl-C again leaves" not in (line := first.stderr.readline()):
-        assert line, "the head has ended"
+        assert line, "the submitter has ended"
         told = line
     assert re.search(r"train a: job (\d+)\.\d+ goes on; to stop it: kill \1$", told)
     assert first.poll() is None
     os.killpg(first.pid, signal.SIGINT)
     assert first.wait(60) == 130
-    second = start_head(data, tmp_path, 0.4, 40)
+    second = start_submitter(data, tmp_path, 0.4, 40)
     _, said = second.communicate(timeout=120)
     assert second.returncode == 0, said
     assert "submitted" not in said
@@ -272,23 +275,60 @@ def test_after_a_run_that_fails_for_good_the_next_of_its_job_is_trained(
     with pytest.raises(UserError, match=r"^a: the loss is not finite"):
         launch([first, second], "submitit-local", site)
     assert (second.folder / "weights" / "step-00000020.safetensors").exists()
-    lines = [re.split("  +", line) for line in table({"a": first.run, "b": second.run}, tmp_path / "runs").splitlines()]
+    lines = [
+        re.split("  +", line) for line in table({"a": first.run, "b": second.run}, Layout(str(tmp_path))).splitlines()
+    ]
     assert [line[1] for line in lines[1:]] == ['failed: "the loss is not finite"', "finished"]
 
 
 def test_two_that_train_one_run_in_their_own_processes_take_turns(data: Path, tmp_path: Path) -> None:
     """As when Snakemake was killed and started again, and the training of before lives."""
-    first = start_head(data, tmp_path, 0.3, 40, "local")
+    first = start_submitter(data, tmp_path, 0.3, 40, "local")
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/a/checkpoints/*/step-*")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    told = re.split("  +", table({"a": slow_task(data, tmp_path, "a", 0, 40).run}, tmp_path / "runs").splitlines()[1])
-    second = start_head(data, tmp_path, 0.3, 40, "local")
+    told = re.split(
+        "  +", table({"a": slow_task(data, tmp_path, "a", 0, 40).run}, Layout(str(tmp_path))).splitlines()[1]
+    )
+    second = start_submitter(data, tmp_path, 0.3, 40, "local")
     said = [process.communicate(timeout=120)[1] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], said
     assert "continues from step" not in said[1]  # there was nothing left to do
     assert told[:2] == ["a", "RUNNING"]
     assert re.fullmatch(r"\d+:\d\d", told[-1])
+
+
+# --- SLURM's answers, from commands that say what the real ones say ----------------------------------------
+
+
+POLICY = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time)"
+
+
+@pytest.mark.parametrize(
+    "said, error",
+    [
+        ("Batch job submission failed: Unable to contact slurm controller (connect failure)", Unreachable),
+        ("Slurm temporarily unable to accept job, sleeping and retrying", Unreachable),
+        (f"QOSMaxSubmitJobPerUserLimit\nsbatch: error: {POLICY}", Unreachable),
+        (f"AssocMaxWallDurationPerJobLimit\nsbatch: error: {POLICY}", UserError),
+        ("invalid partition specified: x", UserError),
+    ],
+)
+def test_what_sbatch_refuses_for_now_is_waited_for_and_what_it_never_takes_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, error: type[Exception]
+) -> None:
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text(f'#!/bin/sh\ncat >&2 <<"END"\nsbatch: error: {said}\nEND\nexit 1\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(error):
+        Slurm(SITE).submit(print, "name", tmp_path / "logs")
+
+
+def test_a_preempted_job_is_no_fault_of_its_run(task: SlowTask) -> None:
+    queue = Queue(*[["RUNNING", "PREEMPTED"]] * 5, ["RUNNING", finishing(task)])
+    submitter(task, queue).wait()
+    assert len(queue.jobs) == 6
 
 
 # --- what is read and said ---------------------------------------------------------------------------------
@@ -313,7 +353,8 @@ def test_the_example_of_a_site_file_is_valid_and_a_missing_one_means_defaults(tm
     [
         ("acount: x", "acount: no such key"),
         ("training: {minutes: 0}", "training.minutes: Input should be greater than 0, given 0"),
-        ("setup: [", "cannot be read"),
+        ("setup: [", "line 1 is not YAML"),
+        ("account: a\naccount: b", "line 2: the key 'account' stands twice"),
         ('"a\\nb": 1', r"'a\nb': no such key"),
         *(
             (json.dumps(content), "String should match pattern")
@@ -351,9 +392,12 @@ def test_without_sbatch_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
         check_slurm(Site(), {})
 
 
-def test_the_table_of_resources_has_the_rules_of_the_workflow_and_no_others() -> None:
-    rules = set(re.findall(r"^\s*rule (\w+):", "".join(p.read_text() for p in ROOT.glob("workflow/rules/*.smk")), re.M))
-    assert set(RULES) == rules
+def test_the_table_of_resources_has_the_rules_that_become_jobs_and_no_others() -> None:
+    text = "".join(path.read_text() for path in ROOT.glob("workflow/rules/*.smk"))
+    rules = re.findall(r"^ *rule (\w+):\n(.*?)(?=^ *rule|\Z)", text, re.M | re.S)
+    jobs = {name: body for name, body in rules if "localrule: True" not in body and "output:" in body}
+    assert set(RULES) == set(jobs)
+    assert [name for name, body in jobs.items() if f'**needs("{name}")' not in body] == []
 
 
 def test_generation_with_the_original_models_asks_for_a_gpu_and_with_tiny_ones_for_none() -> None:
@@ -406,8 +450,8 @@ def test_a_run_whose_turn_has_not_come_is_not_said_to_run(data: Path, tmp_path: 
     job = f"{os.getpid()}.{Path('/proc/self/stat').read_text().rpartition(')')[2].split()[19]}"
     for task in tasks:
         task.write_record(name="sv-a", job=job, launcher="submitit-local")
-    write_json(tasks[0].state_file, {"hash": tasks[0].hash, "name": "sv-a", "starts": 1, "state": "running"})
-    lines = table({task.run.name: task.run for task in tasks}, tmp_path / "runs").splitlines()
+    write_json(tasks[0].files.state, {"hash": tasks[0].hash, "name": "sv-a", "starts": 1, "state": "running"})
+    lines = table({task.run.name: task.run for task in tasks}, Layout(str(tmp_path))).splitlines()
     assert [re.split("  +", line)[1] for line in lines[1:]] == ["RUNNING", "waits its turn"]
 
 
@@ -415,7 +459,7 @@ def test_on_a_terminal_the_line_of_progress_is_written_over(
     task: SlowTask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    head(task, Queue(["PENDING (Priority)", "PENDING (Resources)", finishing(task)])).wait()
+    submitter(task, Queue(["PENDING (Priority)", "PENDING (Resources)", finishing(task)])).wait()
     said = capsys.readouterr().err
     assert "\r\033[Ktrain a: job 1 PENDING (Priority)" in said
     assert "\r\033[Ktrain a: job 1 PENDING (Resources)" in said
@@ -425,9 +469,9 @@ def test_on_a_terminal_the_line_of_progress_is_written_over(
 def test_the_jobs_of_the_imagenet_study_are_listed_with_what_they_ask_for(tmp_path: Path) -> None:
     command = [Path(sys.executable).with_name("snakemake"), "--snakefile", ROOT / "workflow" / "Snakefile"]
     (tmp_path / "config").mkdir()
-    for name in ("workflow", "all", "slurm", "config/imagenet256.yaml", "config/published"):
+    for name in ("workflow", "slurm", "config/imagenet256.yaml", "config/published"):
         (tmp_path / name).symlink_to(ROOT / name)
-    arguments = ["-n", "--profile", "slurm", "--configfile", "config/imagenet256.yaml", "all"]
+    arguments = ["-n", "all", "--profile", "slurm", "--configfile", "config/imagenet256.yaml"]
     site = "training: {nodes: 2, gpus: 4, mem_gb: 100, minutes: 600}\nrules: {sample_shard: {minutes: 90}}\n"
     (tmp_path / "config" / "site.yaml").write_text(site)
     done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True)

@@ -1,7 +1,11 @@
 """Image sources: fixed order, exact pixels, and a word about every file that is not what it should be."""
 
 import io
+import os
+import resource
+import socket
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +173,68 @@ def test_a_file_that_vanished_is_a_problem_not_a_crash(tmp_path: Path) -> None:
     loaded = source.load([f"train/{FISH}/gone.JPEG"])
     assert loaded.problems == [(f"train/{FISH}/gone.JPEG", "No such file or directory")]
     assert loaded.images.shape == (0, 32, 32, 3)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG that says it has so many pixels, and holds none."""
+    content = bytearray(png(picture(1, 1)))
+    content[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+def odd_entries(folder: Path) -> dict[str, str]:
+    """Put what is no picture of a sane size into a class folder; the reason to be given of each."""
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "pipe.png")
+    (folder / "device.png").symlink_to("/dev/zero")
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "dangling.png").symlink_to("nowhere")
+    (folder / "folder.png").mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(folder / "socket.png"))
+    with open(folder / "sparse.png", "wb") as file:
+        file.truncate(2**40)
+    (folder / "huge.png").write_bytes(bomb(30_000, 3_000))
+    (folder / "bomb.png").write_bytes(bomb(60_000, 60_000))
+    (folder / "wide.png").write_bytes(png(picture(20_000, 1)))
+    (folder / "tall.png").write_bytes(png(picture(1, 20_000)))
+    return {
+        "pipe.png": "not a regular file",
+        "device.png": "not a regular file",
+        "loop.png": "Too many levels of symbolic links",
+        "dangling.png": "No such file or directory",
+        "folder.png": "not a regular file",
+        "socket.png": "not a regular file",
+        "sparse.png": "1,099,511,627,776 bytes, expected at most 536,870,912",
+        "huge.png": "30000x3000 pixels, expected at most 89,478,485 in all",
+        "bomb.png": "exceeds limit",
+        "wide.png": "20000x1 pixels, expected sides that differ by a factor of at most 100",
+        "tall.png": "1x20000 pixels, expected sides that differ by a factor of at most 100",
+    }
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_what_would_hang_or_fill_the_memory_is_left_out_with_its_reason(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    odd = odd_entries(tmp_path / "train" / "cats")
+    (tmp_path / "elsewhere.png").write_bytes(png(picture(40, 40)))
+    (tmp_path / "train" / "cats" / "zz_link.png").symlink_to("../../elsewhere.png")
+    (tmp_path / "train" / "cats" / "zz_long.png").write_bytes(png(picture(3_200, 32)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, hard))
+    try:
+        source = open_source("folder", tmp_path, size=256)
+        keys = [key for key, _ in source.index("train")]
+        loaded = source.load(keys)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    reasons = {Path(key).name: reason for key, reason in loaded.problems}
+    assert reasons.keys() == odd.keys()
+    assert [name for name, reason in odd.items() if reason not in reasons[name]] == []
+    assert [Path(keys[place]).name for place in loaded.positions] == ["zz_link.png", "zz_long.png"]
+    assert np.array_equal(loaded.images[0], center_crop(picture(40, 40), 256))
 
 
 def test_a_broken_tar_and_an_empty_folder_are_user_errors(tmp_path: Path) -> None:

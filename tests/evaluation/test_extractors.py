@@ -1,5 +1,7 @@
 """Extractors give what their names say; features on disk are computed once and read in order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,13 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from stablevelocity.data.shards import write_manifest, write_shard
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation import extractors as features
-from stablevelocity.evaluation.classifier import Judge, judge_accuracy, load_judge, save_judge, train_judge
+from stablevelocity.evaluation.classifier import (
+    DigitClassifier,
+    classifier_accuracy,
+    load_classifier,
+    save_classifier,
+    train_classifier,
+)
 from stablevelocity.evaluation.extractors import (
     FeatureBatch,
     InceptionExtractor,
@@ -51,8 +59,7 @@ def test_features_on_disk_are_those_of_the_images_in_order(source, tmp_path, mon
         column = store.column(name)
         torch.testing.assert_close(column.tensor(), getattr(expected, name))
         torch.testing.assert_close(torch.cat(list(column)), column.tensor())  # iterated again
-    column.CHUNK = 7
-    torch.testing.assert_close(column.tensor(), expected.logits)
+    torch.testing.assert_close(replace(column, chunk=7).tensor(), expected.logits)
 
 
 def test_a_stopped_pass_goes_on_and_other_weights_or_code_start_again(source, tmp_path, monkeypatch):
@@ -82,7 +89,7 @@ def test_unknown_extractors_and_absent_weights_are_refused(tmp_path):
     (tmp_path / "weights.pth").write_bytes(b"others")
     with pytest.raises(UserError, match=r"SHA-256 .*, expected 6726825d0af5f729"):
         load_extractor("inception", tmp_path / "weights.pth")
-    with pytest.raises(UserError, match="no judge there"):
+    with pytest.raises(UserError, match=r"no digit classifier there .*train one with `stablevelocity judge`"):
         load_extractor("digits", tmp_path)
 
 
@@ -131,30 +138,30 @@ def digits():
     return images[order], data.target[order]
 
 
-def test_the_judge_knows_digits_it_has_not_seen(digits, tmp_path):
+def test_the_digit_classifier_knows_digits_it_has_not_seen(digits, tmp_path):
     images, labels = digits
-    judge = train_judge(images[:1400], labels[:1400], seed=0, steps=200)
-    accuracy = judge_accuracy(judge, images[1400:], labels[1400:])
+    classifier = train_classifier(images[:1400], labels[:1400], seed=0, steps=200)
+    accuracy = classifier_accuracy(classifier, images[1400:], labels[1400:])
     assert accuracy > 0.97  # 99 % expected; 397 digits, one is 0.25 %
-    save_judge(judge, tmp_path, accuracy=accuracy)
-    assert not load_judge(tmp_path).training
+    save_classifier(classifier, tmp_path, accuracy=accuracy)
+    assert not load_classifier(tmp_path).training
     batch = torch.from_numpy(images[:10])
-    for found, expected in zip(load_extractor("digits", tmp_path)(batch), judge(batch), strict=True):
-        assert torch.equal(found, expected)
-    assert judge(batch).pool.shape == (10, 64)
-    assert judge(batch).pool.min() >= 0
+    for loaded, expected in zip(load_extractor("digits", tmp_path, "cpu")(batch), classifier(batch), strict=True):
+        assert torch.equal(loaded, expected)
+    assert classifier(batch).pool.shape == (10, 64)
+    assert classifier(batch).pool.min() >= 0
 
 
-def test_training_the_judge_is_deterministic(digits):
+def test_training_the_classifier_is_deterministic(digits):
     images, labels = digits
-    a, b, c = (train_judge(images[:300], labels[:300], seed=seed, steps=10) for seed in (1, 1, 2))
+    a, b, c = (train_classifier(images[:300], labels[:300], seed=seed, steps=10) for seed in (1, 1, 2))
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
     assert not torch.equal(a.classes.weight, c.classes.weight)
 
 
-def test_the_judge_refuses_images_of_another_size():
-    judge = Judge(size=16, num_classes=10)
+def test_the_classifier_refuses_images_of_another_size():
+    classifier = DigitClassifier(size=16, num_classes=10)
     with pytest.raises(UserError, match="8x8 px given, it was trained on 16x16"):
-        judge(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
+        classifier(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
     with pytest.raises(UserError, match="size 18 given, expected a multiple of 4"):
-        Judge(size=18, num_classes=10)
+        DigitClassifier(size=18, num_classes=10)

@@ -72,10 +72,21 @@ def test_fid_survives_covariances_of_rank_one_in_500_dimensions():
     assert frechet_distance(left, left) == pytest.approx(0, abs=1e-9)
 
 
-def test_fewer_images_than_features_warns_and_is_defined():
-    rows = features(10, 40, 3)
-    with pytest.warns(UserWarning, match="10 images for 40 features"):
-        few = gaussian_statistics([rows])
+@pytest.mark.parametrize(("count", "d"), [(500, 30), (2000, 300), (10, 40), (2, 1)])
+def test_the_distance_of_equal_sets_is_zero_and_of_nearly_equal_ones_is_not(count: int, d: int):
+    rows = features(count, d, 1).double()
+    # The same rows in another order: statistics that differ by rounding alone.
+    for other in (rows, rows.flip(0)):
+        assert frechet_distance(gaussian_statistics([rows]), gaussian_statistics([other])) == 0
+    # A shift of the mean alone adds its square; 1e-5 per feature is far above rounding (1e-13 of the traces).
+    moved = frechet_distance(gaussian_statistics([rows]), gaussian_statistics([rows + 1e-5]))
+    assert moved == pytest.approx(d * 1e-10, rel=0.05)
+
+
+def test_fewer_images_than_features_are_cautioned_about_and_defined():
+    few = gaussian_statistics([features(10, 40, 3)])
+    assert few.caution.startswith("10 images for 40 features")
+    assert gaussian_statistics([features(41, 40, 3)]).caution == ""
     assert np.isfinite(frechet_distance(few, gaussian_statistics([features(100, 40, 3)])))
 
 
@@ -86,7 +97,7 @@ def test_features_that_are_not_finite_are_refused(bad: float):
     with pytest.raises(UserError, match="1 of the 8 rows"):
         gaussian_statistics([rows])
     with pytest.raises(UserError, match="NaN or infinity"):
-        inception_score([rows], splits=2)
+        inception_score(rows, splits=2)
     with pytest.raises(UserError, match="NaN or infinity"):
         precision_recall(rows, features(8, 4, 0))
 
@@ -100,12 +111,11 @@ def test_inception_score_of_a_known_table_in_file_order():
     # Two splits of two rows. First: two certain, different classes: KL = log 2 each. Second: equal rows: KL = 0.
     table = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.7, 0.3], [0.7, 0.3]])
     logits = table.clamp(min=1e-30).log()
-    score = inception_score([logits], splits=2)
+    score = inception_score(logits, splits=2)
     assert score.mean == pytest.approx((2 + 1) / 2, rel=1e-6)
     assert score.deviation == pytest.approx(0.5, rel=1e-6)
-    # A shuffle over the splits would give another number; chunks do not.
-    assert inception_score(chunks(logits, 1), splits=2) == pytest.approx(score)
-    assert inception_score([logits[[0, 2, 1, 3]]], splits=2).mean != pytest.approx(score.mean, rel=1e-2)
+    # A shuffle over the splits would give another number.
+    assert inception_score(logits[[0, 2, 1, 3]], splits=2).mean != pytest.approx(score.mean, rel=1e-2)
 
 
 def test_inception_score_equals_the_loop_over_uneven_splits():
@@ -116,14 +126,14 @@ def test_inception_score_equals_the_loop_over_uneven_splits():
         part = p[i * 103 // 10 : (i + 1) * 103 // 10]
         marginal = part.mean(0)
         scores.append(np.exp(np.mean([np.sum(row * np.log(row / marginal)) for row in part])))
-    score = inception_score(chunks(logits, 8))
+    score = inception_score(logits)
     assert score.mean == pytest.approx(np.mean(scores), rel=1e-12)
     assert score.deviation == pytest.approx(np.std(scores), rel=1e-12)
 
 
 def test_fewer_images_than_splits_is_refused():
     with pytest.raises(UserError, match=r"per split \(10\), given 9"):
-        inception_score([torch.zeros(9, 3)])
+        inception_score(torch.zeros(9, 3))
 
 
 def test_precision_and_recall_by_hand_on_asymmetric_clusters():
@@ -234,7 +244,7 @@ def test_all_metrics_equal_torch_fidelity_on_the_same_images_and_extractor():
     (fake_pool, fake_logits), (real_pool, _) = extractor(fake), extractor(real)
     fid = frechet_distance(gaussian_statistics([fake_pool]), gaussian_statistics([real_pool]))
     assert fid == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
-    score = inception_score(chunks(fake_logits, 50))
+    score = inception_score(fake_logits)
     assert score.mean == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
     assert score.deviation == pytest.approx(theirs["inception_score_std"], rel=1e-6)
     coverage = precision_recall(fake_pool, real_pool)

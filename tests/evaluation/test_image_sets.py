@@ -1,5 +1,6 @@
 """Images from shards, archives and folders: the same pixels in order, and one line for everything that is wrong."""
 
+import os
 import struct
 import zipfile
 import zlib
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stablevelocity.data.class_folders import ClassFolders
 from stablevelocity.data.shards import write_manifest, write_shard
 from stablevelocity.errors import UserError
-from stablevelocity.evaluation.image_sets import open_images
+from stablevelocity.evaluation.image_sets import ImageFolder, open_images
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 6, 5, 3), dtype=np.uint8)
 
@@ -103,9 +105,14 @@ def bad_size(folder: Path) -> Path:
     return _second(folder, Image.fromarray(IMAGES[0]).resize((4, 6)))
 
 
-def bad_not_an_image(folder: Path) -> Path:
-    Image.fromarray(IMAGES[0]).save(folder / "a.png")
-    (folder / "b.png").write_text("no image")
+def bad_cut(folder: Path) -> Path:
+    _second(folder, Image.fromarray(IMAGES[1]))
+    (folder / "b.png").write_bytes((folder / "b.png").read_bytes()[:60])
+    return folder
+
+
+def bad_others_only(folder: Path) -> Path:
+    (folder / "a.png").write_text("no image")
     return folder
 
 
@@ -138,15 +145,16 @@ def bad_shards(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (bad_empty, "no image files"),
+        (bad_empty, "no images and no manifest.json$"),
+        (bad_others_only, r"no images and no manifest.json, 1 other file\(s\): a.png \(not an image\)"),
         (bad_absent, "no such file or folder"),
         (bad_one, r"holds 1 image\(s\); metrics need at least 2"),
-        (bad_grey, r"b.png: mode L \(grey\), expected 8-bit RGB"),
-        (bad_alpha, r"b.png: mode RGBA \(RGB with alpha\), expected 8-bit RGB"),
+        (bad_grey, r"b.png: mode L, expected 8-bit RGB"),
+        (bad_alpha, r"b.png: mode RGBA, expected 8-bit RGB"),
         (bad_grey_16_bit, "b.png: 16 bits a channel, expected 8-bit RGB"),
         (bad_rgb_16_bit, "b.png: 16 bits a channel, expected 8-bit RGB"),
         (bad_size, "b.png: 4x6 px, but a.png has 5x6"),
-        (bad_not_an_image, "b.png: cannot be read as an image"),
+        (bad_cut, "b.png: cannot be read as an image"),
         (bad_floats, "holds float32, expected uint8"),
         (bad_channels_first, r"shape \(7, 3, 6, 5\), expected \(n, height, width, 3\)"),
         (bad_no_images, "holds no array `arr_0`"),
@@ -158,6 +166,42 @@ def test_bad_input_ends_in_one_line(tmp_path, make, message):
     with pytest.raises(UserError, match=message) as caught:
         list(open_images(make(tmp_path)).batches(4))
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_holds_what_a_class_folder_of_training_holds_and_the_rest_is_said(tmp_path, caplog):
+    folder, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
+    for where in (folder / "below", folder / ".ipynb_checkpoints", elsewhere):
+        where.mkdir(parents=True)
+    pngs(folder / "below")
+    pngs(folder / ".ipynb_checkpoints")  # hidden, as a tool leaves it
+    for name in ("a.tiff", "b.JFIF", "c", "d.txt"):  # a name says nothing
+        Image.fromarray(IMAGES[0]).save(elsewhere / name, "PNG")
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "again").symlink_to(folder)  # a loop
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / "notes.png").write_text("no image")
+    (folder / "gone.png").symlink_to(folder / "nowhere")
+    os.mkfifo(folder / "pipe.png")  # to open it is to wait for ever
+    source = open_images(folder)
+    assert len(source) == 7 + 4
+    expected = [*IMAGES, *[IMAGES[0]] * 4]
+    np.testing.assert_array_equal(np.concatenate(list(source.batches(3))), expected)
+    assert len(caplog.messages) == 1
+    for left_out in (
+        "11 images; left out 4 other file(s): again (not a regular file)",
+        "gone.png (not a regular file)",
+        "notes.png (not an image)",
+        "pipe.png (not a regular file)",
+    ):
+        assert left_out in caplog.messages[0]
+    # Training lists the same files of the folder as a class.
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    (tmp_path / "data" / "train" / "class").symlink_to(folder / "below")
+    keys = [key for key, _ in ClassFolders(tmp_path / "data", size=8).index("train")]
+    ours = [file.relative_to(folder / "below").as_posix() for file in ImageFolder(folder / "below").files]
+    assert [key.removeprefix("train/class/") for key in keys if key.endswith(".png")] == [
+        name for name in ours if "/" not in name
+    ]
 
 
 def test_a_truncated_archive_is_noticed(tmp_path):

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from stablevelocity.evaluation.extractors import INCEPTION_FILE
-from stablevelocity.evaluation.stages import score_sets
+from stablevelocity.evaluation.stages import evaluate_any
 
 REFERENCE = "VIRTUAL_imagenet256_labeled.npz"
 SAMPLES = "admnet_guided_upsampled_imagenet256.npz"
@@ -39,7 +39,7 @@ def test_adm_g_adm_u_scores_its_published_values(tmp_path):
         pytest.skip(f"set ADM_BATCHES to a folder with {', '.join(missing)}")
     output = tmp_path / "scores.csv"
     features = folder / "features"
-    score_sets(folder / SAMPLES, folder / REFERENCE, "inception", folder / INCEPTION_FILE, output, features, 10)
+    evaluate_any(folder / SAMPLES, folder / REFERENCE, "inception", folder / INCEPTION_FILE, output, features, 10)
     table = pd.read_csv(output).set_index("metric")
     print(table[["value", "low", "high", "note"]].to_string())
     for metric, (value, tolerance) in PUBLISHED.items():

@@ -9,8 +9,8 @@ import torch
 
 from stablevelocity.data.shards import write_manifest, write_shard
 from stablevelocity.errors import UserError
-from stablevelocity.evaluation.classifier import Judge, save_judge
-from stablevelocity.evaluation.extractors import FeatureBatch, extract_features
+from stablevelocity.evaluation.classifier import DigitClassifier, save_classifier
+from stablevelocity.evaluation.extractors import FeatureBatch, FeatureStore, extract_features
 from stablevelocity.evaluation.fidelity import (
     frechet_distance,
     gaussian_statistics,
@@ -18,8 +18,14 @@ from stablevelocity.evaluation.fidelity import (
     precision_recall,
 )
 from stablevelocity.evaluation.image_sets import open_images
-from stablevelocity.evaluation.score import Reference, adm_reference, reference_from_features, score
-from stablevelocity.evaluation.stages import prepare_judge, score_floor, score_samples, score_sets, write_reference
+from stablevelocity.evaluation.score import ReferenceStatistics, metrics_table, reference_statistics
+from stablevelocity.evaluation.stages import (
+    evaluate_any,
+    evaluate_real_images,
+    evaluate_samples,
+    prepare_classifier,
+    write_reference,
+)
 from stablevelocity.study.settings import Evaluation
 
 
@@ -48,18 +54,24 @@ def save(folder, images: np.ndarray, labels: np.ndarray | None = None):
     return folder / "manifest.json"
 
 
+def store_of(folder, images: np.ndarray) -> FeatureStore:
+    return extract_features(open_images(save(folder, images)), Means(), folder / "f.json")
+
+
 @pytest.fixture
 def stores(tmp_path):
-    found = []
-    for name, images in (("fake", pictures(200, 0)), ("real", pictures(150, 1, 140))):
-        found.append(extract_features(open_images(save(tmp_path / name, images)), Means(), tmp_path / name / "f.json"))
-    return found
+    return store_of(tmp_path / "fake", pictures(200, 0)), store_of(tmp_path / "real", pictures(150, 1, 140))
 
 
-def test_the_table_holds_every_metric_with_an_interval_around_it(stores):
+@pytest.fixture
+def reference(tmp_path, stores):
+    return reference_statistics(tmp_path / "real" / "manifest.json", Means(), tmp_path / "work", "real images")
+
+
+def test_the_table_holds_every_metric_with_an_interval_around_it(stores, reference):
     fake, real = stores
     labels = torch.arange(200) % 2
-    table = score(fake, reference_from_features(real, "150 images"), labels=labels, bootstrap=30).set_index("metric")
+    table = metrics_table(fake, reference, labels=labels, bootstrap=30).set_index("metric")
     assert list(table.index) == ["fid", "sfid", "is", "precision", "recall", "accuracy", "fid_infinity"]
     pool, target = fake.column("pool").tensor(), real.column("pool").tensor()
     values = table["value"]
@@ -67,7 +79,7 @@ def test_the_table_holds_every_metric_with_an_interval_around_it(stores):
     spatial = [gaussian_statistics(store.column("spatial")) for store in stores]
     assert values["sfid"] == pytest.approx(frechet_distance(*spatial))
     logits = fake.column("logits").tensor()
-    assert values["is"] == pytest.approx(inception_score([logits]).mean)
+    assert values["is"] == pytest.approx(inception_score(logits).mean)
     coverage = precision_recall(pool, target)
     assert (values["precision"], values["recall"]) == (coverage.precision, coverage.recall)
     assert values["accuracy"] == float((logits.argmax(1) == labels).double().mean())
@@ -78,26 +90,31 @@ def test_the_table_holds_every_metric_with_an_interval_around_it(stores):
     assert (table["images"] == 200).all()
 
 
-def test_few_images_warn_in_the_table_and_leave_out_what_is_not_defined(tmp_path, stores):
-    few = extract_features(open_images(save(tmp_path / "few", pictures(10, 3))), Means(), tmp_path / "few" / "f.json")
-    reference = reference_from_features(stores[1], "150 images")
+def test_few_images_are_cautioned_about_and_what_is_not_defined_is_left_out_and_said(
+    tmp_path, stores, reference, caplog
+):
     # 4 features in pool and spatial each: 10 images define FID, but not a line of FID against 1/N.
-    with pytest.warns(UserWarning, match="FID at infinite N needs at least 16"):
-        table = score(few, reference, bootstrap=5).set_index("metric")
-    assert "fid_infinity" not in table.index
-    five = extract_features(open_images(save(tmp_path / "4", pictures(4, 3))), Means(), tmp_path / "4" / "f.json")
-    with (
-        pytest.raises(UserError, match=r"one image per split \(10\), given 4"),
-        pytest.warns(UserWarning, match="4 images for 4 features"),
-    ):
-        score(five, reference, bootstrap=5)
+    table = metrics_table(store_of(tmp_path / "few", pictures(10, 3)), reference, bootstrap=5).set_index("metric")
+    assert list(table.index) == ["fid", "sfid", "is", "precision", "recall"]
+    assert "fid_infinity: left out; needs at least 16 images, four times the 4 features, given 10" in caplog.text
+    table = metrics_table(store_of(tmp_path / "three", pictures(3, 3)), reference, bootstrap=5).set_index("metric")
+    assert list(table.index) == ["fid", "sfid"]
+    assert "3 images for 4 features" in table.loc["fid", "note"]
+    assert "fid: 3 images for 4 features" in caplog.text
+    assert "is: left out; needs at least 10 images, one per split, given 3" in caplog.text
+    assert "precision, recall: left out; needs more than k = 3 images on both sides" in caplog.text
+    # k is that of either side: 200 images against 150.
+    table = metrics_table(stores[0], reference, neighbours=150, bootstrap=5).set_index("metric")
+    assert list(table.index) == ["fid", "sfid", "is", "fid_infinity"]
+    assert "k = 150 images on both sides (150 reference images), given 200" in caplog.text
+    table = metrics_table(stores[0], reference, neighbours=149, bootstrap=5).set_index("metric")
+    assert {"precision", "recall"} <= set(table.index)
 
 
-def test_features_of_different_weights_are_not_compared(stores):
-    reference = reference_from_features(stores[1], "150 images")
+def test_features_of_different_weights_are_not_compared(stores, reference):
     reference.extractor = "others"
     with pytest.raises(UserError, match="by means, of the reference by others"):
-        score(stores[0], reference)
+        metrics_table(stores[0], reference)
 
 
 def test_an_adm_reference_brings_its_statistics_and_its_images(tmp_path, stores):
@@ -108,19 +125,22 @@ def test_an_adm_reference_brings_its_statistics_and_its_images(tmp_path, stores)
     covariance = np.eye(4) * 3
     path = tmp_path / "batch.npz"
     np.savez(path, arr_0=images, mu=mean, sigma=covariance, mu_s=spatial_mean, sigma_s=2 * covariance)
-    reference = adm_reference(path, Means(), tmp_path / "work")
+    reference = reference_statistics(path, Means(), tmp_path / "work")
     np.testing.assert_array_equal(reference.pool.mean, mean)
     np.testing.assert_array_equal(reference.spatial.covariance, 2 * covariance)
     torch.testing.assert_close(reference.features, Means()(torch.from_numpy(images)).pool)
     # Without statistics they come from the images, as for a sample batch.
     np.savez(tmp_path / "plain.npz", arr_0=images)
-    plain = adm_reference(tmp_path / "plain.npz", Means(), tmp_path / "work2")
+    plain = reference_statistics(tmp_path / "plain.npz", Means(), tmp_path / "work2")
     assert plain.pool.count == 60
     # Kept as one file and read back.
     reference.save(tmp_path / "reference.safetensors")
-    loaded = Reference.load(tmp_path / "reference.safetensors")
-    assert score(real, loaded, bootstrap=5).equals(score(real, reference, bootstrap=5))
+    loaded = ReferenceStatistics.load(tmp_path / "reference.safetensors")
+    assert metrics_table(real, loaded, bootstrap=5).equals(metrics_table(real, reference, bootstrap=5))
     assert loaded.name == "statistics of batch.npz, its 60 images for precision and recall"
+    for name in "abcd":
+        loaded.save(tmp_path / name)
+    assert len({(tmp_path / name).read_bytes() for name in "abcd"}) == 1
 
 
 @pytest.mark.parametrize(
@@ -141,11 +161,11 @@ def test_an_adm_reference_brings_its_statistics_and_its_images(tmp_path, stores)
 def test_damaged_adm_statistics_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "b.npz", arr_0=pictures(20, 0), **arrays)
     with pytest.raises(UserError, match=message):
-        adm_reference(tmp_path / "b.npz", Means(), tmp_path / "work")
+        reference_statistics(tmp_path / "b.npz", Means(), tmp_path / "work")
 
 
 def test_jobs_from_images_to_tables(tmp_path):
-    """Judge, reference, scores, floor, and the verb for any two sets, on files as the workflow leaves them."""
+    """Classifier, reference, metrics, baseline, and the verb for any two sets, on files as the workflow leaves them."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 300)
     images = np.repeat(pictures(300, 0), 2, axis=1).repeat(2, axis=2)
@@ -153,31 +173,31 @@ def test_jobs_from_images_to_tables(tmp_path):
     train = save(tmp_path / "train", images[:200], labels[:200])
     heldout = save(tmp_path / "heldout", images[200:], labels[200:])
     settings = Evaluation(judge_steps=30, bootstrap=5)
-    judge, reference = tmp_path / "m" / "judge.json", tmp_path / "m" / "reference.safetensors"
-    prepare_judge(settings, train, heldout, judge)
-    assert pd.read_json(judge, typ="series")["held_out_accuracy"] > 0.9
-    write_reference(settings, judge, train, reference)
+    classifier, reference = tmp_path / "m" / "judge.json", tmp_path / "m" / "reference.safetensors"
+    prepare_classifier(settings, train, heldout, classifier)
+    assert pd.read_json(classifier, typ="series")["held_out_accuracy"] > 0.9
+    write_reference(settings, classifier, train, reference)
     facts = {"run": "cfm-s0", "arm": "cfm", "seed": 0, "step": 10, "sampler": "ode"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        score_samples(settings, judge, reference, heldout, tmp_path / "ode.csv", facts)
-        score_floor(settings, judge, reference, heldout, tmp_path / "floor.csv")
-        score_sets(heldout, train, "digits", judge.with_suffix(""), tmp_path / "any.csv", None, 5)
+        evaluate_samples(settings, classifier, reference, heldout, tmp_path / "ode.csv", facts)
+        evaluate_real_images(settings, classifier, reference, heldout, tmp_path / "floor.csv")
+        evaluate_any(heldout, train, "digits", classifier.with_suffix(""), tmp_path / "any.csv", None, 5)
     table = pd.read_csv(tmp_path / "ode.csv")
     assert list(table.columns[:6]) == [*facts, "extractor"]
     assert (table["reference"] == "200 train images").all()
     values = table.set_index("metric")["value"]
     assert values["accuracy"] > 0.9
-    floor = pd.read_csv(tmp_path / "floor.csv").set_index("metric")
-    assert floor.loc["fid", "value"] == values["fid"]
-    assert floor.loc["fid_halves", "images"] == 100
+    baseline = pd.read_csv(tmp_path / "floor.csv").set_index("metric")
+    assert baseline.loc["fid", "value"] == values["fid"]
+    assert baseline.loc["fid_halves", "images"] == 100
     any_two = pd.read_csv(tmp_path / "any.csv").set_index("metric")["value"]
     assert any_two["fid"] == pytest.approx(values["fid"], rel=1e-6)
 
 
 def test_inception_without_its_weights_says_what_to_set(tmp_path):
-    save_judge(Judge(size=4, num_classes=2), tmp_path / "judge")
+    save_classifier(DigitClassifier(size=4, num_classes=2), tmp_path / "judge")
     with pytest.raises(UserError, match=r"evaluation.weights must name the file"):
         write_reference(Evaluation(extractor="inception"), None, tmp_path, tmp_path / "r.safetensors")
-    with pytest.raises(UserError, match="the judge is needed"):
+    with pytest.raises(UserError, match="the digit classifier is needed"):
         write_reference(Evaluation(), None, tmp_path, tmp_path / "r.safetensors")

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation import similarity
@@ -65,6 +66,18 @@ def test_psnr_and_ssim_are_their_formulas(pair):
         assert table["psnr"][index] == pytest.approx(10 * np.log10(255**2 / ((x - y) ** 2).mean()), rel=1e-9)
         expected = np.mean([naive_ssim(x[..., channel], y[..., channel]) for channel in range(3)])
         assert table["ssim"][index] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 6), (16, 16), (64, 48), (40, 97)])
+def test_ssim_is_that_of_torchmetrics(height, width):
+    generator = np.random.default_rng(height)
+    a = generator.integers(0, 256, (3, height, width, 3), dtype=np.uint8)
+    b = (a + generator.normal(0, 20, a.shape)).clip(0, 255).astype(np.uint8)
+    a[2], b[2] = 255, generator.integers(0, 2)  # flat images: variances that are rounding
+    pair = [torch.from_numpy(images).permute(0, 3, 1, 2).double() for images in (a, b)]
+    expected = structural_similarity_index_measure(*pair, data_range=255.0, reduction="none")
+    # Products and sums in another order: some 1e-16 of values of order 1.
+    np.testing.assert_allclose(compare_images(a, b)["ssim"], expected, rtol=0, atol=1e-12)
 
 
 def test_equal_images_are_at_the_bounds(pair):

@@ -12,8 +12,8 @@ from stablevelocity.evaluation import sweep as sweep_module
 from stablevelocity.evaluation.extractors import FeatureBatch
 from stablevelocity.evaluation.fidelity import frechet_distance, gaussian_statistics, precision_recall
 from stablevelocity.evaluation.intervals import bootstrap_frechet
-from stablevelocity.evaluation.score import Reference
-from stablevelocity.evaluation.sweep import remove_parts, sweep_samplers, sweep_table
+from stablevelocity.evaluation.score import ReferenceStatistics
+from stablevelocity.evaluation.sweep import sweep_samplers, sweep_table
 from stablevelocity.models.sit import SiT
 from stablevelocity.sampling.generate import BlockSampler, generate_shard
 from stablevelocity.sampling.run_sampler import network_calls
@@ -65,10 +65,10 @@ def blocks() -> BlockSampler:
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
+def reference() -> ReferenceStatistics:
     rows = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)) * 20 + 128
     statistics = gaussian_statistics([rows])
-    return Reference(statistics, statistics, rows, "colours", "50 rows")
+    return ReferenceStatistics(statistics, statistics, rows, "colours", "50 rows")
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,6 @@ def table(blocks, reference, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parts")
     table = sweep_table(blocks, Colours(), reference, SWEEP, EVALUATION, folder)
     assert list(folder.glob("*.json"))
-    remove_parts(folder)
-    assert not folder.exists()
     return table
 
 
@@ -172,7 +170,7 @@ def test_rows_of_another_reference_evaluation_or_code_are_measured_again(blocks,
     shifted = replace(reference, features=reference.features + 1)  # of the same name
     assert shifted.name == reference.name
 
-    def seen(reference: Reference, evaluation: Evaluation) -> int:
+    def seen(reference: ReferenceStatistics, evaluation: Evaluation) -> int:
         extractor = Colours()
         sweep_table(blocks, extractor, reference, small, evaluation, tmp_path)
         return extractor.seen

@@ -5,7 +5,7 @@ import torch
 
 from stablevelocity.pretrained.families import FAMILIES
 from stablevelocity.pretrained.generate import prepare
-from stablevelocity.pretrained.tiny import TINY_FAMILIES, save_tiny
+from stablevelocity.pretrained.tiny import TINY_FAMILIES
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,7 @@ def folders(tmp_path_factory):
         autoencoder = family.autoencoder()
         family.set_statistics(autoencoder, torch.linspace(-0.3, 0.5, 16), torch.linspace(0.5, 1.5, 16))
         made[name] = tmp_path_factory.mktemp(name)
-        save_tiny(family, family.transformer(), autoencoder, made[name])
+        family.save(family.transformer(), autoencoder, made[name])
     return made
 
 

@@ -67,11 +67,11 @@ def test_generate_does_not_keep_pictures_of_another_model(folders, tmp_path):
     import torch
 
     from stablevelocity.cli.verbs.pretrained import generate
-    from stablevelocity.pretrained.tiny import TINY_FAMILIES, save_tiny
+    from stablevelocity.pretrained.tiny import TINY_FAMILIES
 
     tiny = TINY_FAMILIES["flux"]
     torch.manual_seed(1)
-    save_tiny(tiny, tiny.transformer(), tiny.autoencoder(), tmp_path / "other")
+    tiny.save(tiny.transformer(), tiny.autoencoder(), tmp_path / "other")
     prompts = tmp_path / "prompts.jsonl"
     write_prompts(prompts, digit_prompts(1, 0)[:1])
 

@@ -2,35 +2,36 @@ import numpy as np
 import pytest
 
 from stablevelocity.pretrained.benchmarks.geneval import is_correct
-from stablevelocity.pretrained.detectors import Detection, DigitJudge, judge_accuracy, score_video
+from stablevelocity.pretrained.detectors import Detection, DigitDetector, detector_accuracy, score_video
 from stablevelocity.pretrained.prompts import digit_requirement
 from stablevelocity.pretrained.scenes import RELATIONS, SIZE, Object, Scene, draw_scene, render
 
 
 @pytest.fixture(scope="module")
-def judge():
-    return DigitJudge()
+def detector():
+    return DigitDetector()
 
 
-def test_real_scenes_of_unseen_handwriting_are_read_right(judge):
-    accuracy = judge_accuracy(judge, count=120)
+def test_real_scenes_of_unseen_handwriting_are_read_right(detector):
+    accuracy = detector_accuracy(detector, count=120)
     # Measured on 300 scenes: 0.973, 0.987, 1.0. Below this the scores of generated scenes would mean little.
     assert accuracy["image"] >= 0.93
     assert accuracy["video"] >= 0.95
     assert accuracy["motion"] == 1.0
 
 
-def test_an_empty_image_holds_nothing(judge):
-    assert judge.read(np.zeros((SIZE, SIZE, 3), np.uint8)) == []
-    assert judge.read_frame(np.zeros((SIZE, SIZE, 3), np.uint8)) is None
+def test_an_empty_image_holds_nothing(detector):
+    assert detector.read(np.zeros((SIZE, SIZE, 3), np.uint8)) == []
+    assert detector.read_frame(np.zeros((SIZE, SIZE, 3), np.uint8)) is None
 
 
-def test_a_scene_does_not_pass_for_another(judge):
+def test_a_scene_does_not_pass_for_another(detector):
     # Chance is a tenth for a digit, a sixth for a colour.
     generator = np.random.default_rng(0)
     passed = [
         is_correct(
-            digit_requirement(draw_scene(task, generator)), judge(render(draw_scene(task, generator), generator), task)
+            digit_requirement(draw_scene(task, generator)),
+            detector(render(draw_scene(task, generator), generator), task),
         )
         for task in ("colors", "color_attr", "counting", "single_object")
         for _ in range(25)
@@ -39,11 +40,11 @@ def test_a_scene_does_not_pass_for_another(judge):
 
 
 @pytest.mark.parametrize("relation", list(RELATIONS))
-def test_a_relation_is_not_mistaken_for_another(judge, relation):
+def test_a_relation_is_not_mistaken_for_another(detector, relation):
     generator = np.random.default_rng(1)
     things = (Object(0, color="red"), Object(7, color="blue"))
-    found = judge(render(Scene("position", things, relation), generator, "held_out"), "position")
-    right = {other: is_correct(digit_requirement(Scene("position", things, other)), found) for other in RELATIONS}
+    objects = detector(render(Scene("position", things, relation), generator, "held_out"), "position")
+    right = {other: is_correct(digit_requirement(Scene("position", things, other)), objects) for other in RELATIONS}
     assert right == {other: other == relation for other in RELATIONS}
 
 

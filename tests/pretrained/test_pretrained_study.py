@@ -10,20 +10,18 @@ from PIL import Image
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
-from stablevelocity.pretrained import stages as jobs
+from stablevelocity.pretrained import stages
 from stablevelocity.pretrained.families import FAMILIES
 from stablevelocity.pretrained.picture_files import save_picture
 from stablevelocity.pretrained.prompts import digit_video_prompts, write_prompts
 from stablevelocity.reporting import registry
-from stablevelocity.reporting.blocks import Table
-from stablevelocity.reporting.claims import make_claims
-from stablevelocity.reporting.figures import make_figure
-from stablevelocity.reporting.page import Context, make_page
+from stablevelocity.reporting.make import make_claims, make_figure, make_table
+from stablevelocity.reporting.page import make_page
 from stablevelocity.reporting.reference import make_reference
-from stablevelocity.reporting.sections.pretrained import figures
-from stablevelocity.reporting.sections.pretrained.text import EQUAL, text
-from stablevelocity.reporting.source import Source
-from stablevelocity.reporting.tables import make_table
+from stablevelocity.reporting.results import Results
+from stablevelocity.reporting.sections.pretrained.figures import pretrained_videos
+from stablevelocity.reporting.sections.pretrained.view import EQUAL, view
+from stablevelocity.reporting.text_table import text_table
 from stablevelocity.study import load_study, parse_study, study_json
 from stablevelocity.study.pretrained_settings import VIDEO
 
@@ -50,17 +48,17 @@ def made(tmp_path_factory):
     for family, chosen in settings.families.items():
         folder = results / "pretrained" / family
         prompts, model = folder / "prompts.jsonl", folder / "model"
-        jobs.write_prompt_file(settings, family, prompts)
-        jobs.train_tiny_model(settings, family, None, model / "training.json")
+        stages.write_prompt_file(settings, family, prompts)
+        stages.train_tiny_model(settings, family, None, model / "training.json")
         shards = [folder / "samples" / f"shard-{shard:05d}.json" for shard in range(chosen.shards)]
         for shard, output in enumerate(shards):
-            jobs.generate_arms(settings, family, model, prompts, shard, settings.arm_names(family), "cpu", output)
-        jobs.score_family(settings, family, prompts, shards, folder / "metrics.csv")
+            stages.generate_arms(settings, family, model, prompts, shard, settings.arm_names(family), "cpu", output)
+        stages.score_family(settings, family, prompts, shards, folder / "metrics.csv")
         if family in VIDEO:
             videos = folder / "comparison.mp4", folder / "comparison.gif"
-            jobs.compare_videos(settings, family, prompts, shards[0], *videos)
-    jobs.write_judge_accuracy(results / "pretrained" / "judge.json")
-    jobs.write_scheduler_errors(settings, results / "pretrained" / "scheduler_errors.csv")
+            stages.compare_videos(settings, family, prompts, shards[0], *videos)
+    stages.write_detector_accuracy(results / "pretrained" / "judge.json")
+    stages.write_scheduler_errors(settings, results / "pretrained" / "scheduler_errors.csv")
     for name in registry.tables(study):
         make_table(study, results, name, results / "tables" / f"{name}.csv")
     for name in registry.figures(study):
@@ -70,7 +68,7 @@ def made(tmp_path_factory):
     return study, results
 
 
-def test_every_arm_has_its_row_with_score_likeness_and_three_times(made):
+def test_every_arm_has_its_row_with_score_similarity_and_three_times(made):
     _study, results = made
     table = pd.read_csv(results / "tables" / "table4.csv").set_index("arm")
     assert list(table.index) == [f"{s}-{k}" for s in ("euler", "dpm") for k in ("long", "short", "stablevs", "control")]
@@ -119,8 +117,8 @@ def test_the_report_shows_measured_beside_published(made):
 
 def test_the_sweep_shows_the_control_arm_beside_stablevs_at_every_xi(made):
     study, results = made
-    blocks = text(Context(study, Source(study, results)))
-    table = next(block for block in blocks if isinstance(block, Table) and block.title == "The sweep of xi")
+    sweep = view(Results(study, results, tables=registry.tables(study)))["sweep"]
+    table = text_table("pretrained_xi", sweep)
     kinds = {("SD3.5", "0.7"): 2, ("SD3.5", "0.85"): 2, ("Wan2.2", "0.7"): 2, ("Wan2.2", "0.85"): 2}
     for (model, xi), count in kinds.items():
         samplers = [row[1] for row in table.rows if (row[0], row[2]) == (model, xi)]
@@ -134,7 +132,7 @@ def test_the_sweep_shows_the_control_arm_beside_stablevs_at_every_xi(made):
         "Euler + StableVS",
         "Euler, control",
     ]
-    assert "SD3.5 0 dB" in table.how
+    assert "differ by: SD3.5 0 dB." in " ".join((results / "report.html").read_text().split())
 
 
 def test_the_page_says_what_such_a_study_can_show_and_nothing_of_training(made):
@@ -157,10 +155,12 @@ def test_a_figure_shows_a_few_small_frames_of_a_long_video(frames, shown, made, 
     for kind in ("long", "short", "stablevs", "control"):
         for prompt, wanted in enumerate(prompts):
             save_picture(family, folder / "samples" / f"unipc-{kind}", prompt, 0, wanted, long)
-    pictures, _, _, numbers = figures._videos(Source(study, tmp_path), "wan22")
-    assert numbers == shown
-    assert pictures.shape == (6, 4, len(shown), 192, 256, 3)
-    assert (pictures[0, 0, :, 0, 0, 0] + 1).tolist() == shown
+    panel = pretrained_videos(Results(study, tmp_path)).axes[0]
+    assert [label.get_text() for label in panel.get_xticklabels()] == [str(number) for number in shown]
+    # Six prompts of four arms below each other; frames shrunk to 256 pixels beside each other.
+    strips = panel.images[0].get_array()
+    assert strips.shape == (6 * 4 * 192, len(shown) * 256, 3)
+    assert (strips[0, ::256, 0] + 1).tolist() == shown
 
 
 def test_the_preview_moves_in_the_page_and_is_kept_with_it(made, tmp_path):

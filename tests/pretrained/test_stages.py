@@ -11,13 +11,13 @@ import torch
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import write_json
-from stablevelocity.pretrained import stages as jobs
-from stablevelocity.pretrained.benchmarks.geneval import Found
+from stablevelocity.pretrained import stages
+from stablevelocity.pretrained.benchmarks.geneval import DetectedObject
 from stablevelocity.pretrained.families import FAMILIES
 from stablevelocity.pretrained.generate import generate
 from stablevelocity.pretrained.picture_files import read_pictures, shrink, write_comparison
 from stablevelocity.pretrained.prompts import digit_prompts, write_prompts
-from stablevelocity.pretrained.score import likeness
+from stablevelocity.pretrained.score import similarity_to_long_run
 from stablevelocity.study.pretrained_settings import Pretrained
 
 
@@ -31,15 +31,15 @@ def two_devices(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("two_devices")
 def test_jobs_at_one_time_have_an_accelerator_each():
-    with jobs.own_device(1) as first:
+    with stages.own_device(1) as first:
         assert first == "cuda:1"
         # Its turn would be the same one, as another family's first shard's is.
-        with jobs.own_device(3) as second:
+        with stages.own_device(3) as second:
             assert second == "cuda:0"
             third: list[str] = []
 
             def wait():
-                with jobs.own_device(5) as device:
+                with stages.own_device(5) as device:
                     third.append(device)
 
             waiting = threading.Thread(target=wait)
@@ -52,13 +52,13 @@ def test_jobs_at_one_time_have_an_accelerator_each():
 
 @pytest.mark.usefixtures("two_devices")
 def test_a_device_that_a_job_is_told_is_taken():
-    with jobs.own_device(0, "cuda:1") as device, jobs.own_device(0, "cuda:1") as again:
+    with stages.own_device(0, "cuda:1") as device, stages.own_device(0, "cuda:1") as again:
         assert device == again == "cuda:1"
 
 
 def test_without_an_accelerator_jobs_run_on_the_processor(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with jobs.own_device(3) as device:
+    with stages.own_device(3) as device:
         assert device == "cpu"
 
 
@@ -67,12 +67,12 @@ def test_pictures_belong_to_the_content_of_their_folder_not_to_its_place(folders
 
     entry = FAMILIES["flux"]
     copy = shutil.copytree(folders["flux"], tmp_path / "copy")
-    named = jobs.source_of(entry, folders["flux"], checksums=False)
-    assert jobs.source_of(entry, copy, checksums=False) == named
+    named = stages.source_of(entry, folders["flux"], checksums=False)
+    assert stages.source_of(entry, copy, checksums=False) == named
     (copy / "scheduler" / "scheduler_config.json").write_text("{}")
-    assert jobs.source_of(entry, copy, checksums=False) != named
-    assert jobs.source_of(entry, folders["sd35"], checksums=False) != named
-    assert f"{entry.hub_id}@{entry.revision}" in jobs.source_of(entry, None, checksums=False)
+    assert stages.source_of(entry, copy, checksums=False) != named
+    assert stages.source_of(entry, folders["sd35"], checksums=False) != named
+    assert f"{entry.hub_id}@{entry.revision}" in stages.source_of(entry, None, checksums=False)
 
 
 def originals(tmp_path, name="sd35", **keys):
@@ -93,7 +93,7 @@ def originals(tmp_path, name="sd35", **keys):
 
 
 def scored(study, prompts, tmp_path):
-    jobs.score_family(study, "sd35", prompts, [tmp_path / "samples" / "shard-00000.json"], tmp_path / "metrics.csv")
+    stages.score_family(study, "sd35", prompts, [tmp_path / "samples" / "shard-00000.json"], tmp_path / "metrics.csv")
     return pd.read_csv(tmp_path / "metrics.csv").set_index("arm")
 
 
@@ -103,10 +103,10 @@ def test_originals_are_scored_where_the_detector_is(tmp_path, monkeypatch):
 
     def sees_all_in_white(image, tag):
         color = {name: clause.get("color", "red") for name, clause in wanted.items()}
-        one = [Found(name, (0.0, 0.0, 1.0, 1.0), 1.0, lambda c=color[name]: c) for name in wanted]
+        one = [DetectedObject(name, (0.0, 0.0, 1.0, 1.0), 1.0, lambda c=color[name]: c) for name in wanted]
         return one * 9 if image.mean() == 255 else []
 
-    monkeypatch.setattr(jobs, "load_detector", lambda device: sees_all_in_white)
+    monkeypatch.setattr(stages, "load_detector", lambda device: sees_all_in_white)
     table = scored(study, prompts, tmp_path)
     assert table["score"].to_dict() == {
         "euler-long": 0.0,
@@ -122,7 +122,7 @@ def test_originals_without_the_detectors_weights_have_no_score_and_one_line_says
     def absent(device):
         raise UserError("no/such is not on this machine")
 
-    monkeypatch.setattr(jobs, "load_detector", absent)
+    monkeypatch.setattr(stages, "load_detector", absent)
     table = scored(study, prompts, tmp_path)
     assert table["score"].isna().all()
     assert [record.getMessage() for record in caplog.records] == [
@@ -132,7 +132,7 @@ def test_originals_without_the_detectors_weights_have_no_score_and_one_line_says
     assert table["psnr"]["euler-stablevs"] == pytest.approx(0)
 
 
-def test_likeness_reads_a_prompt_at_a_time_and_is_the_same_as_at_once(load, tmp_path, monkeypatch):
+def test_similarity_reads_a_prompt_at_a_time_and_is_the_same_as_at_once(load, tmp_path, monkeypatch):
     from stablevelocity.evaluation.similarity import compare_images
     from stablevelocity.pretrained import score
 
@@ -149,7 +149,7 @@ def test_likeness_reads_a_prompt_at_a_time_and_is_the_same_as_at_once(load, tmp_
         return read_pictures(*arguments)
 
     monkeypatch.setattr(score, "read_pictures", counted)
-    rows = likeness(family, tmp_path / "stablevs", tmp_path / "long", prompts, 2)
+    rows = similarity_to_long_run(family, tmp_path / "stablevs", tmp_path / "long", prompts, 2)
     assert max(most) == 2
     at_once = [
         read_pictures(family, tmp_path / kind, prompts, 2).reshape(-1, 32, 32, 3) for kind in ("stablevs", "long")

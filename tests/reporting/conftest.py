@@ -6,10 +6,8 @@ import pytest
 from filelock import FileLock
 
 from stablevelocity.reporting import registry
-from stablevelocity.reporting.claims import make_claims
-from stablevelocity.reporting.figures import make_figure
+from stablevelocity.reporting.make import make_claims, make_figure, make_table
 from stablevelocity.reporting.page import make_page
-from stablevelocity.reporting.tables import make_table
 from stablevelocity.study import Study
 
 from . import synthetic
@@ -18,11 +16,11 @@ from . import synthetic
 def finish(study: Study, results: Path) -> None:
     """Tables, figures, claims and page of `study`, as the workflow makes them."""
     for name in registry.tables(study):
-        make_table(study, results, name, results / f"tables/{name}.csv", published=synthetic.PUBLISHED)
+        make_table(study, results, name, results / f"tables/{name}.csv")
     for name in registry.figures(study):
-        make_figure(study, results, name, results / f"figures/{name}.pdf", published=synthetic.PUBLISHED)
+        make_figure(study, results, name, results / f"figures/{name}.pdf")
     make_claims(study, results, results / "claims.json")
-    make_page(study, results, results / "report.html", published=synthetic.PUBLISHED)
+    make_page(study, results, results / "report.html")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """A results folder with invented numbers of realistic size, for tests of the report only.
 
-Every file has the columns that the workflow's stages write. `EFFECTS` are the true FID ratios of the arms to CFM, so a
-test knows what the tables must find.
+Every file has columns that the workflow's stages write; tests/workflow compares them with those of a real study.
+`EFFECTS` are the true FID ratios of the arms to CFM, so a test knows what the tables must show.
 """
 
 import math
@@ -12,9 +12,10 @@ import pandas as pd
 
 from stablevelocity.data.shards import write_shard
 from stablevelocity.files import write_json
-from stablevelocity.reporting.sections.training import fidelity_file
 from stablevelocity.study import Study, parse_study, study_json
+from stablevelocity.study.layout import Layout
 
+LAYOUT = Layout()
 PUBLISHED = Path(__file__).parents[2] / "config" / "published"
 EFFECTS = {"cfm": 1.0, "repa": 0.97, "repa-low": 0.96, "repa-high": 1.17, "stablevm": 0.77, "stablevm-va": 0.74}
 SPREAD = 0.02
@@ -97,23 +98,23 @@ def _csv(path: Path, rows: list[dict]) -> None:
 def _data(study: Study, results: Path) -> None:
     for split, count in (("train", 1437), ("heldout", 360)):
         names = [str(digit) for digit in range(10)]
-        write_json(results / f"data/images/{split}.json", {"count": count, "num_classes": 10, "class_names": names})
+        write_json(results / LAYOUT.image_manifest(split), {"count": count, "num_classes": 10, "class_names": names})
     arrays = {"mean": {"dtype": "float16", "shape": [4, 8, 8]}, "labels": {"dtype": "int64", "shape": []}}
-    write_json(results / "data/latents/train.json", {"count": 1437, "scale": 0.9, "identity": "ab12", "arrays": arrays})
+    write_json(results / LAYOUT.latents, {"count": 1437, "scale": 0.9, "identity": "ab12", "arrays": arrays})
     facts = {"psnr_held_out": 36.1, "psnr_train": 36.4, "identity": "ab12", "scale": 0.9, "parameters": 41_000}
-    write_json(results / "data/autoencoder.json", facts)
+    write_json(results / LAYOUT.autoencoder, facts)
     encoder = {"name": "digits-vit", "held_out_accuracy": 0.968, "tokens": 16, "width": 64}
-    write_json(results / "data/encoder.json", encoder)
-    write_json(results / "metrics/judge.json", {"held_out_accuracy": 0.983})
-    floor = {"fid": 0.05, "is": 9.4, "precision": 0.81, "recall": 0.82, "accuracy": 0.983}
+    write_json(results / LAYOUT.encoder, encoder)
+    write_json(results / LAYOUT.classifier, {"held_out_accuracy": 0.983})
+    real = {"fid": 0.05, "is": 9.4, "precision": 0.81, "recall": 0.82, "accuracy": 0.983}
     rows = [
         {"metric": name, "value": value, "low": 0.9 * value, "high": 1.1 * value, "images": 360}
         | {"extractor": "digits", "reference": "train split", "note": ""}
-        for name, value in floor.items()
+        for name, value in real.items()
     ]
     halves = {"metric": "fid_halves", "value": 0.8, "low": 0.5, "high": 1.3, "images": 718, "extractor": "digits"}
     rows.append({**halves, "reference": "the other 718", "note": "ten splits"})
-    _csv(results / "metrics/floor.csv", rows)
+    _csv(results / LAYOUT.real_baseline, rows)
 
 
 def _variance(study: Study, results: Path, rng: np.random.Generator) -> None:
@@ -141,10 +142,10 @@ def _variance(study: Study, results: Path, rng: np.random.Generator) -> None:
             splits.append(
                 {"source": name, "dimension": d, "law": law, "xi": xi, "low": max(0, xi - 0.01), "high": xi + 0.012}
             )
-    _csv(results / "variance/curves.csv", curves)
-    _csv(results / "variance/split_points.csv", splits)
+    _csv(results / LAYOUT.variance_curves, curves)
+    _csv(results / LAYOUT.split_points, splits)
     if study.variance.gmm_dimensions:
-        _csv(results / "variance/references.csv", references)
+        _csv(results / LAYOUT.variance_references, references)
 
 
 def _reference(name: str, d: int, law: str, count: int | None, t: float, mean: float) -> dict:
@@ -175,10 +176,10 @@ def _toy(study: Study, results: Path, rng: np.random.Generator) -> None:
         row = {"references": count, "seconds_drawing": 2e-4 + count * 5e-8, "seconds_target": 1e-4 + count * 2e-7}
         row |= {"seconds_update": 1.5e-3}
         cost.append(row | {"seconds": sum(row.values()) - count})
-    _csv(results / "toy/error.csv", error)
-    _csv(results / "toy/target_variance.csv", target)
-    _csv(results / "toy/gradient_variance.csv", gradient)
-    _csv(results / "toy/cost.csv", cost)
+    _csv(results / LAYOUT.toy("error"), error)
+    _csv(results / LAYOUT.toy("target_variance"), target)
+    _csv(results / LAYOUT.toy("gradient_variance"), gradient)
+    _csv(results / LAYOUT.toy("cost"), cost)
 
 
 def _runs(study: Study, results: Path, rng: np.random.Generator) -> None:
@@ -192,14 +193,14 @@ def _runs(study: Study, results: Path, rng: np.random.Generator) -> None:
             row |= {"velocity_high": 0.9 + 0.6 * math.exp(-4 * share) + rng.normal(0, 0.02)}
             if run.alignment:
                 row |= {"alignment_low": -0.8 + 0.6 * math.exp(-5 * share), "alignment_high": -0.45}
-            rows.append(row | {"grad_norm": 0.3, "target_variance": 0.1, "images_per_s": 1400.0, "memory_mb": 600.0})
-        _csv(results / f"runs/{run.name}/metrics.csv", rows)
+            rows.append(row | {"grad_norm": 0.3, "removed_variance": 0.1, "images_per_s": 1400.0, "memory_mb": 600.0})
+        _csv(results / LAYOUT.training_metrics(run.name), rows)
         if run.alignment:
             rows = []
             for t in np.linspace(0.025, 0.975, 20):
                 mean = -0.85 + 0.5 / (1 + math.exp(-(t - 0.72) / 0.07)) + 0.01 * rng.normal()
                 rows.append({"step": steps, "t": t, "mean": mean, "q15": mean - 0.07, "q85": mean + 0.07})
-            _csv(results / f"runs/{run.name}/alignment.csv", rows)
+            _csv(results / LAYOUT.alignment_curve(run.name), rows)
 
 
 def _fidelity(study: Study, results: Path, rng: np.random.Generator) -> None:
@@ -216,11 +217,11 @@ def _fidelity(study: Study, results: Path, rng: np.random.Generator) -> None:
             row = {"run": name, "arm": run.arm, "seed": run.seed, "step": step, "sampler": sampler}
             row |= {"extractor": "digits", "images": study.sampling.images, "reference": "train split"}
             rows.append(row | {"metric": metric, "value": value, "low": 0.95 * value, "high": 1.05 * value})
-        _csv(results / fidelity_file(name, step, sampler), rows)
+        _csv(results / LAYOUT.fidelity(name, step, sampler), rows)
         labels = np.arange(min(study.sampling.images, 256)) * 7 % 10
         images = rng.integers(0, 80, (len(labels), 16, 16, 3), dtype=np.uint8)
         images[np.arange(len(labels)), 3:13, 3 + labels] = 230
-        shard = results / f"samples/{name}/step-{step:08d}/{sampler}/shard-00000.safetensors"
+        shard = results / LAYOUT.sample_shard(name, step, sampler, 0)
         write_shard(shard, {"images": images, "labels": labels})
 
 
@@ -249,7 +250,7 @@ def _sweep(study: Study, results: Path, rng: np.random.Generator) -> None:
                         rows.append(
                             _swept(name, arm, solver, regime, steps, nfe, xi, low, psnr + off + shift, fid, study)
                         )
-        _csv(results / f"metrics/sweep/{name}.csv", rows)
+        _csv(results / LAYOUT.sweep(name), rows)
 
 
 def _swept(run, arm, solver, regime, steps, nfe, xi, low, psnr, fid, study) -> dict:

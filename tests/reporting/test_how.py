@@ -1,25 +1,20 @@
 """What the report says about how a number was made is what the study does."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from stablevelocity.reporting.blocks import Block, Prose
-from stablevelocity.reporting.claims import Tables
 from stablevelocity.reporting.describe import decoder_text, sweep_text
-from stablevelocity.reporting.page import Context
-from stablevelocity.reporting.sections.sampling.claims import claims as sampling_claims
-from stablevelocity.reporting.sections.sampling.text import text as sampling
+from stablevelocity.reporting.make import make_claims
 from stablevelocity.reporting.sections.toy.protocol import departures
-from stablevelocity.reporting.sections.training.claims import claims as training_claims
-from stablevelocity.reporting.sections.training.text import text as training
-from stablevelocity.reporting.source import Source
 from stablevelocity.study import Study, load_study
 from stablevelocity.study.methods import alignment_text, target_text
 from stablevelocity.study.settings import Arm, Autoencoder, StableVM, Toy
 
 from . import synthetic
+from .html_page import Page, page_of, read_page
 
 HERE = "the autoencoder trained here"
 VAE = {"pretrained": "stabilityai/sd-vae-ft-mse", "revision": "111"}
@@ -32,12 +27,14 @@ def with_main(**change) -> Study:
     return study.model_copy(update={"sampling": study.sampling.model_copy(update={"samplers": samplers})})
 
 
-def hows(blocks: list[Block]) -> list[str]:
-    return [block.how for block in blocks if not isinstance(block, Prose)]
+def claims_of(study: Study, results: Path, out: Path) -> list[dict]:
+    make_claims(study, results, out)
+    return json.loads(out.read_text())
 
 
-def context(study: Study, results) -> Context:
-    return Context(study, Source(study, results, synthetic.PUBLISHED))
+def sweeps(page: Page) -> list[str]:
+    """How the figures and tables of the sweep were made."""
+    return [how for how in page.hows if "long run: 30 steps of the same solver" in how]
 
 
 @pytest.mark.parametrize(
@@ -57,51 +54,48 @@ def test_the_decoder_is_the_one_that_makes_the_images(autoencoder, named):
 
 
 def test_every_result_names_its_decoder(digits):
-    study = synthetic.digits()
-    fidelity = [how for how in hows(training(context(study, digits))) if "samples per run" in how]
+    page = read_page(digits)
+    fidelity = [how for how in page.hows if "samples per run" in how]
     assert len(fidelity) > 4
-    for how in (*fidelity, *(how for how in hows(sampling(context(study, digits))) if how.startswith("Runs "))):
+    assert len(sweeps(page)) == 4
+    for how in (*fidelity, *sweeps(page)):
         assert f"decoder: {HERE}" in how
     for name in ("table1", "table2", "table3"):
         assert set(pd.read_csv(digits / f"tables/{name}.csv")["decoder"]) == {HERE}
-    found = pd.read_csv(digits / "tables/conditions.csv")
-    rows = found[found["quantity"].str.startswith("Autoencoder")]
+    table = pd.read_csv(digits / "tables/conditions.csv")
+    rows = table[table["quantity"].str.startswith("Autoencoder")]
     assert rows["how"].str.contains(f"decoder of all samples: {HERE}").all()
-    tables = Tables(study, digits)
-    judged = [claim for claim in training_claims(tables) if "sampler" in claim.how]
-    for claim in (*judged, *sampling_claims(tables)):
-        assert claim.how["decoder"] == HERE
+    sampled = [c["how"] for c in json.loads((digits / "claims.json").read_text()) if "guidance" in c["how"]]
+    assert len(sampled) > 8
+    assert {how["decoder"] for how in sampled} == {HERE}
 
 
-def test_a_guided_sweep_is_not_called_unguided(digits):
+def test_a_guided_sweep_is_not_called_unguided(tmp_path, digits):
     guided = with_main(guidance=1.8, guidance_interval=(0.0, 0.7), diffusion="2t", labels="balanced")
     shared = "guidance 1.8 for t in [0, 0.7], balanced labels"
     with_noise = f"{shared}; Euler-Maruyama: diffusion g = 2t, last step from t = 0.04"
     assert sweep_text(guided, ["euler", "euler_maruyama"]) == with_noise
-    measured = [how for how in hows(sampling(context(guided, digits))) if how.startswith("Runs ")]
-    assert all(with_noise in how for how in measured)
+    page = page_of(guided, digits, tmp_path / "guided.html")
+    assert all(with_noise in how for how in sweeps(page))
+    assert "Table 2. All arms, guidance 1.8 for t in [0, 0.7]" in page.tables
+    assert all("no guidance, random labels" in how for how in sweeps(read_page(digits)))
     for study, said, guidance in ((guided, shared, 1.8), (synthetic.digits(), "no guidance, random labels", 1.0)):
-        measured = [how for how in hows(sampling(context(study, digits))) if how.startswith("Runs ")]
-        assert len(measured) == 4
-        assert all(said in how for how in measured)
-        found = sampling_claims(Tables(study, digits))
-        assert found
-        for claim in found:
-            assert claim.how["guidance"] == guidance
-            assert claim.how["sampling"].startswith(said)
+        swept = [c["how"] for c in claims_of(study, digits, tmp_path / "claims.json") if "sampling" in c["how"]]
+        assert swept
+        for how in swept:
+            assert how["guidance"] == guidance
+            assert how["sampling"].startswith(said)
             # A claim about Euler says nothing of noise.
-            assert ("Euler-Maruyama" in claim.how["sampling"]) == (claim.how["solver"] == "euler_maruyama")
-    titles = [block.title for block in training(context(guided, digits)) if hasattr(block, "title")]
-    assert "Table 2. All arms, guidance 1.8 for t in [0, 0.7], measured" in titles
+            assert ("Euler-Maruyama" in how["sampling"]) == (how["solver"] == "euler_maruyama")
 
 
-def test_only_a_sweep_with_noise_speaks_of_its_coefficient(digits):
+def test_only_a_sweep_with_noise_speaks_of_its_coefficient(tmp_path, digits):
     study = synthetic.digits()
     sweep = study.sampling.sweep.model_copy(update={"solvers": ["euler"], "thinned": ["euler"]})
     study = study.model_copy(update={"sampling": study.sampling.model_copy(update={"sweep": sweep})})
-    measured = [how for how in hows(sampling(context(study, digits))) if how.startswith("Runs ")]
-    assert measured
-    assert all("; no guidance, random labels; long run" in how for how in measured)
+    page = page_of(study, digits, tmp_path / "x.html")
+    assert len(sweeps(page)) == 4
+    assert all("; no guidance, random labels; long run" in how for how in sweeps(page))
 
 
 def test_tables_of_the_sweep_hold_what_its_samplers_share(digits):
@@ -115,12 +109,11 @@ def test_tables_of_the_sweep_hold_what_its_samplers_share(digits):
 
 
 def test_the_arms_are_described_with_bank_and_time_from_which_stablevm_is_used(digits):
-    blocks = training(context(synthetic.digits(), digits))
-    arms = next(block for block in blocks if getattr(block, "title", "") == "The arms")
-    row = next(row for row in arms.rows if row[0] == "StableVM + VA-REPA")
+    rows = {row[0]: row for row in read_page(digits).tables["The arms"]}
+    row = rows["StableVM + VA-REPA"]
     assert row[2] == "StableVM for t >= 0, bank of 128 per class, null bank of 128 rows per class"
     assert row[3] == "sigmoid weight, xi = 0.7, k = 20, lambda = 0.5, mlp projector"
-    assert arms.rows[0][2:4] == ["CFM", "–"]
+    assert rows["CFM"][2:4] == ["CFM", "–"]
     code = {"label": "x", "objective": "stablevm", "stablevm": {"bank": {"null_capacity": 256}}}
     assert target_text(Arm.model_validate(code)).endswith("bank of 256 per class, null bank of 256 rows")
     irepa = {"label": "x", "alignment": {"schedule": "uniform", "projector": "conv", "spatial_norm": 0.6}}

@@ -1,7 +1,6 @@
 """The report: complete, self-contained, and drawn by a real browser."""
 
 import base64
-import html.parser
 import json
 import re
 import shutil
@@ -17,41 +16,20 @@ from PIL import Image
 from stablevelocity.errors import UserError
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.claims import summary_lines
-from stablevelocity.reporting.figures import make_figure
+from stablevelocity.reporting.make import make_figure
 from stablevelocity.reporting.page import make_page
 
 from . import synthetic
+from .html_page import Page, page_of, read_page
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
 
 
-class Parsed(html.parser.HTMLParser):
-    """Tags, addresses and text of a page."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.text = ""
-        self._in_style = False
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._in_style = tag == "style"
-
-    def handle_data(self, data):
-        if not self._in_style:
-            self.text += data
-
-    def all(self, tag: str) -> list[dict]:
-        return [attrs for name, attrs in self.tags if name == tag]
-
-
 @pytest.fixture(params=["digits", "minimal"])
-def parsed(request) -> Parsed:
-    return Parsed((request.getfixturevalue(request.param) / "report.html").read_text())
+def parsed(request) -> Page:
+    return read_page(request.getfixturevalue(request.param))
 
 
 def test_nothing_in_the_page_can_make_a_request(parsed):
@@ -76,7 +54,7 @@ def test_styles_load_nothing(digits):
 
 
 def test_every_figure_stands_in_the_page_with_words_for_the_blind(digits):
-    parsed = Parsed((digits / "report.html").read_text())
+    parsed = read_page(digits)
     images = parsed.all("img")
     assert len(images) == len(registry.figures(synthetic.digits()))
     for image in images:
@@ -92,21 +70,22 @@ def test_links_of_the_contents_lead_somewhere(parsed):
 
 
 def test_the_page_says_the_summary_that_the_terminal_says(digits):
-    text = " ".join(Parsed((digits / "report.html").read_text()).text.split())
+    text = " ".join(read_page(digits).text.split())
     for line in summary_lines(digits)[1:]:
         assert " ".join(line.split("]", 1)[1].split()) in text
 
 
 def test_numbers_come_with_how_they_were_made(digits):
-    page = (digits / "report.html").read_text()
-    assert page.count("<table") > 10
-    # One line of how under each table and figure.
-    assert page.count('class="tag">How') >= page.count("<caption") + page.count("<figure") - 1
-    text = Parsed(page).text
-    assert "Euler, 30 steps, no guidance, random labels" in text
-    assert "guidance 1.8 for t in [0, 0.7]" in text
-    value = pd.read_csv(digits / "tables/table2.csv").set_index(["arm", "step"]).loc[("cfm", 1500), "fid"]
-    assert f"{value:.2f} ±" in text
+    page = read_page(digits)
+    assert len(page.tables) > 10
+    # One line of how under each table and figure, and one for the summary.
+    assert len(page.hows) == len(page.all("table")) + len(page.all("figure")) + 1
+    assert any("Euler, 30 steps, no guidance, random labels" in how for how in page.hows)
+    assert any("guidance 1.8 for t in [0, 0.7]" in how for how in page.hows)
+    table = pd.read_csv(digits / "tables/table2.csv").set_index(["arm", "step"]).loc[("cfm", 1500)]
+    rows = page.tables["Table 2. All arms, no guidance"]
+    row = next(row for row in rows if row[:3] == ["CFM", "cfm-s0, s1", "1,500"])
+    assert row[rows[0].index("FID")] == f"{table['fid']:.2f} ± {table['fid_sd']:.2f}"
 
 
 def test_published_tables_are_marked(digits):
@@ -117,22 +96,25 @@ def test_published_tables_are_marked(digits):
 
 
 def test_a_study_without_the_toy_has_no_word_of_it(minimal):
-    text = Parsed((minimal / "report.html").read_text()).text
+    text = read_page(minimal).text
     assert "toy experiment" not in text.lower()
     assert "With one seed there is no interval" in text
 
 
-def test_labels_of_a_study_cannot_become_markup(tmp_path, minimal):
+def test_text_of_a_study_cannot_become_markup(tmp_path, minimal):
+    """A label of an arm and a sentence of a claim both stand in the page, as the text that they are."""
     shutil.copytree(minimal, tmp_path / "x")
     study = synthetic.minimal()
-    arms = {"cfm": study.arms["cfm"].model_copy(update={"label": "<b onclick=alert(1)>CFM</b>"})}
+    label = "<b onclick=alert(1)>CFM</b>"
+    arms = {"cfm": study.arms["cfm"].model_copy(update={"label": label})}
     claims = json.loads((tmp_path / "x/claims.json").read_text())
     claims[0]["measured"] = "<script>1</script>"
     (tmp_path / "x/claims.json").write_text(json.dumps(claims))
-    make_page(
-        study.model_copy(update={"arms": arms}), tmp_path / "x", tmp_path / "x.html", published=synthetic.PUBLISHED
-    )
-    assert "<script>" not in (tmp_path / "x.html").read_text()
+    page = page_of(study.model_copy(update={"arms": arms}), tmp_path / "x", tmp_path / "x.html")
+    assert label in page.text
+    assert "<script>1</script>" in page.text
+    assert page.all("b") == page.all("script") == []
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
 
 
 def test_an_unfinished_study_ends_in_one_line(tmp_path):
@@ -149,7 +131,7 @@ def test_figures_come_as_pdf_and_png_at_page_width(digits):
 
 
 def test_the_same_data_draws_the_same_bytes(tmp_path, digits):
-    make_figure(synthetic.digits(), digits, "figure3b", tmp_path / "figure3b.png", published=synthetic.PUBLISHED)
+    make_figure(synthetic.digits(), digits, "figure3b", tmp_path / "figure3b.png")
     for suffix in (".png", ".pdf"):
         assert (tmp_path / f"figure3b{suffix}").read_bytes() == (digits / f"figures/figure3b{suffix}").read_bytes()
 

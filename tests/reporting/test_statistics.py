@@ -17,7 +17,7 @@ def test_interval_of_a_mean_is_students_t():
     estimate = over_seeds(values)
     expected = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
     assert (estimate.low, estimate.high) == pytest.approx(expected, rel=ROUNDING)
-    assert estimate.deviation == pytest.approx(np.std(values, ddof=1), rel=ROUNDING)
+    assert estimate.sd == pytest.approx(np.std(values, ddof=1), rel=ROUNDING)
 
 
 def test_two_seeds_give_the_wide_interval_that_they_deserve():
@@ -29,7 +29,7 @@ def test_two_seeds_give_the_wide_interval_that_they_deserve():
 def test_one_seed_gives_no_interval():
     estimate = over_seeds([1.0])
     assert estimate.mean == 1.0
-    assert all(math.isnan(value) for value in (estimate.deviation, estimate.low, estimate.high))
+    assert all(math.isnan(value) for value in (estimate.sd, estimate.low, estimate.high))
 
 
 def arms_by_seeds() -> pd.DataFrame:

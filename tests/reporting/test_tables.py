@@ -5,25 +5,28 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from stablevelocity.errors import UserError
 from stablevelocity.reporting import registry
-from stablevelocity.reporting.page import Context
-from stablevelocity.reporting.sections.training import fidelity_file, published
-from stablevelocity.reporting.sections.training.text import _ablations
+from stablevelocity.reporting.make import make_table
+from stablevelocity.reporting.results import Results
+from stablevelocity.reporting.sections.training import published
 from stablevelocity.reporting.sections.variance.tables import rise
-from stablevelocity.reporting.source import Source
-from stablevelocity.reporting.tables import make_table
+from stablevelocity.reporting.templates import TEMPLATES
+from stablevelocity.reporting.text_table import published_table, text_table
 from stablevelocity.study import load_study, parse_study
 from stablevelocity.study.methods import ablations
 
 from . import synthetic
 
+SHOWN = yaml.safe_load((TEMPLATES / "tables.yaml").read_text())
+
 
 def raw(results, arm: str, step: int, sampler: str, metric: str = "fid") -> list[float]:
     values = []
     for seed in (0, 1):
-        frame = pd.read_csv(results / fidelity_file(f"{arm}-s{seed}", step, sampler)).set_index("metric")
+        frame = pd.read_csv(results / synthetic.LAYOUT.fidelity(f"{arm}-s{seed}", step, sampler)).set_index("metric")
         values.append(float(frame.loc[metric, "value"]))
     return values
 
@@ -103,7 +106,7 @@ def imagenet(**change):
 
 def test_a_published_value_stands_beside_the_row_that_repeats_its_protocol(tmp_path):
     def beside(study, arm="both", step=400_000):
-        return published.without_guidance(Source(study, tmp_path, synthetic.PUBLISHED), arm, step, "sde")
+        return published.without_guidance(Results(study, tmp_path, synthetic.PUBLISHED), arm, step, "sde")
 
     assert beside(imagenet())["published_fid"] == 7.58
     assert beside(imagenet(), "repa", 100_000)["published_fid"] == 18.59
@@ -159,17 +162,17 @@ IREPA = {"projector": "conv", "spatial_norm": 0.6}
 )
 def test_a_published_value_belongs_to_the_whole_method_or_to_none_of_it(tmp_path, arm, fid):
     """The paper gives the base method and it with both parts; one part alone is a quantity of its own."""
-    source = Source(imagenet(arms={"tested": arm}), tmp_path, synthetic.PUBLISHED)
-    assert published.without_guidance(source, "tested", 100_000, "sde").get("published_fid") == fid
+    results = Results(imagenet(arms={"tested": arm}), tmp_path, synthetic.PUBLISHED)
+    assert published.without_guidance(results, "tested", 100_000, "sde").get("published_fid") == fid
 
 
 def test_a_published_value_belongs_to_its_own_model_and_settings(tmp_path):
     """The study of the paper has arms of other sizes, and ablations that share a method's name."""
-    source = Source(load_study("config/imagenet256.yaml"), tmp_path, synthetic.PUBLISHED)
+    results = Results(load_study("config/imagenet256.yaml"), tmp_path, synthetic.PUBLISHED)
 
     def fid(arm: str, step: int, sampler: str = "sde") -> float | None:
         side = published.with_guidance if "guided" in sampler else published.without_guidance
-        return side(source, arm, step, sampler).get("published_fid")
+        return side(results, arm, step, sampler).get("published_fid")
 
     assert fid("repa", 100_000) == 18.59
     assert fid("repa-b", 100_000) == 52.06
@@ -213,7 +216,7 @@ def test_ablations_stand_beside_their_base_and_the_paper(tmp_path):
     study = study.model_copy(update={"training": study.training.model_copy(update={"seeds": [0, 1]})})
     results = synthetic.make(study, tmp_path)
     out = results / "tables/ablations.csv"
-    make_table(study, results, "ablations", out, published=synthetic.PUBLISHED)
+    make_table(study, results, "ablations", out)
     table = pd.read_csv(out)
     assert len(table) == 2 * (3 + 2 + 2)  # steps x (base and its arms, per setting)
     base = row_of(table, setting="alignment.xi", arm="both", step=400_000)
@@ -228,21 +231,20 @@ def test_ablations_stand_beside_their_base_and_the_paper(tmp_path):
     assert math.isnan(row_of(table, setting="stablevm.bank.capacity", arm="bank", step=100_000)["published_fid"])
     # Without the paper's protocol there is nothing to set beside.
     other = with_ablations(both={**BOTH, "training": {"batch": 128}})
-    source = Source(other, tmp_path, synthetic.PUBLISHED)
-    assert published.ablation_of_xi(source, "xi-0.6", "both", 100_000, "sde") == {}
-    blocks = {block.title: block for block in _ablations(Context(study, Source(study, results, synthetic.PUBLISHED)))}
-    shown = [row for row in blocks["Ablations of training, measured"].rows if row[:2] == ["xi", "0.6"]]
-    assert [row[-1] for row in shown] == ["17.4", "–"]
-    assert "Ablation of xi in the paper" in blocks
+    other_results = Results(other, tmp_path, synthetic.PUBLISHED)
+    assert published.ablation_of_xi(other_results, "xi-0.6", "both", 100_000, "sde") == {}
+    shown = text_table("ablations", table)
+    assert [row[-1] for row in shown.rows if row[:2] == ["xi", "0.6"]] == ["17.4", "–"]
+    assert shown.published == {len(shown.columns) - 1}
 
 
 def test_published_changes_are_those_of_the_paper(tmp_path):
-    source = Source(synthetic.digits(), tmp_path, synthetic.PUBLISHED)
-    found = published.pair(source, "repa-stable")
-    assert found is not None
-    assert (found.arm, found.against) == (17.12, 18.59)
-    assert found.relative == pytest.approx(17.12 / 18.59 - 1)
-    assert published.pair(source, "stablevm") is None
+    results = Results(synthetic.digits(), tmp_path, synthetic.PUBLISHED)
+    paper = published.pair(results, "repa-stable")
+    assert paper is not None
+    assert (paper.arm, paper.against) == (17.12, 18.59)
+    assert paper.relative == pytest.approx(17.12 / 18.59 - 1)
+    assert published.pair(results, "stablevm") is None
 
 
 def test_rise_interpolates_where_the_scaled_curve_passes_a_tenth():
@@ -276,7 +278,7 @@ def test_the_base_solver_is_never_extrapolated(digits):
     assert euler["psnr_base"].isna().equals(outside)
 
 
-def test_the_floor_says_which_images_it_is_of(digits):
+def test_metrics_of_real_images_say_which_images_they_are_of(digits):
     how = pd.read_csv(digits / "tables/conditions.csv").set_index("quantity")["how"]
     assert how["Real against real: FID"] == "360 real held-out images against train split, features digits"
     halves = "718 images of the reference against the other 718, features digits; ten splits"
@@ -291,5 +293,40 @@ def test_unknown_and_missing_things_end_in_one_line(tmp_path, digits):
     study = synthetic.digits()
     with pytest.raises(UserError, match="table 'table9': study digits has"):
         make_table(study, digits, "table9", tmp_path / "x.csv")
-    with pytest.raises(UserError, match=r"curves.csv: no such file"):
-        make_table(study, tmp_path, "variance", tmp_path / "x.csv", published=synthetic.PUBLISHED)
+    with pytest.raises(UserError, match=r"variance/\w+\.csv: no such file"):
+        make_table(study, tmp_path, "variance", tmp_path / "x.csv")
+
+
+def test_a_table_is_shown_with_the_columns_that_it_has_and_unknown_values_as_dashes(digits):
+    table = pd.read_csv(digits / "tables/table2.csv")
+    shown = text_table("table2", table, "no guidance")
+    assert shown.title == "Table 2. All arms, no guidance"
+    # sFID was not computed, and nothing of this study stands beside the paper's table.
+    assert shown.columns[:5] == ["Arm", "Runs", "Steps", "FID", "95 %"]
+    assert "sFID" not in shown.columns
+    assert not shown.published
+    assert shown.words == 2
+    first = shown.rows[0]
+    assert first[:3] == ["CFM", "cfm-s0, s1", "500"]
+    assert first[shown.columns.index("FID – baseline")] == "–"
+    assert len(shown.rows) == len(table)
+
+
+def test_every_column_that_is_shown_is_one_of_its_table(digits):
+    """A misspelt column would be left out in silence; those of metrics that only other studies compute are known."""
+    elsewhere = {"sfid", "lpips"}
+    for name in registry.tables(synthetic.digits()):
+        table = pd.read_csv(digits / f"tables/{name}.csv")
+        if name in ("runs", "few_step", "differences") or name not in SHOWN:
+            continue
+        named = {source for _, sources, *_ in SHOWN[name]["columns"] for source in sources.split()}
+        unknown = {source for source in named - set(table) if not source.startswith("published_")}
+        assert unknown <= elsewhere, name
+
+
+def test_a_file_of_published_values_is_shown_whole():
+    frame = pd.read_csv(synthetic.PUBLISHED / "table2_model_scale_nocfg.csv")
+    shown = published_table("Table 2 of the paper", frame)
+    assert shown.is_published
+    assert [len(shown.rows), len(shown.columns)] == list(frame.shape)
+    assert "7.580" in [row[shown.columns.index("FID")] for row in shown.rows]

@@ -78,6 +78,13 @@ def test_the_first_images_of_a_larger_set_are_the_smaller_set(expected, tmp_path
     np.testing.assert_array_equal(images_of(tmp_path, 1)[0], expected[0][:13])
 
 
+def test_a_shard_made_twice_has_the_same_bytes(tmp_path):
+    files = [tmp_path / f"shard-{number}.safetensors" for number in range(4)]
+    for file in files:
+        generate_shard(block_sampler(), file, images=8)
+    assert len({file.read_bytes() for file in files}) == 1
+
+
 def _slow_job(output: Path) -> None:
     sampler = block_sampler()
     decode = sampler.autoencoder.decode

@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from stablevelocity.data.shards import write_manifest, write_shard
+from stablevelocity.errors import UserError
 from stablevelocity.study import Run
 
 IMAGES, CLASSES, SHAPE, TOKENS, WIDTH = 96, 3, (2, 4, 4), 4, 6
@@ -71,7 +73,8 @@ def train_whole(run: Run, data: Path, folder: Path) -> None:
 def train_and_die_in_save(run: Run, data: Path, folder: Path, moment: int, counted: Path | None = None) -> None:
     """SIGKILL this process at call number `moment` (Python or C) inside the saves of checkpoints.
 
-    With `counted`, die never and write the number of calls in one save to that file.
+    The calls are those of the training thread while it copies the state and of the thread that writes it, which goes
+    on beside the next steps. With `counted`, die never and write the number of calls in one save to that file.
     """
     job = trainer(run, data, folder)
     save, seen = job.save, 0
@@ -83,10 +86,12 @@ def train_and_die_in_save(run: Run, data: Path, folder: Path, moment: int, count
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watched() -> None:
+        threading.setprofile(watch)  # for the thread that the first save starts
         sys.setprofile(watch)
         save()
         sys.setprofile(None)
         if counted is not None:
+            job.writer.wait()
             counted.write_text(str(seen))
             os._exit(0)
 
@@ -103,17 +108,53 @@ def train_and_die_in_write(run: Run, data: Path, folder: Path, size: int) -> Non
     job.train()
 
 
+def train_with_little_disk(run: Run, data: Path, folder: Path, size: int) -> None:
+    """No file may grow beyond `size` bytes: writing fails as on a full disk. What `train` raised goes to error.txt."""
+    job = trainer(run, data, folder)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # Python ignores the signal that comes with it
+    try:
+        job.train()
+    except UserError as error:
+        (folder / "error.txt").write_text(f"{job.step} {error}")
+
+
+def train_broken_on_the_last_rank(run: Run, data: Path, folder: Path, rank: int, world: int, port: int) -> None:
+    """The loss of the last process is infinite in its third step; what each process raised goes to error-<rank>.txt."""
+    join_group(rank, world, port)
+    job = trainer(run, data, folder)
+    losses = job.losses
+
+    def broken(*arguments: Any) -> dict[str, torch.Tensor]:
+        values = losses(*arguments)
+        if job.step == 2 and rank == world - 1:
+            values["loss"] = values["loss"] + torch.inf
+        return values
+
+    job.losses = broken
+    try:
+        job.train()
+    except UserError as error:
+        (folder / f"error-{rank}.txt").write_text(str(error))
+        save_file({name: value.clone() for name, value in job.model.state_dict().items()}, folder / f"{rank}.st")
+    torch.distributed.destroy_process_group()
+
+
+def join_group(rank: int, world: int, port: int) -> None:
+    """What a launcher tells process `rank` of a gloo group."""
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "ACCELERATE_USE_CPU": "true",
+    }
+
+
 def train_as_rank(run: Run, data: Path, folder: Path, rank: int, world: int, port: int) -> None:
     """One process of a gloo group; writes what it was given at some steps, and its bank at the end."""
     if world > 1:
-        os.environ |= {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(world),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "ACCELERATE_USE_CPU": "true",
-        }
+        join_group(rank, world, port)
     job = trainer(run, data, folder)
     assert (job.rank, job.world) == (rank, world)
     make, kept = job.batches.make, {}

@@ -42,6 +42,4 @@ class Workflow:
 def copy_project(folder: Path) -> None:
     for name in ("stablevelocity", "workflow", "config"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
-    for name in ("all", "slurm"):
-        if (ROOT / name).exists():
-            shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+    shutil.copy(ROOT / "slurm", folder / "slurm", follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""What is said on the command line wins over the study file, key by key."""
+"""What is said on the command line wins over the study file, key by key; what is said wrongly ends in one line."""
 
 import json
 
@@ -36,3 +36,33 @@ def test_a_misspelt_key_of_the_command_line_is_refused_in_the_default_study(tmp_
     done = Workflow(tmp_path).snakemake("-n", "--config", "training={lrr: 1e-3}", "--", "all")
     assert done.returncode != 0
     assert "training.lrr: no such key; did you mean 'lr'?" in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    "words, content, expected",
+    [
+        ("--configfile config/smoke.yaml all", None, "there is no file 'all'; a target goes before it"),
+        ("--profile slurm --configfile config/smoke.yaml all", None, "there is no file 'all'; a target goes before it"),
+        ("-n all --configfile=study.yaml", None, "there is no file 'study.yaml'"),
+        ("-n all --configfiles config/smoke.yaml study.yaml", "name: [", "study.yaml: line 1 is not YAML"),
+        ("-n all --configfile study.yaml", "name: a\nname: b\n", "study.yaml: line 2: the key 'name' stands twice"),
+        ("-n all --configfile study.yaml", b"\xff\xfen\0", "study.yaml: is not text in UTF-8"),
+    ],
+)
+def test_a_word_after_configfile_that_is_no_study_file_ends_in_one_line(tmp_path, words, content, expected):
+    copy_project(tmp_path)
+    if content is not None:
+        (tmp_path / "study.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = Workflow(tmp_path).snakemake(*words.split())
+    assert done.returncode != 0
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "profile" not in line]
+    assert len(said) == 1, said
+    assert said[0].startswith("error: ")
+    assert expected in said[0]
+
+
+def test_the_resources_of_a_rule_can_be_set_on_the_command_line(tmp_path):
+    copy_project(tmp_path)
+    done = Workflow(tmp_path).snakemake("-n", "--set-resources", "toy:mem_mb=7", "--", "toy")
+    assert done.returncode == 0, done.stderr
+    assert "mem_mb=7," in done.stdout + done.stderr

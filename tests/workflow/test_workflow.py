@@ -1,11 +1,13 @@
 """The workflow for real: the smoke study once, then what each change makes run again."""
 
+import importlib.util
 import json
 import os
 import re
 
+import pandas as pd
 import pytest
-from project import Workflow, copy_project
+from project import ROOT, Workflow, copy_project
 
 # They share one finished study; pytest-xdist gives a file to one process (--dist loadfile).
 pytestmark = pytest.mark.workflow
@@ -16,9 +18,7 @@ def workflow(tmp_path_factory) -> Workflow:
     folder = tmp_path_factory.mktemp("project")
     copy_project(folder)
     workflow = Workflow(folder)
-    # The words of the README, target last: Snakemake takes every word after --configfile as a file, and the
-    # file named `all` is there for that.
-    done = workflow.snakemake("--configfile", "config/smoke.yaml", "all")
+    done = workflow.snakemake("all", "--configfile", "config/smoke.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     return workflow
 
@@ -27,6 +27,24 @@ def test_the_study_ends_with_a_report_and_nothing_is_left_to_do(workflow):
     assert (workflow.results / "report.html").stat().st_size > 10_000
     assert json.loads((workflow.results / "claims.json").read_text())
     assert workflow.planned() == set()
+
+
+def test_the_reports_tests_use_columns_that_a_study_has(workflow, tmp_path):
+    """The synthetic results of tests/reporting hold no column that the stages do not write."""
+    spec = importlib.util.spec_from_file_location("synthetic", ROOT / "tests/reporting/synthetic.py")
+    synthetic = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(synthetic)
+    made = synthetic.make(synthetic.digits(), tmp_path)
+    for folder in ("variance", "toy", "runs", "metrics/fidelity", "metrics/sweep"):
+        files = list((made / folder).rglob("*.csv"))
+        assert files
+        for file in files:
+            # Of the same kind: the file itself, or that of another run.
+            kind = file.stem if folder in ("variance", "toy", "runs") else "*"
+            real = [set(pd.read_csv(one, nrows=0)) for one in (workflow.results / folder).rglob(f"{kind}.csv")]
+            assert set(pd.read_csv(file, nrows=0)) <= set().union(*real), file.relative_to(made)
+    real = [set(pd.read_csv(results / "metrics/floor.csv", nrows=0)) for results in (made, workflow.results)]
+    assert real[0] <= real[1]
 
 
 REPORT = {"table", "tables", "figure", "figures", "claims", "report"}

@@ -1,51 +1,62 @@
-# The study, and what every rules file uses: paths, and the triggers of a re-run.
+# The study, the site, and what every rules file uses: paths, resources, and the triggers of a re-run.
 import json
 import re
 
 from snakemake.utils import update_config
+from stablevelocity.cluster.backends import remove_job_variables
+from stablevelocity.cluster.resources import check_rules, snakemake_resources, training_resources
+from stablevelocity.cluster.site import SITE_FILE, load_site
+from stablevelocity.cluster.study_lock import acquire_study_lock, remove_stale_locks
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 from stablevelocity.provenance import code_hash
 from stablevelocity.study import parse_study, read_yaml, study_json
+from stablevelocity.study.layout import Layout
 
 DEFAULT_STUDY = Path(workflow.basedir).parent / "config" / "digits.yaml"
 
 
-def read_study():
-    """The study of this invocation: --configfile and --config, or the default study."""
-    source = ", ".join(str(file) for file in workflow.configfiles) or str(DEFAULT_STUDY)
+def or_one_line(function, *arguments):
+    """Call; a mistake that the user can mend ends Snakemake in one line."""
     try:
-        content = {} if workflow.configfiles else read_yaml(DEFAULT_STUDY)
-        for file in workflow.configfiles:
-            read_yaml(Path(file))  # Snakemake's own reading lets a key stand twice
-        # As Snakemake does it for its files: the command line wins, key by key of nested sections.
-        update_config(content, config)
-        return parse_study(content, source)
+        return function(*arguments)
     except UserError as error:
         sys.exit(f"error: {error}")
 
 
-STUDY = read_study()
-OUT = f"results/{STUDY.name}"
-STUDY_FILE = f"{OUT}/study.json"
+def read_study():
+    """The study of this invocation: --configfile and --config, or the default study."""
+    files = workflow.configfiles
+    content = {} if files else read_yaml(DEFAULT_STUDY)
+    # As Snakemake does it for its files: the command line wins, key by key of nested sections.
+    update_config(content, config)
+    return parse_study(content, ", ".join(map(str, files)) or str(DEFAULT_STUDY))
+
+
+def read_site():
+    site = load_site(SITE_FILE)
+    check_rules(site)
+    return site
+
+
+STUDY = or_one_line(read_study)
+SITE = or_one_line(read_site)
+LAYOUT = Layout(f"results/{STUDY.name}")
+STUDY_FILE = LAYOUT.study
 RUNS = STUDY.runs()
 
 # Every file that the stages leave, filled by the rules files. `all` asks for each of them, not for the report alone:
 # so one that was deleted is made again, and all that comes after it.
 PRODUCTS = []
 
+# By rule: what its jobs ask for, filled by the rules files.
+NEEDS = {}
 
-onstart:
-    check_site()
-    # Paths are checked here and not on reading, so that a dry run can plan a study without its data.
-    try:
-        STUDY.check_paths()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    # Jobs read the resolved study from here. It is no input of any rule: what a rule needs is in its params.
-    if not Path(STUDY_FILE).exists() or Path(STUDY_FILE).read_text() != study_json(STUDY):
-        with atomic_write(STUDY_FILE) as temporary:
-            temporary.write_text(study_json(STUDY))
+
+def needs(rule):
+    """Resources of a rule's jobs, by stablevelocity/cluster/resources.py and the site file."""
+    NEEDS[rule] = snakemake_resources(rule, STUDY, SITE)
+    return NEEDS[rule]
 
 
 def settings(*parts):
@@ -75,13 +86,14 @@ def state_of(*paths):
     return [[state.st_size, state.st_mtime_ns] for state in there]
 
 
+def needs_features(run):
+    """Whether a run is trained with the frozen encoder's features."""
+    return run.alignment is not None or run.class_token
+
+
 def one_of(names):
     """The pattern of a wildcard that is one of `names`."""
     return "|".join(map(re.escape, names))
-
-
-def shards(pattern, count):
-    return [f"{OUT}/{pattern.format(shard=shard)}" for shard in range(count)]
 
 
 wildcard_constraints:

@@ -1,12 +1,20 @@
 # Images in shards, the autoencoder, its latents, and the frozen encoder's features.
-SPLITS = {"train": STUDY.images.shards, "heldout": max(1, STUDY.images.shards // 25)}
+SPLITS = {"train": STUDY.images.shards, "heldout": max(1, STUDY.images.shards // 25)}  # number of shards
+LATENT_SHARDS = [LAYOUT.latent_shard("train", shard) for shard in range(SPLITS["train"])]
+FEATURE_SHARDS = [LAYOUT.feature_shard(shard) for shard in range(SPLITS["train"])]
+
+
+def image_shards(split):
+    return [LAYOUT.image_shard(split, shard) for shard in range(SPLITS[split])]
 
 
 rule image_index:
     output:
-        f"{OUT}/data/images/{{split}}.index.csv",
+        LAYOUT.image_index(),
     log:
-        f"{OUT}/logs/image_index-{{split}}.log",
+        LAYOUT.log("image_index-{split}"),
+    resources:
+        **needs("image_index"),
     params:
         settings=settings(STUDY.images.model_dump(mode="json", exclude={"shards"})),
         code=code("data.stages.images"),
@@ -17,11 +25,13 @@ rule image_index:
 
 rule image_shard:
     input:
-        f"{OUT}/data/images/{{split}}.index.csv",
+        LAYOUT.image_index(),
     output:
-        f"{OUT}/data/images/{{split}}-{{shard}}.safetensors",
+        LAYOUT.image_shard(),
     log:
-        f"{OUT}/logs/image_shard-{{split}}-{{shard}}.log",
+        LAYOUT.log("image_shard-{split}-{shard}"),
+    resources:
+        **needs("image_shard"),
     params:
         settings=settings(STUDY.images),
         code=code("data.stages.images"),
@@ -31,19 +41,17 @@ rule image_shard:
         " --shard {wildcards.shard:q} --of {params.of:q} --output {output:q}"
 
 
-def image_shards(wildcards):
-    return shards(f"data/images/{wildcards.split}-{{shard:05d}}.safetensors", SPLITS[wildcards.split])
-
-
 rule image_manifest:
     input:
-        index=f"{OUT}/data/images/{{split}}.index.csv",
-        shards=image_shards,
+        index=LAYOUT.image_index(),
+        shards=lambda wildcards: image_shards(wildcards.split),
     output:
-        manifest=f"{OUT}/data/images/{{split}}.json",
-        corrupt=f"{OUT}/data/images/{{split}}.corrupt.csv",
+        manifest=LAYOUT.image_manifest(),
+        corrupt=LAYOUT.unreadable_images(),
     log:
-        f"{OUT}/logs/image_manifest-{{split}}.log",
+        LAYOUT.log("image_manifest-{split}"),
+    resources:
+        **needs("image_manifest"),
     params:
         code=code("data.shards"),
     shell:
@@ -53,17 +61,18 @@ rule image_manifest:
 
 rule autoencoder:
     input:
-        train=f"{OUT}/data/images/train.json",
-        heldout=f"{OUT}/data/images/heldout.json",
+        train=LAYOUT.image_manifest("train"),
+        heldout=LAYOUT.image_manifest("heldout"),
     output:
         # A pretrained one stays where it is; the description says where.
-        [] if STUDY.autoencoder.pretrained else f"{OUT}/data/autoencoder/diffusion_pytorch_model.safetensors",
-        [] if STUDY.autoencoder.pretrained else f"{OUT}/data/autoencoder/config.json",
-        description=f"{OUT}/data/autoencoder.json",
+        [] if STUDY.autoencoder.pretrained else LAYOUT.autoencoder_files,
+        description=LAYOUT.autoencoder,
     log:
-        f"{OUT}/logs/autoencoder.log",
+        LAYOUT.log("autoencoder"),
     benchmark:
-        f"{OUT}/benchmarks/autoencoder.tsv"
+        LAYOUT.benchmark("autoencoder")
+    resources:
+        **needs("autoencoder"),
     params:
         settings=settings(STUDY.autoencoder),
         code=code("data.stages.latents"),
@@ -74,14 +83,16 @@ rule autoencoder:
 
 rule latent_shard:
     input:
-        images=f"{OUT}/data/images/{{split}}-{{shard}}.safetensors",
-        autoencoder=f"{OUT}/data/autoencoder.json",
+        images=LAYOUT.image_shard(),
+        autoencoder=LAYOUT.autoencoder,
     output:
-        f"{OUT}/data/latents/{{split}}-{{shard}}.safetensors",
+        LAYOUT.latent_shard(),
     log:
-        f"{OUT}/logs/latent_shard-{{split}}-{{shard}}.log",
+        LAYOUT.log("latent_shard-{split}-{shard}"),
     benchmark:
-        f"{OUT}/benchmarks/latent_shard-{{split}}-{{shard}}.tsv"
+        LAYOUT.benchmark("latent_shard-{split}-{shard}")
+    resources:
+        **needs("latent_shard"),
     params:
         code=code("data.stages.latents"),
     shell:
@@ -91,13 +102,15 @@ rule latent_shard:
 
 rule latent_manifest:
     input:
-        images=f"{OUT}/data/images/train.json",
-        autoencoder=f"{OUT}/data/autoencoder.json",
-        shards=shards("data/latents/train-{shard:05d}.safetensors", STUDY.images.shards),
+        images=LAYOUT.image_manifest("train"),
+        autoencoder=LAYOUT.autoencoder,
+        shards=LATENT_SHARDS,
     output:
-        f"{OUT}/data/latents/train.json",
+        LAYOUT.latents,
     log:
-        f"{OUT}/logs/latent_manifest.log",
+        LAYOUT.log("latent_manifest"),
+    resources:
+        **needs("latent_manifest"),
     params:
         code=code("data.stages.manifests"),
     shell:
@@ -107,15 +120,17 @@ rule latent_manifest:
 
 rule encoder:
     input:
-        train=f"{OUT}/data/images/train.json",
-        heldout=f"{OUT}/data/images/heldout.json",
+        train=LAYOUT.image_manifest("train"),
+        heldout=LAYOUT.image_manifest("heldout"),
     output:
-        [] if STUDY.encoder.name != "digits-vit" else f"{OUT}/data/encoder/model.safetensors",
-        description=f"{OUT}/data/encoder.json",
+        [] if STUDY.encoder.name != "digits-vit" else LAYOUT.encoder_weights,
+        description=LAYOUT.encoder,
     log:
-        f"{OUT}/logs/encoder.log",
+        LAYOUT.log("encoder"),
     benchmark:
-        f"{OUT}/benchmarks/encoder.tsv"
+        LAYOUT.benchmark("encoder")
+    resources:
+        **needs("encoder"),
     params:
         settings=settings(STUDY.encoder),
         code=code("data.stages.features"),
@@ -128,12 +143,14 @@ if STUDY.encoder.online:
 
     rule online_features:
         input:
-            encoder=f"{OUT}/data/encoder.json",
-            images=f"{OUT}/data/images/train.json",
+            encoder=LAYOUT.encoder,
+            images=LAYOUT.image_manifest("train"),
         output:
-            f"{OUT}/data/features/train.json",
+            LAYOUT.features,
         log:
-            f"{OUT}/logs/online_features.log",
+            LAYOUT.log("online_features"),
+        resources:
+            **needs("online_features"),
         params:
             code=code("data.stages.manifests"),
         shell:
@@ -144,14 +161,16 @@ else:
 
     rule feature_shard:
         input:
-            images=f"{OUT}/data/images/train-{{shard}}.safetensors",
-            encoder=f"{OUT}/data/encoder.json",
+            images=LAYOUT.image_shard("train"),
+            encoder=LAYOUT.encoder,
         output:
-            f"{OUT}/data/features/train-{{shard}}.safetensors",
+            LAYOUT.feature_shard(),
         log:
-            f"{OUT}/logs/feature_shard-{{shard}}.log",
+            LAYOUT.log("feature_shard-{shard}"),
         benchmark:
-            f"{OUT}/benchmarks/feature_shard-{{shard}}.tsv"
+            LAYOUT.benchmark("feature_shard-{shard}")
+        resources:
+            **needs("feature_shard"),
         params:
             code=code("data.stages.features"),
         shell:
@@ -160,12 +179,14 @@ else:
 
     rule feature_manifest:
         input:
-            encoder=f"{OUT}/data/encoder.json",
-            shards=shards("data/features/train-{shard:05d}.safetensors", STUDY.images.shards),
+            encoder=LAYOUT.encoder,
+            shards=FEATURE_SHARDS,
         output:
-            f"{OUT}/data/features/train.json",
+            LAYOUT.features,
         log:
-            f"{OUT}/logs/feature_manifest.log",
+            LAYOUT.log("feature_manifest"),
+        resources:
+            **needs("feature_manifest"),
         params:
             code=code("data.stages.manifests"),
         shell:
@@ -173,12 +194,11 @@ else:
             " {input.shards:q}"
 
 
-for split, count in SPLITS.items():
-    PRODUCTS += expand(rules.image_index.output, split=split)
-    PRODUCTS += expand(rules.image_manifest.output, split=split)
-    PRODUCTS += shards(f"data/images/{split}-{{shard:05d}}.safetensors", count)
-PRODUCTS += [rules.autoencoder.output, rules.latent_manifest.output, rules.latent_manifest.input.shards]
-if any(run.alignment or run.class_token for run in RUNS.values()):
-    PRODUCTS += [rules.encoder.output, f"{OUT}/data/features/train.json"]
+for split in SPLITS:
+    PRODUCTS += expand([*rules.image_index.output, *rules.image_manifest.output], split=split)
+    PRODUCTS += image_shards(split)
+PRODUCTS += [rules.autoencoder.output, LAYOUT.latents, LATENT_SHARDS]
+if any(map(needs_features, RUNS.values())):
+    PRODUCTS += [rules.encoder.output, LAYOUT.features]
     if not STUDY.encoder.online:
-        PRODUCTS += [rules.feature_manifest.input.shards]
+        PRODUCTS += FEATURE_SHARDS

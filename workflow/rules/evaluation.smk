@@ -1,23 +1,24 @@
-# Features in one pass, all metrics from them; the floor between real sets; few-step and same-noise studies.
+# Features in one pass, all metrics from them; the baseline between real sets; few-step and same-noise studies.
 # Features are kept in metrics/features/, undeclared: another bootstrap or k needs no second pass.
 DIGITS = STUDY.evaluation.extractor == "digits"
-JUDGE = f"{OUT}/metrics/judge.json" if DIGITS else []
+CLASSIFIER = LAYOUT.classifier if DIGITS else []
 INCEPTION = [] if DIGITS else present(STUDY.evaluation.weights)
 INCEPTION_STATE = [] if DIGITS else state_of(STUDY.evaluation.weights)
 
 
 rule judge:
     input:
-        train=f"{OUT}/data/images/train.json",
-        heldout=f"{OUT}/data/images/heldout.json",
+        train=LAYOUT.image_manifest("train"),
+        heldout=LAYOUT.image_manifest("heldout"),
     output:
-        f"{OUT}/metrics/judge/config.json",
-        f"{OUT}/metrics/judge/model.safetensors",
-        description=f"{OUT}/metrics/judge.json",
+        LAYOUT.classifier_files,
+        description=LAYOUT.classifier,
     log:
-        f"{OUT}/logs/judge.log",
+        LAYOUT.log("judge"),
     benchmark:
-        f"{OUT}/benchmarks/judge.tsv"
+        LAYOUT.benchmark("judge")
+    resources:
+        **needs("judge"),
     params:
         settings=settings(STUDY.evaluation.judge_steps, STUDY.evaluation.seed),
         code=code("evaluation.stages"),
@@ -28,16 +29,18 @@ rule judge:
 
 rule reference:
     input:
-        train=f"{OUT}/data/images/train.json",
-        judge=JUDGE,
+        train=LAYOUT.image_manifest("train"),
+        judge=CLASSIFIER,
         inception=INCEPTION,
         batch=present(STUDY.evaluation.reference),
     output:
-        f"{OUT}/metrics/reference.safetensors",
+        LAYOUT.reference_statistics,
     log:
-        f"{OUT}/logs/reference.log",
+        LAYOUT.log("reference"),
     benchmark:
-        f"{OUT}/benchmarks/reference.tsv"
+        LAYOUT.benchmark("reference")
+    resources:
+        **needs("reference"),
     params:
         settings=settings(
             STUDY.evaluation.model_dump(mode="json", include={"extractor", "weights", "reference"}),
@@ -52,16 +55,18 @@ rule reference:
 
 rule fidelity:
     input:
-        samples=f"{OUT}/samples/{SET}/manifest.json",
-        reference=f"{OUT}/metrics/reference.safetensors",
-        judge=JUDGE,
+        samples=LAYOUT.samples(),
+        reference=LAYOUT.reference_statistics,
+        judge=CLASSIFIER,
         inception=INCEPTION,
     output:
-        f"{OUT}/metrics/fidelity/{SET}.csv",
+        LAYOUT.fidelity(),
     log:
-        f"{OUT}/logs/fidelity-{{run}}-{{step}}-{{sampler}}.log",
+        LAYOUT.log("fidelity-{run}-{step}-{sampler}"),
     benchmark:
-        f"{OUT}/benchmarks/fidelity-{{run}}-{{step}}-{{sampler}}.tsv"
+        LAYOUT.benchmark("fidelity-{run}-{step}-{sampler}")
+    resources:
+        **needs("fidelity"),
     params:
         settings=settings(STUDY.evaluation, *INCEPTION_STATE),
         code=code("evaluation.stages"),
@@ -73,14 +78,16 @@ rule fidelity:
 
 rule floor:
     input:
-        heldout=f"{OUT}/data/images/heldout.json",
-        reference=f"{OUT}/metrics/reference.safetensors",
-        judge=JUDGE,
+        heldout=LAYOUT.image_manifest("heldout"),
+        reference=LAYOUT.reference_statistics,
+        judge=CLASSIFIER,
         inception=INCEPTION,
     output:
-        f"{OUT}/metrics/floor.csv",
+        LAYOUT.real_baseline,
     log:
-        f"{OUT}/logs/floor.log",
+        LAYOUT.log("floor"),
+    resources:
+        **needs("floor"),
     params:
         settings=settings(STUDY.evaluation, *INCEPTION_STATE),
         code=code("evaluation.stages"),
@@ -91,22 +98,24 @@ rule floor:
 
 rule sweep:
     input:
-        weights=lambda wildcards: weights(RUNS[wildcards.run], RUNS[wildcards.run].training.steps),
-        autoencoder=f"{OUT}/data/autoencoder.json",
-        reference=f"{OUT}/metrics/reference.safetensors",
-        judge=JUDGE,
+        weights=lambda wildcards: last_weights(wildcards.run),
+        autoencoder=LAYOUT.autoencoder,
+        reference=LAYOUT.reference_statistics,
+        judge=CLASSIFIER,
         inception=INCEPTION,
     output:
-        f"{OUT}/metrics/sweep/{{run}}.csv",
+        LAYOUT.sweep(),
     log:
-        f"{OUT}/logs/sweep-{{run}}.log",
+        LAYOUT.log("sweep-{run}"),
     benchmark:
-        f"{OUT}/benchmarks/sweep-{{run}}.tsv"
+        LAYOUT.benchmark("sweep-{run}")
+    resources:
+        **needs("sweep"),
     params:
         settings=settings(
             STUDY.sampling.sweep,
             STUDY.sampler(STUDY.sampling.main),
-            STUDY.sampling.model_dump(mode="json", include={"block", "seed", "precision"}),
+            STUDY.sampling.model_dump(mode="json", include={"block", "seed", "precision", "compile"}),
             STUDY.evaluation,
             *INCEPTION_STATE,
         ),
@@ -118,6 +127,5 @@ rule sweep:
 
 
 PRODUCTS += [rules.reference.output, rules.floor.output, *([rules.judge.output] if DIGITS else [])]
-PRODUCTS += expand(rules.sweep.output, run=STUDY.sweep_runs())
-for run, step, sampler in STUDY.sample_sets():
-    PRODUCTS += expand(rules.fidelity.output, run=run, step=f"{step:08d}", sampler=sampler)
+PRODUCTS += map(LAYOUT.sweep, STUDY.sweep_runs())
+PRODUCTS += [LAYOUT.fidelity(*images) for images in STUDY.sample_sets()]

@@ -5,32 +5,39 @@
 from stablevelocity.study.pretrained_settings import AUTOENCODER_FROM, VIDEO
 
 FAMILIES = STUDY.pretrained.families
-PRETRAINED = f"{OUT}/pretrained"
 TINY = STUDY.pretrained.tiny
 
 
 def tiny_model_of(wildcards):
     """Nothing for an original: it comes from the hub's cache or its own folder."""
-    return f"{PRETRAINED}/{wildcards.family}/model/training.json" if wildcards.family in TINY else []
+    return LAYOUT.tiny_model(wildcards.family) if wildcards.family in TINY else []
+
+
+def shards_of(family):
+    return [LAYOUT.family_shard(family, shard) for shard in range(FAMILIES[family].shards)]
 
 
 def autoencoder_of(wildcards):
     """The model whose autoencoder this one takes or starts from, where the study has it."""
     donor = AUTOENCODER_FROM.get(wildcards.family)
-    return f"{PRETRAINED}/{donor}/model/training.json" if donor in TINY else []
+    return LAYOUT.tiny_model(donor) if donor in TINY else []
+
+
+wildcard_constraints:
+    family=one_of(FAMILIES),
 
 
 rule tiny_model:
     input:
         autoencoder=autoencoder_of,
     output:
-        f"{PRETRAINED}/{{family}}/model/training.json",
+        LAYOUT.tiny_model(),
     log:
-        f"{OUT}/logs/tiny_model-{{family}}.log",
+        LAYOUT.log("tiny_model-{family}"),
     benchmark:
-        f"{OUT}/benchmarks/tiny_model-{{family}}.tsv"
-    wildcard_constraints:
-        family=one_of(FAMILIES),
+        LAYOUT.benchmark("tiny_model-{family}")
+    resources:
+        **needs("tiny_model"),
     params:
         settings=lambda wildcards: settings(FAMILIES[wildcards.family].tiny),
         code=code("pretrained.tiny_training"),
@@ -43,11 +50,11 @@ rule prompts:
     input:
         lambda wildcards: present(FAMILIES[wildcards.family].prompts),
     output:
-        f"{PRETRAINED}/{{family}}/prompts.jsonl",
+        LAYOUT.prompts(),
     log:
-        f"{OUT}/logs/prompts-{{family}}.log",
-    wildcard_constraints:
-        family=one_of(FAMILIES),
+        LAYOUT.log("prompts-{family}"),
+    resources:
+        **needs("prompts"),
     params:
         settings=lambda wildcards: settings(
             FAMILIES[wildcards.family].model_dump(mode="json", include={"prompts", "category", "prompts_per_task"}),
@@ -62,15 +69,15 @@ rule prompts:
 rule generate_arms:
     input:
         model=tiny_model_of,
-        prompts=f"{PRETRAINED}/{{family}}/prompts.jsonl",
+        prompts=LAYOUT.prompts(),
     output:
-        f"{PRETRAINED}/{{family}}/samples/shard-{{shard}}.json",
+        LAYOUT.family_shard(),
     log:
-        f"{OUT}/logs/generate_arms-{{family}}-{{shard}}.log",
+        LAYOUT.log("generate_arms-{family}-{shard}"),
     benchmark:
-        f"{OUT}/benchmarks/generate_arms-{{family}}-{{shard}}.tsv"
-    wildcard_constraints:
-        family=one_of(FAMILIES),
+        LAYOUT.benchmark("generate_arms-{family}-{shard}")
+    resources:
+        **needs("generate_arms"),
     params:
         settings=lambda wildcards: settings(
             FAMILIES[wildcards.family].model_dump(mode="json", exclude={"tiny"}),
@@ -84,16 +91,14 @@ rule generate_arms:
 
 rule score_family:
     input:
-        prompts=f"{PRETRAINED}/{{family}}/prompts.jsonl",
-        shards=lambda wildcards: shards(
-            f"pretrained/{wildcards.family}/samples/shard-{{shard:05d}}.json", FAMILIES[wildcards.family].shards
-        ),
+        prompts=LAYOUT.prompts(),
+        shards=lambda wildcards: shards_of(wildcards.family),
     output:
-        f"{PRETRAINED}/{{family}}/metrics.csv",
+        LAYOUT.family_metrics(),
     log:
-        f"{OUT}/logs/score_family-{{family}}.log",
-    wildcard_constraints:
-        family=one_of(FAMILIES),
+        LAYOUT.log("score_family-{family}"),
+    resources:
+        **needs("score_family"),
     params:
         code=code("pretrained.score", "pretrained.detectors", "pretrained.benchmarks.geneval_detector"),
     shell:
@@ -103,17 +108,15 @@ rule score_family:
 
 rule compare_videos:
     input:
-        prompts=f"{PRETRAINED}/{{family}}/prompts.jsonl",
-        shards=lambda wildcards: shards(
-            f"pretrained/{wildcards.family}/samples/shard-{{shard:05d}}.json", FAMILIES[wildcards.family].shards
-        ),
+        prompts=LAYOUT.prompts(),
+        shards=lambda wildcards: shards_of(wildcards.family),
     output:
-        video=f"{PRETRAINED}/{{family}}/comparison.mp4",
-        preview=f"{PRETRAINED}/{{family}}/comparison.gif",
+        video=LAYOUT.video_comparison(),
+        preview=LAYOUT.video_comparison(suffix="gif"),
     log:
-        f"{OUT}/logs/compare_videos-{{family}}.log",
-    wildcard_constraints:
-        family=one_of(FAMILIES),
+        LAYOUT.log("compare_videos-{family}"),
+    resources:
+        **needs("compare_videos"),
     params:
         code=code("pretrained.picture_files"),
     shell:
@@ -123,9 +126,11 @@ rule compare_videos:
 
 rule judge_accuracy:
     output:
-        f"{PRETRAINED}/judge.json",
+        LAYOUT.detector_accuracy,
     log:
-        f"{OUT}/logs/judge_accuracy.log",
+        LAYOUT.log("judge_accuracy"),
+    resources:
+        **needs("judge_accuracy"),
     params:
         code=code("pretrained.detectors"),
     shell:
@@ -134,9 +139,11 @@ rule judge_accuracy:
 
 rule scheduler_errors:
     output:
-        f"{PRETRAINED}/scheduler_errors.csv",
+        LAYOUT.scheduler_errors,
     log:
-        f"{OUT}/logs/scheduler_errors.log",
+        LAYOUT.log("scheduler_errors"),
+    resources:
+        **needs("scheduler_errors"),
     params:
         settings=settings(
             STUDY.pretrained.model_dump(mode="json", include={"xi", "low_steps", "gmm_dimensions", "gmm_points"})
@@ -150,5 +157,4 @@ PRODUCTS += [rules.judge_accuracy.output, rules.scheduler_errors.output]
 PRODUCTS += expand(rules.tiny_model.output, family=TINY)
 PRODUCTS += expand(rules.prompts.output, family=FAMILIES) + expand(rules.score_family.output, family=FAMILIES)
 PRODUCTS += expand(rules.compare_videos.output, family=[name for name in FAMILIES if name in VIDEO])
-for family, model in FAMILIES.items():
-    PRODUCTS += shards(f"pretrained/{family}/samples/shard-{{shard:05d}}.json", model.shards)
+PRODUCTS += [shard for family in FAMILIES for shard in shards_of(family)]

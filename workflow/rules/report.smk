@@ -1,14 +1,14 @@
-# Tables, figures, claims and the page, from the registry of the report's sections. Each takes seconds: on a cluster they are
-# made on the head node, a few at a time (`report_slots` in the profile).
+# Tables, figures, claims and the page, from the registry of the report's sections. Each takes seconds: on a cluster they
+# are made where Snakemake runs, a few at a time (`report_slots` in the profile).
 from stablevelocity.reporting import registry
 
 TABLES = registry.tables(STUDY)
 FIGURES = registry.figures(STUDY)
-TEMPLATES = Path(registry.__file__).parent / "templates"
+TEMPLATES = sorted(str(file) for file in (Path(registry.__file__).parent / "templates").iterdir())
 
 
 def within(files):
-    return [f"{OUT}/{file}" for file in files]
+    return [f"{LAYOUT.root}/{file}" for file in files]
 
 
 def inputs_of(product):
@@ -20,9 +20,9 @@ rule table:
     input:
         lambda wildcards: inputs_of(TABLES[wildcards.table]),
     output:
-        f"{OUT}/tables/{{table}}.csv",
+        LAYOUT.table(),
     log:
-        f"{OUT}/logs/table-{{table}}.log",
+        LAYOUT.log("table-{table}"),
     wildcard_constraints:
         table=one_of(TABLES),
     localrule: True
@@ -32,23 +32,23 @@ rule table:
         settings=settings(STUDY),
         code=lambda wildcards: code(TABLES[wildcards.table].module),
     shell:
-        "stablevelocity --log {log:q} table --study {STUDY_FILE:q} --results {OUT:q} --name {wildcards.table:q}"
+        "stablevelocity --log {log:q} table --study {STUDY_FILE:q} --results {LAYOUT.root:q} --name {wildcards.table:q}"
         " --output {output:q}"
 
 
 rule tables:
     input:
-        within(f"tables/{name}.csv" for name in TABLES),
+        [LAYOUT.table(name) for name in TABLES],
 
 
 rule figure:
     input:
         lambda wildcards: inputs_of(FIGURES[wildcards.figure]),
     output:
-        f"{OUT}/figures/{{figure}}.pdf",
-        f"{OUT}/figures/{{figure}}.png",
+        LAYOUT.figure(),
+        LAYOUT.figure(suffix="png"),
     log:
-        f"{OUT}/logs/figure-{{figure}}.log",
+        LAYOUT.log("figure-{figure}"),
     wildcard_constraints:
         figure=one_of(FIGURES),
     localrule: True
@@ -58,44 +58,45 @@ rule figure:
         settings=settings(STUDY),
         code=lambda wildcards: code(FIGURES[wildcards.figure].module),
     shell:
-        "stablevelocity --log {log:q} figure --study {STUDY_FILE:q} --results {OUT:q} --name {wildcards.figure:q}"
+        "stablevelocity --log {log:q} figure --study {STUDY_FILE:q} --results {LAYOUT.root:q} --name {wildcards.figure:q}"
         " --output {output[0]:q}"
 
 
 rule figures:
     input:
-        within(f"figures/{name}.pdf" for name in FIGURES),
+        [LAYOUT.figure(name) for name in FIGURES],
 
 
 rule claims:
     input:
         within(registry.claims_inputs(STUDY)),
+        [file for file in TEMPLATES if file.endswith("claims.yaml")],
     output:
-        f"{OUT}/claims.json",
+        LAYOUT.claims,
     log:
-        f"{OUT}/logs/claims.log",
+        LAYOUT.log("claims"),
     localrule: True
     params:
         code=code(*registry.claims_modules()),
     shell:
-        "stablevelocity --log {log:q} claims --study {STUDY_FILE:q} --results {OUT:q} --output {output:q}"
+        "stablevelocity --log {log:q} claims --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"
 
 
 rule report:
     input:
         within(registry.page_inputs(STUDY)),
-        [str(path) for path in sorted(TEMPLATES.iterdir())],
+        TEMPLATES,
     output:
-        f"{OUT}/report.html",
+        LAYOUT.report,
     log:
-        f"{OUT}/logs/report.log",
+        LAYOUT.log("report"),
     localrule: True
     params:
         settings=settings(STUDY),
         code=code(*registry.page_modules()),
     shell:
-        "stablevelocity --log {log:q} report --study {STUDY_FILE:q} --results {OUT:q} --output {output:q}"
+        "stablevelocity --log {log:q} report --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"
 
 
 PRODUCTS += [rules.tables.input, rules.figures.input, rules.claims.output, rules.report.output]
-PRODUCTS += [f"{OUT}/figures/{name}.png" for name in FIGURES]
+PRODUCTS += [LAYOUT.figure(name, "png") for name in FIGURES]

@@ -1,26 +1,21 @@
 # Images drawn from every trained network: one job per shard of a set (run, step, sampler). A job keeps its finished
 # blocks in <shard>.blocks/, undeclared, so that it goes on where it was stopped.
-SET = "{run}/step-{step}/{sampler}"
-
-
-def weights_of(wildcards):
-    return weights(RUNS[wildcards.run], int(wildcards.step))
-
-
 rule sample_shard:
     input:
-        weights=weights_of,
-        autoencoder=f"{OUT}/data/autoencoder.json",
+        weights=LAYOUT.weights(),
+        autoencoder=LAYOUT.autoencoder,
     output:
-        f"{OUT}/samples/{SET}/shard-{{shard}}.safetensors",
+        LAYOUT.sample_shard(),
     log:
-        f"{OUT}/logs/sample_shard-{{run}}-{{step}}-{{sampler}}-{{shard}}.log",
+        LAYOUT.log("sample_shard-{run}-{step}-{sampler}-{shard}"),
     benchmark:
-        f"{OUT}/benchmarks/sample_shard-{{run}}-{{step}}-{{sampler}}-{{shard}}.tsv"
+        LAYOUT.benchmark("sample_shard-{run}-{step}-{sampler}-{shard}")
+    resources:
+        **needs("sample_shard"),
     params:
         settings=lambda wildcards: settings(
             STUDY.sampler(wildcards.sampler),
-            STUDY.sampling.model_dump(mode="json", include={"images", "shards", "block", "seed", "precision"}),
+            STUDY.sampling.model_dump(mode="json", include={"images", "shards", "block", "seed", "precision", "compile"}),
         ),
         code=code("sampling.stages"),
     shell:
@@ -31,17 +26,15 @@ rule sample_shard:
 
 rule sample_manifest:
     input:
-        weights=weights_of,
-        autoencoder=f"{OUT}/data/autoencoder.json",
-        shards=expand(
-            f"{OUT}/samples/{SET}/shard-{{shard:05d}}.safetensors",
-            shard=range(STUDY.sampling.shards),
-            allow_missing=True,
-        ),
+        weights=LAYOUT.weights(),
+        autoencoder=LAYOUT.autoencoder,
+        shards=[LAYOUT.sample_shard(shard=shard) for shard in range(STUDY.sampling.shards)],
     output:
-        f"{OUT}/samples/{SET}/manifest.json",
+        LAYOUT.samples(),
     log:
-        f"{OUT}/logs/sample_manifest-{{run}}-{{step}}-{{sampler}}.log",
+        LAYOUT.log("sample_manifest-{run}-{step}-{sampler}"),
+    resources:
+        **needs("sample_manifest"),
     params:
         code=code("data.stages.manifests"),
     shell:
@@ -49,12 +42,6 @@ rule sample_manifest:
         " --weights {input.weights:q} --autoencoder {input.autoencoder:q} --output {output:q} {input.shards:q}"
 
 
-for run, step, sampler in STUDY.sample_sets():
-    PRODUCTS += expand(rules.sample_manifest.output, run=run, step=f"{step:08d}", sampler=sampler)
-    PRODUCTS += expand(
-        rules.sample_shard.output,
-        run=run,
-        step=f"{step:08d}",
-        sampler=sampler,
-        shard=[f"{shard:05d}" for shard in range(STUDY.sampling.shards)],
-    )
+for images in STUDY.sample_sets():  # of a run, a step and a sampler
+    PRODUCTS.append(LAYOUT.samples(*images))
+    PRODUCTS += [LAYOUT.sample_shard(*images, shard) for shard in range(STUDY.sampling.shards)]

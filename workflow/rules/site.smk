@@ -1,28 +1,11 @@
-# What config/site.yaml says of this cluster. Without that file, and without a cluster, nothing of it matters.
-from stablevelocity.cluster.study_lock import claim, forget_dead
-from stablevelocity.cluster.resources import check_rules
-from stablevelocity.cluster.backends import forget_outer_job
-from stablevelocity.cluster.site import SITE_FILE, load_site
-
-
-def read_site():
-    try:
-        site = load_site(SITE_FILE)
-        check_rules(site)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    return site
-
-
-SITE = read_site()
-
+# What happens once: before the first job, and on a cluster. Without a cluster, nothing of config/site.yaml matters.
 if workflow.is_main_process:
-    forget_dead(Path(OUT))
+    or_one_line(remove_stale_locks, LAYOUT)
     if workflow.resource_settings.nodes is not None:  # --jobs, as in the profile slurm: rules become jobs
         from stablevelocity.cluster import plugin
 
-        forget_outer_job()
-        plugin.mend()
+        remove_job_variables()
+        plugin.patch()
 
 if workflow.remote_exec and SITE.setup:
     # Braces in them are the shell's, so Snakemake, which fills in its own, is given each twice.
@@ -36,16 +19,21 @@ def launcher(wildcards):
     return SITE.launcher or ("local" if local else "slurm")
 
 
-def check_site():
-    """Be the only head of this study, and ask SLURM whether it would take its jobs, before the first is submitted."""
-    try:
-        claim(Path(OUT))
-        if workflow.local_exec or launcher(None) != "slurm":
-            return
+def start():
+    """Lock the study, check what it names, and ask SLURM whether it would take the jobs of every rule."""
+    acquire_study_lock(LAYOUT)
+    if not workflow.local_exec and launcher(None) == "slurm":
         from stablevelocity.cluster.preflight import check_slurm, check_training
 
         check_training(SITE, STUDY)
-        needed = {job.rule.name for job in workflow.dag.needrun_jobs() if not job.is_local}
-        check_slurm(SITE, {rule: snakemake_resources(rule, STUDY, SITE) for rule in sorted(needed)})
-    except UserError as error:
-        sys.exit(f"error: {error}")
+        check_slurm(SITE, NEEDS)
+    # Paths are checked here and not on reading, so that a dry run can plan a study without its data.
+    STUDY.check_paths()
+    # Jobs read the resolved study from here. It is no input of any rule: what a rule needs is in its params.
+    if not Path(STUDY_FILE).exists() or Path(STUDY_FILE).read_text() != study_json(STUDY):
+        with atomic_write(STUDY_FILE) as temporary:
+            temporary.write_text(study_json(STUDY))
+
+
+onstart:
+    or_one_line(start)

@@ -1,15 +1,10 @@
 # One rule per training run: its outputs differ by the steps whose weights are kept. Checkpoints and the growing
 # metrics lie in <run>/checkpoints/, undeclared, so that a job that starts again resumes.
 from stablevelocity.cluster.tasks import batches
-from stablevelocity.study import Run
 
 
-def needs_features(run: Run) -> bool:
-    return run.alignment is not None or run.class_token
-
-
-def weights(run: Run, step: int) -> str:
-    return f"{OUT}/runs/{run.name}/weights/step-{step:08d}.safetensors"
+def last_weights(run):
+    return LAYOUT.weights(run, RUNS[run].training.steps)
 
 
 # Runs that one job trains: one each, unless the site file says otherwise.
@@ -22,24 +17,25 @@ for batch in BATCHES:
         name:
             f"train_{batch[0].name}"
         input:
-            latents=f"{OUT}/data/latents/train.json",
-            features=f"{OUT}/data/features/train.json" if any(map(needs_features, batch)) else [],
+            latents=LAYOUT.latents,
+            features=LAYOUT.features if any(map(needs_features, batch)) else [],
         output:
-            [weights(run, step) for run in batch for step in run.steps],
-            [f"{OUT}/runs/{run.name}/metrics.csv" for run in batch],
+            [LAYOUT.weights(run.name, step) for run in batch for step in run.steps],
+            [LAYOUT.training_metrics(run.name) for run in batch],
         log:
-            f"{OUT}/logs/train-{batch[0].name}.log",
+            LAYOUT.log(f"train-{batch[0].name}"),
         benchmark:
-            f"{OUT}/benchmarks/train-{batch[0].name}.tsv"
+            LAYOUT.benchmark(f"train-{batch[0].name}")
         # The longest jobs before the many short ones, so that no processor waits for the last of them.
         priority: 10
         # With a cluster, this submits a job that may take many turns, and waits for it.
         localrule: True
         resources:
+            **training_resources(SITE),
             launcher=launcher,
         params:
             runs=[word for run in batch for word in ("--run", run.name)],
-            folder=f"{OUT}/runs",
+            folder=LAYOUT.runs,
             settings=settings(*batch),
             code=code("training.trainer"),
         shell:
@@ -50,21 +46,23 @@ for batch in BATCHES:
 
 rule alignment_curve:
     input:
-        weights=lambda wildcards: weights(RUNS[wildcards.run], RUNS[wildcards.run].training.steps),
-        latents=f"{OUT}/data/latents/train.json",
-        features=f"{OUT}/data/features/train.json",
+        weights=lambda wildcards: last_weights(wildcards.run),
+        latents=LAYOUT.latents,
+        features=LAYOUT.features,
     output:
-        f"{OUT}/runs/{{run}}/alignment.csv",
+        LAYOUT.alignment_curve(),
     log:
-        f"{OUT}/logs/alignment_curve-{{run}}.log",
+        LAYOUT.log("alignment_curve-{run}"),
+    resources:
+        **needs("alignment_curve"),
     params:
         code=code("training.alignment_curve"),
     shell:
-        "stablevelocity --log {log:q} alignment-curve --weights {input.weights:q} --latents {input.latents:q}"
-        " --features {input.features:q} --output {output:q}"
+        "stablevelocity --log {log:q} alignment-curve --study {STUDY_FILE:q} --weights {input.weights:q}"
+        " --latents {input.latents:q} --features {input.features:q} --output {output:q}"
 
 
 for run in RUNS.values():
-    PRODUCTS += [f"{OUT}/runs/{run.name}/metrics.csv", *(weights(run, step) for step in run.steps)]
+    PRODUCTS += [LAYOUT.training_metrics(run.name), *(LAYOUT.weights(run.name, step) for step in run.steps)]
     if run.alignment:
-        PRODUCTS += expand(rules.alignment_curve.output, run=run.name)
+        PRODUCTS.append(LAYOUT.alignment_curve(run.name))

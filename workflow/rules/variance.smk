@@ -4,15 +4,17 @@ VARIANCE_SOURCES = [f"gmm-{dimension}" for dimension in STUDY.variance.gmm_dimen
 
 rule gmm_variance:
     output:
-        curve=f"{OUT}/variance/gmm-{{dimension}}.csv",
-        split_point=f"{OUT}/variance/gmm-{{dimension}}.split_point.csv",
+        curve=LAYOUT.variance_curve("gmm-{dimension}"),
+        split_point=LAYOUT.variance_split_point("gmm-{dimension}"),
     log:
-        f"{OUT}/logs/gmm_variance-{{dimension}}.log",
+        LAYOUT.log("gmm_variance-{dimension}"),
     benchmark:
-        f"{OUT}/benchmarks/gmm_variance-{{dimension}}.tsv"
+        LAYOUT.benchmark("gmm_variance-{dimension}")
     wildcard_constraints:
         dimension=r"\d+",
     priority: 1  # long and needed late: started first, so that no core waits for it at the end
+    resources:
+        **needs("gmm_variance"),
     params:
         settings=settings(STUDY.variance),
         code=code("experiments.variance_study"),
@@ -23,16 +25,18 @@ rule gmm_variance:
 
 rule data_variance:
     input:
-        lambda wildcards: f"{OUT}/data/{'images' if wildcards.source == 'pixels' else 'latents'}/train.json",
+        lambda wildcards: LAYOUT.image_manifest("train") if wildcards.source == "pixels" else LAYOUT.latents,
     output:
-        curve=f"{OUT}/variance/{{source}}.csv",
-        split_point=f"{OUT}/variance/{{source}}.split_point.csv",
+        curve=LAYOUT.variance_curve(),
+        split_point=LAYOUT.variance_split_point(),
     log:
-        f"{OUT}/logs/data_variance-{{source}}.log",
+        LAYOUT.log("data_variance-{source}"),
     benchmark:
-        f"{OUT}/benchmarks/data_variance-{{source}}.tsv"
+        LAYOUT.benchmark("data_variance-{source}")
     wildcard_constraints:
         source="pixels|latents",
+    resources:
+        **needs("data_variance"),
     params:
         settings=settings(STUDY.variance),
         code=code("experiments.variance_study"),
@@ -43,13 +47,15 @@ rule data_variance:
 
 rule variance_curves:
     input:
-        curves=expand(f"{OUT}/variance/{{source}}.csv", source=VARIANCE_SOURCES),
-        split_points=expand(f"{OUT}/variance/{{source}}.split_point.csv", source=VARIANCE_SOURCES),
+        curves=[LAYOUT.variance_curve(source) for source in VARIANCE_SOURCES],
+        split_points=[LAYOUT.variance_split_point(source) for source in VARIANCE_SOURCES],
     output:
-        curves=f"{OUT}/variance/curves.csv",
-        split_points=f"{OUT}/variance/split_points.csv",
+        curves=LAYOUT.variance_curves,
+        split_points=LAYOUT.split_points,
     log:
-        f"{OUT}/logs/variance_curves.log",
+        LAYOUT.log("variance_curves"),
+    resources:
+        **needs("variance_curves"),
     shell:
         "stablevelocity --log {log:q} join-tables --output {output.curves:q} {input.curves:q}"
         " && stablevelocity --log {log:q} join-tables --output {output.split_points:q} {input.split_points:q}"
@@ -57,11 +63,13 @@ rule variance_curves:
 
 rule variance_references:
     output:
-        f"{OUT}/variance/references.csv",
+        LAYOUT.variance_references,
     log:
-        f"{OUT}/logs/variance_references.log",
+        LAYOUT.log("variance_references"),
     benchmark:
-        f"{OUT}/benchmarks/variance_references.tsv"
+        LAYOUT.benchmark("variance_references")
+    resources:
+        **needs("variance_references"),
     params:
         settings=settings(STUDY.variance),
         code=code("experiments.variance_study"),
@@ -69,18 +77,17 @@ rule variance_references:
         "stablevelocity --log {log:q} variance-references --study {STUDY_FILE:q} --output {output:q}"
 
 
-TOY_FILES = [f"{OUT}/toy/{name}.csv" for name in ("error", "target_variance", "gradient_variance", "cost")]
-
-
 rule toy:
     output:
-        TOY_FILES,
+        [LAYOUT.toy(name) for name in ("error", "target_variance", "gradient_variance", "cost")],
     log:
-        f"{OUT}/logs/toy.log",
+        LAYOUT.log("toy"),
     benchmark:
-        f"{OUT}/benchmarks/toy.tsv"
+        LAYOUT.benchmark("toy")
+    resources:
+        **needs("toy"),
     params:
-        folder=f"{OUT}/toy",
+        folder=LAYOUT.toy_folder,
         settings=settings(STUDY.toy),
         code=code("experiments.toy"),
     shell:

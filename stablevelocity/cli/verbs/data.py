@@ -5,8 +5,19 @@ from typing import Annotated
 
 import typer
 
-from stablevelocity.cli.options import Output, StudyFile
+from stablevelocity.cli.options import (
+    AutoencoderFile,
+    EncoderFile,
+    HeldOutImages,
+    ImageManifest,
+    ImageShard,
+    Output,
+    Shards,
+    StudyFile,
+    TrainImages,
+)
 from stablevelocity.errors import UserError
+from stablevelocity.files import damaged_put_aside
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -40,7 +51,7 @@ def image_manifest(
     index: Annotated[Path, typer.Option()],
     output: Output,
     corrupt: Annotated[Path, typer.Option(help="CSV of the files that cannot be read")],
-    shards: Annotated[list[Path], typer.Argument()],
+    shards: Shards,
 ) -> None:
     """Check the shards of a split against its index, and describe them."""
     from stablevelocity.data.stages.images import write_image_manifest
@@ -49,24 +60,16 @@ def image_manifest(
 
 
 @app.command()
-def autoencoder(
-    study: StudyFile,
-    train: Annotated[Path, typer.Option(help="manifest of the train images")],
-    heldout: Annotated[Path, typer.Option(help="manifest of the held-out images")],
-    output: Output,
-) -> None:
+def autoencoder(study: StudyFile, train: TrainImages, heldout: HeldOutImages, output: Output) -> None:
     """Train the autoencoder, or describe the pretrained one, with its held-out PSNR."""
     from stablevelocity.data.stages.latents import write_autoencoder
 
-    write_autoencoder(load_study(study).autoencoder, train, heldout, output)
+    with damaged_put_aside(study.parent):
+        write_autoencoder(load_study(study).autoencoder, train, heldout, output)
 
 
 @app.command()
-def latent_shard(
-    images: Annotated[Path, typer.Option(help="shard of images")],
-    autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
-    output: Output,
-) -> None:
+def latent_shard(images: ImageShard, autoencoder: AutoencoderFile, output: Output) -> None:
     """Encode one shard of images."""
     from stablevelocity.data.stages.latents import write_latent_shard
 
@@ -74,12 +77,7 @@ def latent_shard(
 
 
 @app.command()
-def latent_manifest(
-    images: Annotated[Path, typer.Option(help="manifest of the images")],
-    autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
-    output: Output,
-    shards: Annotated[list[Path], typer.Argument()],
-) -> None:
+def latent_manifest(images: ImageManifest, autoencoder: AutoencoderFile, output: Output, shards: Shards) -> None:
     """Describe the shards of latents: counts, checksums, autoencoder, scale."""
     from stablevelocity.data.stages.manifests import write_latent_manifest
 
@@ -87,24 +85,16 @@ def latent_manifest(
 
 
 @app.command()
-def encoder(
-    study: StudyFile,
-    train: Annotated[Path, typer.Option(help="manifest of the train images")],
-    heldout: Annotated[Path, typer.Option(help="manifest of the held-out images")],
-    output: Output,
-) -> None:
+def encoder(study: StudyFile, train: TrainImages, heldout: HeldOutImages, output: Output) -> None:
     """Train the frozen encoder on the train split, or describe the pretrained one."""
     from stablevelocity.data.stages.features import write_encoder
 
-    write_encoder(load_study(study).encoder, train, heldout, output)
+    with damaged_put_aside(study.parent):
+        write_encoder(load_study(study).encoder, train, heldout, output)
 
 
 @app.command()
-def feature_shard(
-    images: Annotated[Path, typer.Option(help="shard of images")],
-    encoder: Annotated[Path, typer.Option(help="description of the encoder")],
-    output: Output,
-) -> None:
+def feature_shard(images: ImageShard, encoder: EncoderFile, output: Output) -> None:
     """Tokens of one shard of images by the frozen encoder."""
     from stablevelocity.data.stages.features import write_feature_shard
 
@@ -112,11 +102,7 @@ def feature_shard(
 
 
 @app.command()
-def feature_manifest(
-    encoder: Annotated[Path, typer.Option(help="description of the encoder")],
-    output: Output,
-    shards: Annotated[list[Path], typer.Argument()],
-) -> None:
+def feature_manifest(encoder: EncoderFile, output: Output, shards: Shards) -> None:
     """Describe the shards of features: counts, checksums, encoder."""
     from stablevelocity.data.stages.manifests import write_feature_manifest
 
@@ -124,11 +110,7 @@ def feature_manifest(
 
 
 @app.command()
-def online_features(
-    encoder: Annotated[Path, typer.Option(help="description of the encoder")],
-    images: Annotated[Path, typer.Option(help="manifest of the images")],
-    output: Output,
-) -> None:
+def online_features(encoder: EncoderFile, images: ImageManifest, output: Output) -> None:
     """Describe features that are to be made at every step, in the place of stored ones."""
     from stablevelocity.data.stages.manifests import write_online_manifest
 

@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from stablevelocity.cli.options import Output, StudyFile, run_of
+from stablevelocity.files import damaged_put_aside
 from stablevelocity.study import load_study
 
 app = typer.Typer()
 
 
-JudgeFile = Annotated[str, typer.Option("--judge", help="description of the judge; empty: Inception")]
+ClassifierFile = Annotated[str, typer.Option("--judge", help="description of the digit classifier; empty: Inception")]
 ReferenceFile = Annotated[Path, typer.Option("--reference", help="reference made by `reference`")]
 
 
@@ -23,9 +24,10 @@ def judge(
     output: Output,
 ) -> None:
     """Train the digit classifier whose features take Inception's place."""
-    from stablevelocity.evaluation.stages import prepare_judge
+    from stablevelocity.evaluation.stages import prepare_classifier
 
-    prepare_judge(load_study(study).evaluation, train, heldout, output)
+    with damaged_put_aside(study.parent):
+        prepare_classifier(load_study(study).evaluation, train, heldout, output)
 
 
 @app.command()
@@ -33,12 +35,13 @@ def reference(
     study: StudyFile,
     train: Annotated[Path, typer.Option(help="manifest of the train images")],
     output: Output,
-    judge: JudgeFile = "",
+    judge: ClassifierFile = "",
 ) -> None:
-    """Features and statistics of what generated images are held against."""
+    """Statistics and features of the reference images."""
     from stablevelocity.evaluation.stages import write_reference
 
-    write_reference(load_study(study).evaluation, _path(judge), train, output)
+    with damaged_put_aside(study.parent):
+        write_reference(load_study(study).evaluation, _path(judge), train, output)
 
 
 @app.command()
@@ -50,15 +53,16 @@ def evaluate(
     samples: Annotated[Path, typer.Option(help="manifest of the set")],
     reference: ReferenceFile,
     output: Output,
-    judge: JudgeFile = "",
+    judge: ClassifierFile = "",
 ) -> None:
     """FID, sFID, IS, precision and recall of one set of images of a study."""
-    from stablevelocity.evaluation.stages import score_samples
+    from stablevelocity.evaluation.stages import evaluate_samples
 
-    found = load_study(study)
-    of = run_of(found, run)
+    loaded = load_study(study)
+    of = run_of(loaded, run)
     facts = {"run": run, "arm": of.arm, "seed": of.seed, "step": step, "sampler": sampler}
-    score_samples(found.evaluation, _path(judge), reference, samples, output, facts)
+    with damaged_put_aside(study.parent):
+        evaluate_samples(loaded.evaluation, _path(judge), reference, samples, output, facts)
 
 
 @app.command()
@@ -67,12 +71,13 @@ def floor(
     heldout: Annotated[Path, typer.Option(help="manifest of the held-out images")],
     reference: ReferenceFile,
     output: Output,
-    judge: JudgeFile = "",
+    judge: ClassifierFile = "",
 ) -> None:
-    """The same metrics of real held-out images: what no generator is expected to beat."""
-    from stablevelocity.evaluation.stages import score_floor
+    """The real-vs-real baseline: the same metrics of held-out images, which no generator is expected to beat."""
+    from stablevelocity.evaluation.stages import evaluate_real_images
 
-    score_floor(load_study(study).evaluation, _path(judge), reference, heldout, output)
+    with damaged_put_aside(study.parent):
+        evaluate_real_images(load_study(study).evaluation, _path(judge), reference, heldout, output)
 
 
 @app.command()
@@ -83,7 +88,7 @@ def sweep(
     autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
     reference: ReferenceFile,
     output: Output,
-    judge: JudgeFile = "",
+    judge: ClassifierFile = "",
     processes: Annotated[int, typer.Option(help="the numbers do not depend on it")] = 1,
 ) -> None:
     """Few-step and same-noise study of a run: every solver, StableVS and its control arm."""
@@ -96,16 +101,16 @@ def sweep(
 def score(
     samples: Annotated[Path, typer.Argument(help="manifest of shards, .npz or folder of images")],
     reference: Annotated[Path, typer.Argument(help="likewise; an ADM reference batch brings its statistics")],
-    weights: Annotated[Path, typer.Option(help="Inception weights, or the folder of a judge")],
+    weights: Annotated[Path, typer.Option(help="Inception weights, or the folder of a digit classifier")],
     output: Output,
     extractor: Annotated[str, typer.Option(help="inception or digits")] = "inception",
     features: Annotated[Path | None, typer.Option(help="folder to keep the features in")] = None,
     bootstrap: Annotated[int, typer.Option(min=1)] = 200,
 ) -> None:
     """Score any set of images against any other, as the ADM evaluation does."""
-    from stablevelocity.evaluation.stages import score_sets
+    from stablevelocity.evaluation.stages import evaluate_any
 
-    score_sets(samples, reference, extractor, weights, output, features, bootstrap)
+    evaluate_any(samples, reference, extractor, weights, output, features, bootstrap)
 
 
 def _path(text: str) -> Path | None:

@@ -145,11 +145,11 @@ def generate_arms(
     device: str | None = None,
 ) -> None:
     """Every arm of a family on one share of the prompts."""
-    from stablevelocity.pretrained import stages as jobs
+    from stablevelocity.pretrained import stages
 
     settings = _settings(study)
     _set_threads()
-    jobs.generate_arms(
+    stages.generate_arms(
         settings,
         family,
         Path(model).parent if model else None,
@@ -169,10 +169,10 @@ def score_family(
     output: Output,
     shards: Annotated[list[Path], typer.Argument()],
 ) -> None:
-    """Benchmark scores, likeness to the long run and seconds of a family's arms."""
-    from stablevelocity.pretrained import stages as jobs
+    """Benchmark scores, similarity to the long run and seconds of a family's arms."""
+    from stablevelocity.pretrained import stages
 
-    jobs.score_family(_settings(study), family, prompt_file, shards, output)
+    stages.score_family(_settings(study), family, prompt_file, shards, output)
 
 
 @app.command()
@@ -185,17 +185,17 @@ def compare_videos(
     preview: Annotated[Path, typer.Option(help="gif file")],
 ) -> None:
     """Some videos of a family side by side, a column per arm: an mp4 and an animated preview."""
-    from stablevelocity.pretrained import stages as jobs
+    from stablevelocity.pretrained import stages
 
-    jobs.compare_videos(_settings(study), family, prompt_file, shard, video, preview)
+    stages.compare_videos(_settings(study), family, prompt_file, shard, video, preview)
 
 
 @app.command()
 def judge_accuracy(output: Output) -> None:
-    """The digit judge on real scenes: the ceiling of the tiny models' scores."""
-    from stablevelocity.pretrained.stages import write_judge_accuracy
+    """The digit detector on real scenes: the ceiling of the tiny models' scores."""
+    from stablevelocity.pretrained.stages import write_detector_accuracy
 
-    write_judge_accuracy(output)
+    write_detector_accuracy(output)
 
 
 @app.command()
@@ -218,7 +218,7 @@ def _set_threads() -> None:
 def _settings(study: Path) -> Pretrained:
     from stablevelocity.study import load_study
 
-    found = load_study(study).pretrained
-    if found is None:
+    settings = load_study(study).pretrained
+    if settings is None:
         raise UserError(f"{study}: has no section pretrained")
-    return found
+    return settings

@@ -13,13 +13,13 @@ app = typer.Typer()
 
 
 Results = Annotated[Path, typer.Option(help="results/<study>")]
-Name = Annotated[str, typer.Option(help="as listed in reporting/registry.py")]
+Name = Annotated[str, typer.Option(help="as named in reporting/sections")]
 
 
 @app.command()
 def table(study: StudyFile, results: Results, name: Name, output: Output) -> None:
     """Make one table of the report."""
-    from stablevelocity.reporting.tables import make_table
+    from stablevelocity.reporting.make import make_table
 
     make_table(load_study(study), results, name, output)
 
@@ -27,15 +27,15 @@ def table(study: StudyFile, results: Results, name: Name, output: Output) -> Non
 @app.command()
 def figure(study: StudyFile, results: Results, name: Name, output: Output) -> None:
     """Draw one figure of the report, as PDF and as PNG."""
-    from stablevelocity.reporting.figures import make_figure
+    from stablevelocity.reporting.make import make_figure
 
     make_figure(load_study(study), results, name, output)
 
 
 @app.command()
 def claims(study: StudyFile, results: Results, output: Output) -> None:
-    """Judge the paper's claims by the study's numbers."""
-    from stablevelocity.reporting.claims import make_claims
+    """Test the paper's claims on the study's numbers."""
+    from stablevelocity.reporting.make import make_claims
 
     make_claims(load_study(study), results, output)
 
@@ -50,7 +50,7 @@ def report(study: StudyFile, results: Results, output: Output) -> None:
 
 @app.command()
 def summary(results: Annotated[Path, typer.Argument(help="results/<study>")]) -> None:
-    """What a finished study found, in ten lines, and where its report is."""
+    """Show the verdicts of a finished study in ten lines, and where its report is."""
     from stablevelocity.reporting.claims import summary_lines
 
     for line in summary_lines(results):

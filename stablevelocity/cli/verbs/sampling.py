@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stablevelocity.cli.options import Output, StudyFile
+from stablevelocity.cli.options import AutoencoderFile, Output, Shards, StudyFile
 from stablevelocity.errors import UserError
 from stablevelocity.study import Study, load_study
 
@@ -17,7 +17,7 @@ def sample(
     study: StudyFile,
     sampler: Annotated[str, typer.Option(help="a name of sampling.samplers")],
     weights: Annotated[Path, typer.Option(help="weights of a run")],
-    autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
+    autoencoder: AutoencoderFile,
     output: Output,
     shard: Annotated[int, typer.Option(help="counted from 0")] = 0,
     processes: Annotated[int, typer.Option(help="the images do not depend on it")] = 1,
@@ -34,9 +34,9 @@ def sample_manifest(
     study: StudyFile,
     sampler: Annotated[str, typer.Option(help="a name of sampling.samplers")],
     weights: Annotated[Path, typer.Option(help="weights of a run")],
-    autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
+    autoencoder: AutoencoderFile,
     output: Output,
-    shards: Annotated[list[Path], typer.Argument()],
+    shards: Shards,
 ) -> None:
     """Describe the shards of a set of images, and all that they depend on."""
     from stablevelocity.data.stages.manifests import write_sample_manifest

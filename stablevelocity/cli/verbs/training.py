@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stablevelocity.cli.options import Output, StudyFile, run_of, write_tables
+from stablevelocity.files import damaged_put_aside
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -59,6 +60,7 @@ def tensorboard(
 
 @app.command()
 def alignment_curve(
+    study: StudyFile,
     weights: Annotated[Path, typer.Option()],
     latents: Annotated[Path, typer.Option(help="manifest of the latents")],
     features: Annotated[Path, typer.Option(help="manifest of the features")],
@@ -67,4 +69,5 @@ def alignment_curve(
     """Alignment loss against time of a trained run."""
     from stablevelocity.training.alignment_curve import alignment_curve as curve
 
-    write_tables([curve(weights, latents, features)], [output])
+    with damaged_put_aside(study.parent):
+        write_tables([curve(weights, latents, features)], [output])

@@ -7,6 +7,7 @@ import typer
 
 from stablevelocity.cli.options import Output, StudyFile, write_tables
 from stablevelocity.errors import UserError
+from stablevelocity.files import damaged_put_aside
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -36,7 +37,8 @@ def data_variance(
     """V_CFM(t) of the train split's pixels or latents."""
     from stablevelocity.experiments.variance_study import data_tables
 
-    write_tables(data_tables(load_study(study).variance, source, manifest), (curve, split_point))
+    with damaged_put_aside(study.parent):
+        write_tables(data_tables(load_study(study).variance, source, manifest), (curve, split_point))
 
 
 @app.command()

@@ -7,7 +7,7 @@ import torch
 
 from stablevelocity.data.encoding import encode_shard
 from stablevelocity.data.shards import ShardSet, random_rows, read_shard
-from stablevelocity.files import read_json, write_json
+from stablevelocity.files import clear_safetensors_leftovers, read_json, write_json
 from stablevelocity.models.autoencoders import (
     AnyAutoencoder,
     autoencoder_identity,
@@ -28,6 +28,7 @@ def write_autoencoder(settings: Autoencoder, train: Path, heldout: Path, output:
     """
     images, held_out = ShardSet(train), ShardSet(heldout)
     if settings.pretrained is None:
+        clear_safetensors_leftovers(output.with_suffix(""))
         model = train_autoencoder(
             images.all("images"),
             **settings.model_dump(include={"widths", "channels", "steps", "batch", "lr", "kl_weight", "seed"}),

@@ -47,5 +47,5 @@ def write_sample_manifest(
         decoder_revision=description["decoder_revision"],
         scale=description["scale"],
         sampler=sampler.model_dump(mode="json"),
-        **sampling.model_dump(mode="json", include={"seed", "block", "precision"}),
+        **sampling.model_dump(mode="json", include={"seed", "block", "precision", "compile"}),
     )

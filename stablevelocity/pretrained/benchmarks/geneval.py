@@ -1,8 +1,8 @@
 """GenEval's protocol: does an image show the objects, counts, colours and places that its prompt asks for?
 
-Ghosh et al. 2023, "GenEval: An Object-Focused Framework". An image is right or wrong; a task's score is the
-share of right images, the overall score the mean of the six tasks. What finds the objects is a separate thing:
-`geneval_detector` (Mask2Former and CLIP, as the official scorer) or the digit judge of the tiny models.
+Ghosh et al. 2023, "GenEval: An Object-Focused Framework". An image is right or wrong; a task's score is the share of
+right images, the overall score the mean of the six tasks. What finds the objects is a separate thing:
+`geneval_detector` (Mask2Former and CLIP, as the official scorer) or the digit detector of the tiny models.
 """
 
 import json
@@ -24,7 +24,7 @@ POSITION_THRESHOLD = 0.1
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedObject:
     """One detected object: class, box (left, top, right, bottom) in pixels, confidence, and its colour on demand."""
 
     name: str
@@ -37,19 +37,19 @@ class Found:
 class Detector(Protocol):
     """Finds the objects of an image; `tag` is the prompt's task (counting uses a stricter threshold)."""
 
-    def __call__(self, image: np.ndarray, tag: str) -> list[Found]: ...
+    def __call__(self, image: np.ndarray, tag: str) -> list[DetectedObject]: ...
 
 
-def is_correct(requirement: Requirement, found: list[Found]) -> bool:
+def is_correct(requirement: Requirement, objects: list[DetectedObject]) -> bool:
     """Whether the detected objects meet all `include` clauses and none of the `exclude` clauses.
 
-    Of each class the most confident `count` objects are looked at. A colour clause wants all of them in that
-    colour; a position clause wants each of them at that side of each object of the clause that it refers to.
+    Of each class the most confident `count` objects are looked at. A colour clause wants all of them in that colour; a
+    position clause wants each of them at that side of each object of the clause that it refers to.
     """
-    by_class: dict[str, list[Found]] = {}
-    for thing in sorted(found, key=lambda thing: -thing.confidence):
+    by_class: dict[str, list[DetectedObject]] = {}
+    for thing in sorted(objects, key=lambda thing: -thing.confidence):
         by_class.setdefault(thing.name, []).append(thing)
-    groups: list[list[Found]] = []
+    groups: list[list[DetectedObject]] = []
     for clause in requirement.get("include", []):
         things = by_class.get(clause["class"], [])[: clause["count"]]
         if len(things) < clause["count"]:
@@ -67,8 +67,8 @@ def is_correct(requirement: Requirement, found: list[Found]) -> bool:
 def relative_position(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> set[str]:
     """Where box `a` is as seen from `b`: up to two of left of, right of, above, below.
 
-    The centres' offset, shortened per axis by a tenth of the summed sides, over its full length; an axis counts
-    beyond one half.
+    The centres' offset, shortened per axis by a tenth of the summed sides, over its full length; an axis counts beyond
+    one half.
     """
     box_a, box_b = np.array(a, float).reshape(2, 2), np.array(b, float).reshape(2, 2)
     offset = box_a.mean(0) - box_b.mean(0)
@@ -103,8 +103,8 @@ def score_folder(root: Path, detector: Detector) -> pd.DataFrame:
     for folder in sorted(path for path in root.iterdir() if path.name.isdigit()):
         requirement = json.loads((folder / "metadata.jsonl").read_text())
         for path in sorted((folder / "samples").glob("*.png")):
-            found = detector(np.asarray(Image.open(path).convert("RGB")), requirement["tag"])
-            correct = is_correct(requirement, found)
+            objects = detector(np.asarray(Image.open(path).convert("RGB")), requirement["tag"])
+            correct = is_correct(requirement, objects)
             rows.append((int(folder.name), int(path.stem), requirement["tag"], correct))
     if not rows:
         raise UserError(f"{root}: no images in GenEval's layout (00000/samples/0000.png ...)")

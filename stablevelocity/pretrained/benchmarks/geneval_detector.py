@@ -6,6 +6,8 @@ network (Mask2Former, Swin-S, COCO instances); this one runs the transformers po
 little: say which one was used.
 """
 
+import functools
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 from PIL import Image
 
 from stablevelocity.errors import UserError
-from stablevelocity.pretrained.benchmarks.geneval import Found
+from stablevelocity.pretrained.benchmarks.geneval import DetectedObject
 
 DETECTOR = "facebook/mask2former-swin-small-coco-instance"
 CLIP = "openai/clip-vit-large-patch14"
@@ -29,16 +31,16 @@ TEMPLATES = ("a photo of a {color} {name}", "a photo of a {color}-colored {name}
 BACKGROUND = (0x99, 0x99, 0x99)
 
 #: COCO's 80 classes in order of their index, by the names that GenEval's prompts use.
-NAMES = tuple(
-    """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
-    parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella,
-    handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard,
-    surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange,
-    broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop,
-    computer mouse, tv remote, computer keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book,
-    clock, vase, scissors, teddy bear, hair drier, toothbrush""".replace("\n", " ").split(",")
+_NAMES = (
+    "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign, "
+    "parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, "
+    "handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, "
+    "surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, "
+    "broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, "
+    "laptop, computer mouse, tv remote, computer keyboard, cell phone, microwave, oven, toaster, sink, "
+    "refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush "
 )
-NAMES = tuple(" ".join(name.split()) for name in NAMES)
+NAMES = tuple(name.strip() for name in _NAMES.split(","))
 
 
 class ColorClassifier:
@@ -78,7 +80,7 @@ class Mask2FormerDetector:
     color_of: ColorClassifier
 
     @torch.no_grad()
-    def __call__(self, image: np.ndarray, tag: str) -> list[Found]:
+    def __call__(self, image: np.ndarray, tag: str) -> list[DetectedObject]:
         inputs = self.processor(images=Image.fromarray(image), return_tensors="pt").to(self.model.device)
         threshold = COUNTING_THRESHOLD if tag == "counting" else THRESHOLD
         result = self.processor.post_process_instance_segmentation(
@@ -87,7 +89,7 @@ class Mask2FormerDetector:
         if not result["segments_info"]:
             # The map that comes with none is not one of instances.
             return []
-        found: list[Found] = []
+        objects: list[DetectedObject] = []
         for instance, mask in zip(result["segments_info"], result["segmentation"], strict=True):
             inside = mask.cpu().numpy() > 0
             if not inside.any():
@@ -95,16 +97,13 @@ class Mask2FormerDetector:
             rows, columns = np.nonzero(inside)
             box = (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
             name = NAMES[instance["label_id"]]
-            found.append(
-                Found(
-                    name, box, float(instance["score"]), lambda n=name, b=box, m=inside: self.color_of(image, m, b, n)
-                )
-            )
-        found.sort(key=lambda thing: -thing.confidence)
-        seen: dict[str, int] = {}
+            color = functools.partial(self.color_of, image, inside, box, name)
+            objects.append(DetectedObject(name, box, float(instance["score"]), color))
+        objects.sort(key=lambda thing: -thing.confidence)
+        seen: Counter[str] = Counter()
         kept = []
-        for thing in found:
-            seen[thing.name] = seen.get(thing.name, 0) + 1
+        for thing in objects:
+            seen[thing.name] += 1
             if seen[thing.name] <= MOST_OBJECTS:
                 kept.append(thing)
         return kept
@@ -117,7 +116,7 @@ def load_detector(detector: Path | str = DETECTOR, clip: Path | str = CLIP, devi
     """
     from transformers import AutoImageProcessor, AutoProcessor, CLIPModel, Mask2FormerForUniversalSegmentation
 
-    def found(kind: Any, source: Path | str) -> Any:
+    def load(kind: Any, source: Path | str) -> Any:
         revision = REVISIONS.get(str(source))
         try:
             return kind.from_pretrained(source, local_files_only=True, revision=revision or "main")
@@ -128,11 +127,11 @@ def load_detector(detector: Path | str = DETECTOR, clip: Path | str = CLIP, devi
             ) from None
 
     # The cheap part of each comes first.
-    image_processor, processor = found(AutoImageProcessor, detector), found(AutoProcessor, clip)
-    model = found(Mask2FormerForUniversalSegmentation, detector).to(device).eval()
+    image_processor, processor = load(AutoImageProcessor, detector), load(AutoProcessor, clip)
+    model = load(Mask2FormerForUniversalSegmentation, detector).to(device).eval()
     if model.config.num_labels != len(NAMES):
         raise UserError(f"{detector}: has {model.config.num_labels} classes, expected COCO's {len(NAMES)}")
-    return Mask2FormerDetector(model, image_processor, ColorClassifier(found(CLIPModel, clip).to(device), processor))
+    return Mask2FormerDetector(model, image_processor, ColorClassifier(load(CLIPModel, clip).to(device), processor))
 
 
 def _features(output: Any) -> torch.Tensor:

@@ -1,9 +1,9 @@
 """T2V-CompBench's consistent attribute binding: does an object keep its attribute through all frames?
 
-Sun et al. 2024, "T2V-CompBench". The official scorer shows a grid of frames to LLaVA-1.6-34B, which answers for
-each phrase of the prompt with A (clearly portrayed throughout), B (in some frames), C (not correctly portrayed)
-or D (not present); a pair of answers is worth 1 to 5 points, and the score is the mean of (points - 1)/4.
-For the tiny model the digit judge gives the same answers from its readings of each frame.
+Sun et al. 2024, "T2V-CompBench". The official scorer shows a grid of frames to LLaVA-1.6-34B, which answers for each
+phrase of the prompt with A (clearly portrayed throughout), B (in some frames), C (not correctly portrayed) or D (not
+present); a pair of answers is worth 1 to 5 points, and the score is the mean of (points - 1)/4. For the tiny model the
+digit detector gives the same answers from its readings of each frame.
 
 LLaVA is no part of this project; the large model's videos are written as the official scorer takes them, and it is run
 from its own repository (KaiyueSun98/T2V-CompBench, inside a checkout of LLaVA, as its README says). It takes
@@ -31,17 +31,6 @@ PAIR_POINTS = {
     "AA": 5.0, "AB": 4.5, "BB": 4.0, "AC": 3.5, "AD": 3.0,
     "BC": 2.8, "BD": 2.5, "CC": 2.0, "CD": 1.5, "DD": 1.0,
 }  # fmt: skip
-
-#: Folder and prompt file of each category.
-CATEGORIES = {
-    "consistent_attr": "1_consistent_attr.txt",
-    "dynamic_attr": "2_dynamic_attr.txt",
-    "spatial_relationship": "3_spatial_relationship.txt",
-    "motion_binding": "4_motion_binding.txt",
-    "action_binding": "5_action_binding.txt",
-    "interaction": "6_interaction.txt",
-    "numeracy": "7_numeracy.txt",
-}
 
 
 def video_path(root: Path, category: str, prompt: int) -> Path:

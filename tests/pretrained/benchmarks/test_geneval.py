@@ -7,7 +7,7 @@ from PIL import Image
 
 from stablevelocity.errors import UserError
 from stablevelocity.pretrained.benchmarks.geneval import (
-    Found,
+    DetectedObject,
     is_correct,
     relative_position,
     score_folder,
@@ -18,7 +18,7 @@ from stablevelocity.pretrained.benchmarks.geneval import (
 
 
 def thing(name, box=(0, 0, 10, 10), confidence=0.9, color="red"):
-    return Found(name, tuple(map(float, box)), confidence, lambda: color)
+    return DetectedObject(name, tuple(map(float, box)), confidence, lambda: color)
 
 
 def test_all_wanted_objects_must_be_there():

@@ -1,22 +1,25 @@
-"""What everything was measured with: data, autoencoder, encoder, judge, and the floor between real sets."""
+"""What everything was measured with: data, autoencoder, encoder, digit classifier, and the real-vs-real baseline."""
 
-from stablevelocity.reporting.products import Product, Section
+from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 
+TABLES = "reporting.sections.conditions.tables"
 
-def _conditions(study: Study) -> list[str]:
-    files = ["data/images/train.json", "data/images/heldout.json", "data/latents/train.json", "metrics/floor.csv"]
-    files.append("data/autoencoder.json")
+
+def conditions(study: Study) -> list[str]:
+    files = [LAYOUT.image_manifest("train"), LAYOUT.image_manifest("heldout"), LAYOUT.latents, LAYOUT.real_baseline]
+    files.append(LAYOUT.autoencoder)
     if any(arm.alignment or arm.class_token for arm in study.arms.values()):
-        files.append("data/encoder.json")
+        files.append(LAYOUT.encoder)
     if study.evaluation.extractor == "digits":
-        files.append("metrics/judge.json")
+        files.append(LAYOUT.classifier)
     return files
 
 
 SECTION = Section(
     name="conditions",
     title="What everything was measured with",
-    text="sections.conditions.text:text",
-    tables=(Product("conditions", "sections.conditions.tables:conditions", _conditions, keys=("quantity",)),),
+    tables=(Product("conditions", TABLES, conditions, keys=("quantity",)),),
+    has_claims=False,
+    has_view=False,
 )

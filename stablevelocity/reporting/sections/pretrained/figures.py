@@ -1,123 +1,105 @@
 """Pictures side by side, and PSNR and score over xi."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from stablevelocity.pretrained.families import FAMILIES
 from stablevelocity.pretrained.picture_files import read_pictures, shrink
 from stablevelocity.pretrained.prompts import read_prompts
-from stablevelocity.reporting import figures
-from stablevelocity.reporting.sections.pretrained import FRAMES, families
-from stablevelocity.reporting.sections.pretrained.tables import sweep as sweep_table
-from stablevelocity.reporting.source import Source
+from stablevelocity.reporting.figures import PUBLISHED_COLOUR, colour, mark_published, marker, new_figure
+from stablevelocity.reporting.results import Results
+from stablevelocity.reporting.sections.pretrained import XI, image_families, tables, video_families
+from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.study.pretrained_settings import SOLVERS
 
 KINDS = {"long": "long", "short": "short", "stablevs": "StableVS", "control": "control"}
 PROMPTS = 6
-#: Pixels of a picture's longer side: more than that is not seen in a panel of twenty-four.
+FRAMES = 5
+"""Of a video, at most."""
 SIDE = 256
+"""Pixels of a picture's longer side: more than that is not seen in a panel of twenty-four."""
 
 
-def sweep(source: Source) -> Any:
+def pretrained_xi(results: Results) -> Figure:
     """PSNR to the long run and score over xi, per family; the paper's own sweep beside."""
-    table = sweep_table(source)
-    figure, axes = figures.new_figure(1, 3, height=3.4)
-    for index, (family, rows) in enumerate(table.groupby("family", sort=False)):
-        for kind, style in (("stablevs", "-"), ("control", ":")):
-            line = rows[rows["kind"] == kind].sort_values("xi")
-            if len(line) < 2:
-                continue
-            label = FAMILIES[str(family)].title + (", control" if kind == "control" else "")
-            look: dict[str, Any] = {"color": figures.colour(index), "marker": figures.marker(index), "linestyle": style}
-            axes[0, 0].plot(line["xi"], line["psnr"], label=label, **look)
-            axes[0, 1].plot(line["xi"], line["score"], label=label, **look)
-    axes[0, 0].set(title="Likeness to the long run", xlabel="xi", ylabel="PSNR, dB")
-    axes[0, 1].set(title="Prompt score", xlabel="xi", ylabel="share right")
-    axes[0, 0].legend()
-    published = source.published_csv("ablation_xi_sampling.csv")
-    panel = axes[0, 2]
-    panel.plot(published["xi"], published["psnr"], color=figures.PUBLISHED_COLOUR, marker="o")
+    figure, axes = new_figure(1, 3, height=3.4)
+    similarity, score, panel = axes[0]
+    for index, (family, rows) in enumerate(tables.pretrained_xi(results).groupby("family", sort=False)):
+        for kind, line, name in (("stablevs", "-", ""), ("control", ":", ", control")):
+            part = rows[rows["kind"] == kind].set_index("xi").sort_index()
+            if len(part) > 1:
+                look = {"color": colour(index), "marker": marker(index), "linestyle": line}
+                similarity.plot(part["psnr"], label=FAMILIES[family].title + name, **look)
+                score.plot(part["score"], **look)
+    similarity.set(title="Similarity to the long run", xlabel="xi", ylabel="PSNR, dB")
+    similarity.legend()
+    score.set(title="Prompt score", xlabel="xi", ylabel="share right")
+    panel.plot(results.published(XI).set_index("xi")["psnr"], color=PUBLISHED_COLOUR, marker="o")
     panel.set(xlabel="xi", ylabel="PSNR, dB")
-    figures.mark_published(panel, "SD3.5-Large, Euler")
+    mark_published(panel, "SD3.5-Large, Euler")
     return figure
 
 
-def images(source: Source) -> Any:
+def pretrained_images(results: Results) -> Figure:
     """For each image family the arms (rows) by some prompts (columns), from the same noise."""
-    names = families(source.study, video=False)
-    figure, axes = figures.new_figure(1, len(names), height=3.2)
-    for number, (panel, family) in enumerate(zip(axes[0], names, strict=True)):
-        panels, prompts, kinds = _pictures(source, family)
-        height, width = panels.shape[2:4]
-        panel.imshow(panels.transpose(1, 2, 0, 3, 4).reshape(len(kinds) * height, len(prompts) * width, 3))
-        panel.set_title(FAMILIES[family].title)
-        panel.set_xticks(
-            [width * (i + 0.5) for i in range(len(prompts))],
-            [_short(prompt) for prompt in prompts],
-            fontsize=7,
-            rotation=45,
-            ha="right",
-            rotation_mode="anchor",
-        )
-        labels = [KINDS[kind] if number == 0 else "" for kind in kinds]
-        panel.set_yticks([height * (i + 0.5) for i in range(len(kinds))], labels, fontsize=8)
-        panel.grid(visible=False)
-    return figure
-
-
-def videos(source: Source) -> Any:
-    """Some frames of some videos: a row per prompt and arm."""
-    names = families(source.study, video=True)
-    figure, axes = figures.new_figure(1, len(names), height=1.4 * PROMPTS)
+    names = image_families(results.study)
+    figure, axes = new_figure(1, len(names), height=3.2)
     for panel, family in zip(axes[0], names, strict=True):
-        videos, prompts, kinds, numbers = _videos(source, family)
-        count, arms, frames, height, width, _ = videos.shape
-        strips = videos.transpose(0, 1, 3, 2, 4, 5).reshape(count * arms * height, frames * width, 3)
-        panel.imshow(strips)
-        labels = [f"{_short(prompt)}: {KINDS[kind]}" for prompt in prompts for kind in kinds]
-        panel.set_yticks([height * (i + 0.5) for i in range(len(labels))], labels, fontsize=7)
-        panel.set_xticks([width * (i + 0.5) for i in range(frames)], [str(number) for number in numbers])
-        panel.set_xlabel("frame")
+        prompts, chosen = _prompts(results, family)
+        pictures = _pictures(results, family, chosen, lambda picture: shrink(picture, SIDE))
+        _mosaic(panel, pictures, list(KINDS.values()) if panel is axes[0, 0] else [""] * len(KINDS), 8)
+        width = pictures.shape[3]
+        places = [width * (i + 0.5) for i in range(len(chosen))]
+        labels = [prompts[prompt] for prompt in chosen]
+        panel.set_xticks(places, labels, fontsize=7, rotation=45, ha="right", rotation_mode="anchor")
         panel.set_title(FAMILIES[family].title)
-        panel.grid(visible=False)
     return figure
 
 
-def _pictures(source: Source, family: str) -> tuple[np.ndarray, list[str], list[str]]:
-    """(prompts, arms, H, W, 3) pictures of evenly spread prompts, first image each, main base solver; with prompts
-    and arms."""
-    return _read(source, family, lambda picture: shrink(picture, SIDE))
+def pretrained_videos(results: Results) -> Figure:
+    """Some frames of some videos, evenly spread, first and last among them: a row per prompt and arm."""
+    names = video_families(results.study)
+    figure, axes = new_figure(1, len(names), height=1.4 * PROMPTS)
+    for panel, family in zip(axes[0], names, strict=True):
+        prompts, chosen = _prompts(results, family)
+        count = _pictures(results, family, chosen[:1], lambda video: video[:, :1, :1]).shape[2]
+        frames = np.linspace(0, count - 1, min(FRAMES, count)).round().astype(int)
+        videos = _pictures(results, family, chosen, lambda video, frames=frames: shrink(video[frames], SIDE))
+        labels = [f"{prompts[prompt]}: {kind}" for prompt in chosen for kind in KINDS.values()]
+        _mosaic(panel, videos.swapaxes(0, 1).reshape(-1, *videos.shape[2:]), labels, 7)
+        width = videos.shape[4]
+        panel.set_xticks([width * (i + 0.5) for i in range(len(frames))], [str(frame + 1) for frame in frames])
+        panel.set(xlabel="frame", title=FAMILIES[family].title)
+    return figure
 
 
-def _videos(source: Source, family: str) -> tuple[np.ndarray, list[str], list[str], list[int]]:
-    """As `_pictures`, (prompts, arms, frames, H, W, 3), of evenly spread frames, first and last among them, and the
-    numbers of these, counted from 1."""
-    chosen: list[int] = []
-
-    def few(video: np.ndarray) -> np.ndarray:
-        chosen[:] = np.linspace(0, len(video) - 1, min(FRAMES, len(video))).round().astype(int).tolist()
-        return shrink(video[chosen], SIDE)
-
-    return *_read(source, family, few), [index + 1 for index in chosen]
+def _prompts(results: Results, family: str) -> tuple[list[str], list[int]]:
+    """All prompts, shortened, and the indices of some that are evenly spread."""
+    prompts = [wanted["prompt"] for wanted in read_prompts(results.folder / LAYOUT.prompts(family))]
+    chosen = np.linspace(0, len(prompts) - 1, PROMPTS).round().astype(int).tolist()
+    return [prompt if len(prompt) <= 28 else prompt[:26] + "..." for prompt in prompts], chosen
 
 
-def _read(
-    source: Source, family: str, reduced: Callable[[np.ndarray], np.ndarray]
-) -> tuple[np.ndarray, list[str], list[str]]:
-    """Pictures are read and reduced one by one: a video of an original has 75 MB."""
-    folder = source.results / "pretrained" / family
-    prompts = read_prompts(folder / "prompts.jsonl")
-    chosen = np.linspace(0, len(prompts) - 1, PROMPTS).round().astype(int)
-    kinds = list(KINDS)
+def _pictures(results: Results, family: str, chosen: list[int], reduced: Callable[..., np.ndarray]) -> np.ndarray:
+    """(arms, prompts, ...): first picture of each chosen prompt, main base solver.
+
+    Pictures are read and `reduced` one by one: a video of an original has 75 MB.
+    """
+    prompts = read_prompts(results.folder / LAYOUT.prompts(family))
+    folder = (results.folder / LAYOUT.family_shard(family)).parent
     columns = []
-    for kind in kinds:
-        where = folder / "samples" / f"{SOLVERS[family][0]}-{kind}"
-        column = [reduced(read_pictures(FAMILIES[family], where, prompts, 1, [int(p)])[0]) for p in chosen]
-        columns.append(np.stack(column))
-    return np.stack(columns, axis=1), [prompts[p]["prompt"] for p in chosen], kinds
+    for kind in KINDS:
+        arm = folder / f"{SOLVERS[family][0]}-{kind}"
+        columns.append([reduced(read_pictures(FAMILIES[family], arm, prompts, 1, [prompt])[0]) for prompt in chosen])
+    return np.array(columns)
 
 
-def _short(prompt: str) -> str:
-    return prompt if len(prompt) <= 28 else prompt[:26] + "..."
+def _mosaic(panel: Axes, pictures: np.ndarray, labels: list[str], size: float) -> None:
+    """(rows, columns, H, W, 3) pictures without gaps, a label at each row."""
+    rows, columns, height, width, channels = pictures.shape
+    panel.imshow(pictures.swapaxes(1, 2).reshape(rows * height, columns * width, channels))
+    panel.set_yticks([height * (i + 0.5) for i in range(rows)], labels, fontsize=size)
+    panel.grid(visible=False)

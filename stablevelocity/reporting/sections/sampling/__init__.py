@@ -1,47 +1,26 @@
 """Sampling: StableVS beside its control arm, and FID against the number of network calls."""
 
-from stablevelocity.reporting.products import Product, Section
+from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 
+TABLES, FIGURES = "reporting.sections.sampling.tables", "reporting.sections.sampling.figures"
 
-def sweep_file(run: str) -> str:
-    return f"metrics/sweep/{run}.csv"
-
-
-def _sweep(study: Study) -> list[str]:
-    return [sweep_file(run) for run in study.sweep_runs()]
+TABLE4, XI = "table4_stablevs_text_to_image.csv", "ablation_xi_sampling.csv"
 
 
-def _sweep_and_split(study: Study) -> list[str]:
-    return [*_sweep(study), "variance/split_points.csv"]
+def sweep(study: Study) -> list[str]:
+    return [*(LAYOUT.sweep(run) for run in study.sweep_runs()), LAYOUT.split_points]
 
 
 SECTION = Section(
     name="sampling",
     title="Sampling: StableVS and few steps",
-    text="sections.sampling.text:text",
-    claims="sections.sampling.claims:claims",
     tables=(
-        Product(
-            "stablevs",
-            "sections.sampling.tables:stablevs",
-            _sweep_and_split,
-            keys=("run", "solver", "xi", "low_steps"),
-        ),
-        Product(
-            "few_step",
-            "sections.sampling.tables:few_step",
-            _sweep_and_split,
-            keys=("run", "solver", "low_regime", "steps", "xi", "low_steps"),
-        ),
+        Product("stablevs", TABLES, sweep, keys=("run", "solver", "xi", "low_steps")),
+        Product("few_step", TABLES, sweep, keys=("run", "solver", "low_regime", "steps", "xi", "low_steps")),
     ),
     figures=(
-        Product(
-            "stablevs",
-            "sections.sampling.figures:stablevs",
-            _sweep_and_split,
-            published=("ablation_xi_sampling.csv", "table4_stablevs_text_to_image.csv"),
-        ),
-        Product("few_step", "sections.sampling.figures:few_step", _sweep_and_split),
+        Product("stablevs", FIGURES, sweep, (XI, TABLE4)),
+        Product("few_step", FIGURES, sweep),
     ),
 )

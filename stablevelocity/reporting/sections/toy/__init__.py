@@ -1,28 +1,27 @@
 """The toy experiment: CFM, STF and StableVM on a mixture whose velocity is known."""
 
-from stablevelocity.reporting.products import Inputs, Product, Section
+from stablevelocity.reporting.spec import LAYOUT, Inputs, Product, Section
 
-ERROR, TARGET = "toy/error.csv", "toy/target_variance.csv"
-GRADIENT, COST = "toy/gradient_variance.csv", "toy/cost.csv"
+TABLES, FIGURES = "reporting.sections.toy.tables", "reporting.sections.toy.figures"
 
 
-def _of_toy(*files: str) -> Inputs:
-    return lambda study: list(files) if study.toy else []
+def of_toy(*names: str) -> Inputs:
+    return lambda study: [LAYOUT.toy(name) for name in names] if study.toy else []
 
+
+ERROR, VARIANCE, COST = of_toy("error"), of_toy("target_variance", "gradient_variance"), of_toy("cost")
 
 SECTION = Section(
     name="toy",
     title="A toy experiment against the exact velocity",
-    text="sections.toy.text:text",
-    claims="sections.toy.claims:claims",
     tables=(
-        Product("toy_error", "sections.toy.tables:error", _of_toy(ERROR), keys=("objective", "t")),
-        Product("toy_variance", "sections.toy.tables:variance", _of_toy(TARGET, GRADIENT), keys=("objective", "t")),
-        Product("toy_cost", "sections.toy.tables:cost", _of_toy(COST), keys=("references",)),
+        Product("toy_error", TABLES, ERROR, keys=("objective", "t")),
+        Product("toy_variance", TABLES, VARIANCE, keys=("objective", "t")),
+        Product("toy_cost", TABLES, COST, keys=("references",)),
     ),
     figures=(
-        Product("toy_error", "sections.toy.figures:error", _of_toy(ERROR)),
-        Product("toy_variance", "sections.toy.figures:variance", _of_toy(TARGET, GRADIENT)),
-        Product("toy_cost", "sections.toy.figures:cost", _of_toy(COST)),
+        Product("toy_error", FIGURES, ERROR),
+        Product("toy_variance", FIGURES, VARIANCE),
+        Product("toy_cost", FIGURES, COST),
     ),
 )

@@ -1,6 +1,6 @@
 """Whether a study runs the toy experiment by the paper's protocol (docs/paper.md#toy)."""
 
-from stablevelocity.reporting.describe import count_text
+from stablevelocity.reporting.format import counted
 from stablevelocity.study.settings import Toy
 
 PAPER = Toy()
@@ -9,18 +9,15 @@ PAPER = Toy()
 
 def departures(toy: Toy) -> list[str]:
     """Each setting that differs from the full protocol, with the value it has there; more seeds are no departure."""
-    found = []
+    different = []
     for name in Toy.model_fields:
         ours, full = getattr(toy, name), getattr(PAPER, name)
         if name == "seeds":
             if len(ours) < len(full):
-                found.append(f"{count_text(len(ours), 'seed')} (full: {len(full)})")
-        elif name in ("objectives", "times"):
-            if set(ours) != set(full):
-                found.append(f"{name} {_shown(ours)} (full: {_shown(full)})")
-        elif ours != full:
-            found.append(f"{name.replace('_', ' ')} {_shown(ours)} (full: {_shown(full)})")
-    return found
+                different.append(f"{counted(len(ours), 'seed')} (full: {len(full)})")
+        elif (set(ours) != set(full)) if isinstance(full, list) else ours != full:
+            different.append(f"{name.replace('_', ' ')} {_shown(ours)} (full: {_shown(full)})")
+    return different
 
 
 def _shown(value: object) -> str:

@@ -4,70 +4,44 @@ import math
 
 import pandas as pd
 
-from stablevelocity.reporting.source import Frame, Source
-from stablevelocity.reporting.statistics import difference, over_seeds
+from stablevelocity.reporting.results import DataFrame, Results
+from stablevelocity.reporting.spec import LAYOUT
+from stablevelocity.reporting.statistics import difference, summary
+
+BY = ["objective", "t"]
 
 
-def error(source: Source) -> Frame:
-    """Squared error to the exact velocity at the last update, by objective and time, and its change from CFM."""
-    frame = source.csv("toy/error.csv")
+def toy_error(results: Results) -> DataFrame:
+    """Squared error to the exact velocity at the last update, by objective and time; its change from CFM and STF."""
+    frame = results.csv(LAYOUT.toy("error"))
     last = frame[frame["update"] == frame["update"].max()]
-    rows = []
-    for (objective, t), part in last.groupby(["objective", "t"], sort=False):
-        estimate = over_seeds(part["error"].to_numpy())
-        row = {
-            "objective": objective,
-            "t": t,
-            "updates": int(frame["update"].max()),
-            "seeds": estimate.count,
-            "error": estimate.mean,
-            "error_sd": estimate.deviation,
-            "error_low": estimate.low,
-            "error_high": estimate.high,
-        }
-        wide = last[last["t"] == t].pivot_table(index="objective", columns="seed", values="error")
-        for against in ("cfm", "stf"):
-            found = None
-            if objective != against and against in wide.index:
-                found = difference(wide, str(objective), against)
-            row |= {
-                f"change_from_{against}": found.mean if found else math.nan,
-                f"change_from_{against}_low": found.paired_low if found else math.nan,
-                f"change_from_{against}_high": found.paired_high if found else math.nan,
-            }
-        rows.append(row)
-    return pd.DataFrame(rows)
+    table = summary(last, BY, "error", "error")
+    table.insert(2, "updates", frame["update"].max())
+    table.insert(3, "seeds", last.groupby(BY, sort=False).size().to_numpy())
+    for against in ("cfm", "stf"):
+        names = [f"change_from_{against}{bound}" for bound in ("", "_low", "_high")]
+        table[names] = [_change(last, row.objective, row.t, against) for row in table.itertuples()]
+    return table
 
 
-def variance(source: Source) -> Frame:
+def _change(last: DataFrame, objective: str, t: float, against: str) -> tuple[float, float, float]:
+    """Mean over seeds of the error of an objective minus that of another, with its paired interval."""
+    values = last[last["t"] == t].pivot_table(index="objective", columns="seed", values="error")
+    change = difference(values, objective, against) if objective != against else None
+    return (change.mean, change.paired_low, change.paired_high) if change else (math.nan, math.nan, math.nan)
+
+
+def toy_variance(results: Results) -> DataFrame:
     """Variance of target and gradient by objective and time, and its ratio to CFM's."""
-    target = _mean(source.csv("toy/target_variance.csv"), "target_variance")
-    gradient = _mean(source.csv("toy/gradient_variance.csv"), "gradient_variance")
-    both = target.merge(gradient, on=["objective", "t"], how="outer")
-    for name in ("target_variance", "gradient_variance"):
+    names = ("target_variance", "gradient_variance")
+    target, gradient = (summary(results.csv(LAYOUT.toy(name)), BY, "variance", name) for name in names)
+    both: DataFrame = pd.merge(target, gradient, on=BY, how="outer")
+    for name in names:
         cfm = both[both["objective"] == "cfm"].set_index("t")[name]
         both[f"{name}_ratio"] = both[name] / both["t"].map(cfm)
     return both
 
 
-def _mean(frame: Frame, name: str) -> Frame:
-    """Mean over seeds where there are several, with its t-interval."""
-    rows = []
-    for (objective, t), part in frame.groupby(["objective", "t"], sort=False):
-        estimate = over_seeds(part["variance"].to_numpy())
-        rows.append(
-            {
-                "objective": objective,
-                "t": t,
-                name: estimate.mean,
-                f"{name}_sd": estimate.deviation,
-                f"{name}_low": estimate.low,
-                f"{name}_high": estimate.high,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def cost(source: Source) -> Frame:
+def toy_cost(results: Results) -> DataFrame:
     """Seconds per step by the number of references, as measured."""
-    return source.csv("toy/cost.csv")
+    return results.csv(LAYOUT.toy("cost"))

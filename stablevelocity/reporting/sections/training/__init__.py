@@ -1,46 +1,22 @@
 """Training: arms x seeds, tables 1 to 3, alignment over t, samples."""
 
-from stablevelocity.reporting.products import Product, Section
+from collections.abc import Callable, Collection
+
+from stablevelocity.reporting.spec import LAYOUT, Inputs, Product, Section
 from stablevelocity.study import Run, Study
-from stablevelocity.study.methods import ablations, kind, principal
+from stablevelocity.study.methods import HIGH, ablations, kind, principal
 
-FLOOR = "metrics/floor.csv"
+HERE = "reporting.sections.training"
+TABLES, FIGURES = f"{HERE}.tables", f"{HERE}.figures"
 
-
-def fidelity_file(run: str, step: int, sampler: str) -> str:
-    """Where the metrics of one set of samples lie."""
-    return f"metrics/fidelity/{run}/step-{step:08d}/{sampler}.csv"
-
-
-def _all(study: Study) -> list[str]:
-    return [*(fidelity_file(*chosen) for chosen in study.sample_sets()), FLOOR]
+TABLE1, TABLE2 = "table1_imagenet256_cfg.csv", "table2_model_scale_nocfg.csv"
+TABLE3, FIGURE3B = "table3_alignment_variants.csv", "figure3b_alignment_regime.csv"
+XI = "ablation_xi_training.csv"
 
 
-def _main(study: Study) -> list[str]:
-    main = study.sampling.main
-    return [*(fidelity_file(*chosen) for chosen in study.sample_sets() if chosen[2] == main), FLOOR]
-
-
-def _guided(study: Study) -> list[str]:
-    guided = [name for name, sampler in study.sampling.samplers.items() if sampler.guidance > 1]
-    files = [fidelity_file(*chosen) for chosen in study.sample_sets() if chosen[2] in guided]
-    return [*files, FLOOR] if files else []
-
-
-def _ablations(study: Study) -> list[str]:
-    return _main(study) if ablations(study) else []
-
-
-def _regimes(study: Study) -> list[str]:
-    return _main(study) if any(kind(arm).regime == "high" for arm in study.arms.values()) else []
-
-
-def _alignment(study: Study) -> list[str]:
-    return [f"runs/{run.name}/alignment.csv" for run in principal_runs(study) if run.alignment]
-
-
-def _metrics(study: Study) -> list[str]:
-    return [f"runs/{run.name}/metrics.csv" for run in principal_runs(study)]
+def guided(study: Study) -> list[str]:
+    """Samplers with guidance."""
+    return [name for name, sampler in study.sampling.samplers.items() if sampler.guidance > 1]
 
 
 def principal_runs(study: Study) -> list[Run]:
@@ -54,76 +30,65 @@ def sample_files(study: Study) -> dict[str, str]:
     files: dict[str, str] = {}
     for run in principal_runs(study):
         if run.arm in study.sampling.arms.get(main, study.arms):
-            files.setdefault(run.arm, f"samples/{run.name}/step-{run.steps[-1]:08d}/{main}/shard-00000.safetensors")
+            files.setdefault(run.arm, LAYOUT.sample_shard(run.name, run.steps[-1], main, 0))
     return files
 
 
-def _samples(study: Study) -> list[str]:
-    return list(sample_files(study).values())
+def of_samplers(samplers: Callable[[Study], Collection[str]]) -> Inputs:
+    """Metrics of the images of some samplers, and those of real images."""
 
+    def inputs(study: Study) -> list[str]:
+        files = [LAYOUT.fidelity(*one) for one in study.sample_sets() if one[2] in samplers(study)]
+        return [*files, LAYOUT.real_baseline] if files else []
+
+    return inputs
+
+
+ALL, GUIDED = of_samplers(lambda study: study.sampling.samplers), of_samplers(guided)
+MAIN = of_samplers(lambda study: [study.sampling.main])
+
+
+def of_ablations(study: Study) -> list[str]:
+    return MAIN(study) if ablations(study) else []
+
+
+def of_regimes(study: Study) -> list[str]:
+    return MAIN(study) if any(kind(arm).regime == HIGH for arm in study.arms.values()) else []
+
+
+def of_aligned(study: Study) -> list[str]:
+    return [LAYOUT.alignment_curve(run.name) for run in principal_runs(study) if run.alignment]
+
+
+def of_runs(study: Study) -> list[str]:
+    return [LAYOUT.training_metrics(run.name) for run in principal_runs(study)]
+
+
+ROW = ("arm", "step", "sampler")
 
 SECTION = Section(
     name="training",
     title="Training: what each part of the method changes",
-    text="sections.training.text:text",
-    claims="sections.training.claims:claims",
     tables=(
-        Product(
-            "table1",
-            "sections.training.tables:table1",
-            _guided,
-            published=("table1_imagenet256_cfg.csv",),
-            keys=("arm", "step", "sampler"),
-        ),
-        Product(
-            "table2",
-            "sections.training.tables:table2",
-            _main,
-            published=("table2_model_scale_nocfg.csv",),
-            keys=("arm", "step", "sampler"),
-        ),
-        Product(
-            "table3",
-            "sections.training.tables:table3",
-            _main,
-            published=("table3_alignment_variants.csv",),
-            keys=("base", "arm", "step", "sampler"),
-        ),
-        Product(
-            "ablations",
-            "sections.training.tables:ablated",
-            _ablations,
-            published=(
-                "ablation_xi_training.csv",
-                "table2_model_scale_nocfg.csv",
-                "table3_alignment_variants.csv",
-            ),
-            keys=("setting", "arm", "step"),
-        ),
+        Product("table1", TABLES, GUIDED, (TABLE1,), keys=ROW),
+        Product("table2", TABLES, MAIN, (TABLE2,), keys=ROW),
+        Product("table3", TABLES, MAIN, (TABLE3,), keys=("base", *ROW)),
+        Product("ablations", TABLES, of_ablations, (XI, TABLE2, TABLE3), keys=("setting", "arm", "step")),
         Product(
             "differences",
-            "sections.training.tables:differences",
-            _all,
-            published=(
-                "table2_model_scale_nocfg.csv",
-                "table3_alignment_variants.csv",
-                "figure3b_alignment_regime.csv",
-            ),
+            TABLES,
+            ALL,
+            (TABLE2, TABLE3, FIGURE3B),
             keys=("comparison", "step", "sampler", "metric"),
         ),
-        Product("runs", "sections.training.tables:runs", _all, keys=("run", "step", "sampler", "metric")),
-        Product("alignment", "sections.training.tables:alignment", _alignment, keys=("run", "step", "t")),
+        Product("runs", TABLES, ALL, keys=("run", "step", "sampler", "metric")),
+        Product("alignment", TABLES, of_aligned, keys=("run", "step", "t")),
     ),
     figures=(
-        Product("training_fidelity", "sections.training.figures:by_arm", _main),
-        Product("figure3a", "sections.training.figures:alignment", _alignment),
-        Product(
-            "figure3b",
-            "sections.training.figures:regimes",
-            _regimes,
-            published=("figure3b_alignment_regime.csv",),
-        ),
-        Product("training_curves", "sections.training.figures:curves", _metrics),
-        Product("samples", "sections.training.samples:samples", _samples),
+        Product("training_fidelity", FIGURES, MAIN),
+        Product("figure3a", FIGURES, of_aligned),
+        Product("figure3b", FIGURES, of_regimes, (FIGURE3B,)),
+        Product("training_curves", FIGURES, of_runs),
+        Product("samples", f"{HERE}.samples", lambda study: list(sample_files(study).values())),
     ),
 )

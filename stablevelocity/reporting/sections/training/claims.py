@@ -1,137 +1,71 @@
-"""Comparisons between arms, judged by the FID of the main sampler at the last step."""
+"""Comparisons between arms by the FID of the main sampler at the last step."""
 
-from typing import Any, Literal
-
-import numpy as np
-
-from stablevelocity.reporting.claims import Claim, Tables, bounds, judge
-from stablevelocity.reporting.describe import count_text, decoder_text, interval, number, sampler_text, signed
-from stablevelocity.reporting.source import Frame
+from stablevelocity.reporting.claims import Claim
+from stablevelocity.reporting.describe import decoder_text, sampler_text
+from stablevelocity.reporting.format import interval, listed, percent, signed
+from stablevelocity.reporting.results import DataFrame, Results, Series
 from stablevelocity.reporting.statistics import over_seeds
+from stablevelocity.reporting.verdicts import Side, by_interval
 from stablevelocity.study.methods import find
 
-Side = Literal["below 0", "above 0"]
-CLAIMED: dict[str, tuple[str, str, Side]] = {
-    "stablevm": (
-        "StableVM lowers FID",
-        "Training with StableVM targets instead of CFM targets lowers FID.",
-        "below 0",
-    ),
-    "repa": ("REPA lowers FID", "Representation alignment (REPA) lowers FID.", "below 0"),
-    "repa-low": (
-        "Alignment below xi only is better",
-        "Alignment restricted to the low-variance regime is better than on the whole path.",
-        "below 0",
-    ),
-    "repa-high": (
-        "Alignment above xi only is worse",
-        "Alignment restricted to the high-variance regime is far worse than on the whole path.",
-        "above 0",
-    ),
-    "repa-stable": ("StableVM + VA beats REPA", "StableVM with VA-REPA has a lower FID than REPA.", "below 0"),
-    "irepa-stable": ("StableVM + VA beats iREPA", "StableVM with VA-iREPA has a lower FID than iREPA.", "below 0"),
-    "reg-stable": ("StableVM + VA beats REG", "StableVM with VA-REG has a lower FID than REG.", "below 0"),
-}
-HEADLINES = ("stablevm", "repa", "repa-high", "repa-stable")
+CLAIMED = ("stablevm", "repa", "repa-low", "repa-high", "repa-stable", "irepa-stable", "reg-stable")
+"""Comparisons of which the paper says that the first arm has the lower FID; with repa-high the higher one."""
 
 
-def claims(tables: Tables) -> list[Claim]:
-    return [*_comparisons(tables), *_alignment(tables)]
+def claims(results: Results) -> list[Claim]:
+    table, curves = results.table("differences"), results.table("alignment")
+    table = table[(table["sampler"] == results.study.sampling.main) & (table["metric"] == "fid")]
+    last = table.sort_values("step").groupby("comparison").tail(1).set_index("comparison")
+    compared = [_comparison(results, name, last.loc[name]) for name in CLAIMED if name in last.index]
+    return compared if curves is None else [*compared, *_alignment(results, curves)]
 
 
-def _comparisons(tables: Tables) -> list[Claim]:
-    table = tables.table("differences")
-    if table is None or table.empty:
-        return []
-    main = tables.study.sampling.main
-    table = table[(table["sampler"] == main) & (table["metric"] == "fid")]
-    found = []
-    for name, (short, claim, side) in CLAIMED.items():
-        rows = table[table["comparison"] == name]
-        if len(rows):
-            found.append(_comparison(tables, rows.loc[rows["step"].idxmax()], short, claim, side))
-    return found
-
-
-def _comparison(tables: Tables, row: Frame, short: str, claim: str, side: Side) -> Claim:
-    study = tables.study
-    arm, against = study.arms[row["arm"]].label, study.arms[row["against"]].label
-    verdict = judge(row["low"], row["high"], claimed=side)
-    own = judge(row["paired_low"], row["paired_high"], claimed=side)
-    shown = interval(row["low"], row["high"])
-    text = f"FID {signed(row['difference'])} ({100 * row['relative']:+.0f} %)"
-    agreement = "agrees" if own == verdict else f"alone says: {own}"
-    published = row["published"] if isinstance(row["published"], str) and row["published"] else None
-    known = f"95 % {shown}" if shown != "–" else "no interval from one seed"
-    return Claim(
-        id=str(row["comparison"]),
-        paper_claim=claim,
-        measured=f"{arm} against {against}: {text}, {known}, {count_text(row['seeds'], 'seed')}; "
-        f"t-interval of the pair alone: {interval(row['paired_low'], row['paired_high'])} ({agreement}).",
-        value=float(row["difference"]),
-        interval=bounds(row["low"], row["high"]),
-        unit="difference in FID",
-        verdict=verdict,
-        rule=f"supported when the 95 % interval of the paired difference (spread pooled over all arms) lies {side}",
-        how=how(tables, row),
-        line=f"{short}: {arm} against {against} {text}, {known}",
-        headline=row["comparison"] in HEADLINES,
-        published=published,
-    )
-
-
-def how(tables: Tables, row: Frame) -> dict[str, Any]:
-    """Run, seed, solver, steps, guidance and samples of a row of `differences`."""
-    study = tables.study
-    sampler = study.sampling.samplers[row["sampler"]]
-    return {
+def _comparison(results: Results, name: str, row: Series) -> Claim:
+    study = results.study
+    side: Side = "above" if name == "repa-high" else "below"
+    sampler = study.sampler(row["sampler"])
+    one_seed = row["low"] != row["low"]
+    facts = {
+        "row": row,
+        "side": side,
+        "arms": f"{study.arms[row['arm']].label} against {study.arms[row['against']].label}",
+        "change": f"FID {signed(row['difference'])} ({percent(row['relative'], 0)})",
+        "known": "no interval from one seed" if one_seed else f"95 % {interval(row['low'], row['high'])}",
+        "alone": by_interval(row["paired_low"], row["paired_high"], side),
+    }
+    how = {
         "runs": f"{row['arm']}, {row['against']}",
-        "seeds": str(row["seed_list"]).removeprefix("seeds ").removeprefix("seed "),
-        "training steps": int(row["step"]),
+        "seeds": row["seed_list"].split(" ", 1)[1],
+        "training steps": row["step"],
         "sampler": f"{row['sampler']}: {sampler_text(sampler)}",
         "solver": sampler.solver,
         "steps": sampler.steps,
         "guidance": sampler.guidance,
         "decoder": decoder_text(study),
-        "samples": int(row["images"]),
+        "samples": row["images"],
         "features": study.evaluation.extractor,
     }
+    bounds = row["low"], row["high"]
+    return Claim(name, row["difference"], by_interval(*bounds, side), how, bounds, facts)
 
 
-def _alignment(tables: Tables) -> list[Claim]:
+def _alignment(results: Results, table: DataFrame) -> list[Claim]:
     """The alignment loss is low below xi and rises above it, in the arm that aligns everywhere (else any aligned)."""
-    table = tables.table("alignment")
-    if table is None:
-        return []
-    study = tables.study
-    arm = find(study, "REPA", stablevm=False, regimes=("whole", "low (soft)", "low (hard cut)")) or table["arm"].iloc[0]
-    part = table[table["arm"] == arm]
-    if part.empty:
-        return []
-    chosen = study.arms[arm].alignment
-    xi = chosen.xi if chosen else 0.7
-    low = part[part["t"] < xi].groupby("seed")["mean"].mean()
-    high = part[part["t"] >= xi].groupby("seed")["mean"].mean()
+    study = results.study
+    everywhere = find(study, "REPA", stablevm=False, regimes=("whole", "low (soft)", "low (hard cut)"))
+    arm = everywhere or table["arm"].iloc[0]
+    part, alignment = table[table["arm"] == arm], study.arms[arm].alignment
+    xi = alignment.xi if alignment else 0.7
+    low, high = (rows.groupby("seed")["mean"].mean() for rows in (part[part["t"] < xi], part[part["t"] >= xi]))
     if low.empty or high.empty:
         return []
-    gap = over_seeds((high - low).to_numpy())
-    return [
-        Claim(
-            id="alignment-loss",
-            paper_claim="Representations align in the low-variance regime; in the high one the loss stays high.",
-            measured=f"Mean alignment loss of {study.arms[arm].label} below t = {xi:g}: {number(float(low.mean()))}, "
-            f"above: {number(float(high.mean()))}.",
-            value=gap.mean,
-            interval=bounds(gap.low, gap.high),
-            unit="difference of the mean loss, above - below xi",
-            verdict=judge(gap.low, gap.high, claimed="above 0"),
-            rule="supported when the 95 % t-interval over seeds of the difference lies above 0",
-            how={
-                "runs": ", ".join(dict.fromkeys(part["run"])),
-                "seeds": ", ".join(str(seed) for seed in sorted(set(part["seed"]))),
-                "training steps": int(np.max(part["step"])),
-                "samples": "training latents, noised",
-            },
-            line=f"The alignment loss is higher above xi: {study.arms[arm].label} {signed(gap.mean, 2)}",
-        )
-    ]
+    gap = over_seeds(high - low)
+    how = {
+        "runs": listed(part["run"]),
+        "seeds": listed(sorted(part["seed"])),
+        "training steps": part["step"].max(),
+        "samples": "training latents, noised",
+    }
+    facts = {"label": study.arms[arm].label, "xi": xi, "low": low.mean(), "high": high.mean()}
+    bounds = gap.low, gap.high
+    return [Claim("alignment-loss", gap.mean, by_interval(*bounds, "above"), how, bounds, facts)]

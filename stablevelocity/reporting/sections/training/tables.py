@@ -6,173 +6,139 @@ from typing import Any
 
 import pandas as pd
 
-from stablevelocity.reporting.describe import decoder_text, seeds_text
-from stablevelocity.reporting.sections.training import principal_runs, published
-from stablevelocity.reporting.sections.training.data import by_seed, fidelity, metric_columns, metrics_of
-from stablevelocity.reporting.source import Frame, Source
+from stablevelocity.reporting.describe import decoder_text
+from stablevelocity.reporting.results import DataFrame, Results, Series
+from stablevelocity.reporting.sections.training import guided, published
+from stablevelocity.reporting.sections.training.data import alignment_curves, by_seed, fidelity, metrics_of
 from stablevelocity.reporting.statistics import difference, over_seeds
-from stablevelocity.study.methods import ABLATED, ablations, baseline, comparisons, flat_settings, kind, same_model
+from stablevelocity.study.methods import ABLATED, baseline, comparisons, flat_settings, kind, same_model
+from stablevelocity.study.methods import ablations as ablated_arms
 
-Published = Callable[[Source, str, int, str], dict[str, float]]
+Published = Callable[[Results, str, int, str], dict[str, float]]
 
 
-def table1(source: Source) -> Frame:
+def table1(results: Results) -> DataFrame:
     """Samplers with guidance: every arm, every kept step."""
-    samplers = source.study.sampling.samplers
-    guided = [name for name, sampler in samplers.items() if sampler.guidance > 1]
-    frame = fidelity(source, guided)
-    return pd.DataFrame(_rows(source, frame, published.with_guidance))
+    return pd.DataFrame(_rows(results, fidelity(results, guided(results.study)), published.with_guidance))
 
 
-def table2(source: Source) -> Frame:
+def table2(results: Results) -> DataFrame:
     """The main sampler: every arm, every kept step."""
-    frame = fidelity(source, [source.study.sampling.main])
-    return pd.DataFrame(_rows(source, frame, published.without_guidance))
+    return pd.DataFrame(_rows(results, fidelity(results, [results.study.sampling.main]), published.without_guidance))
 
 
-def table3(source: Source) -> Frame:
+def table3(results: Results) -> DataFrame:
     """By base method (SiT, REPA, iREPA, REG): the base, its regimes, and it with StableVM; last step, main sampler.
 
     `fid_from_base` is the difference to the first row of the same base, with the interval of `difference`.
     """
-    frame = fidelity(source, [source.study.sampling.main])
-    last = frame.groupby("arm")["step"].transform("max")
-    rows = _rows(source, frame[frame["step"] == last], published.without_guidance)
+    study = results.study
+    frame = fidelity(results, [study.sampling.main])
+    last = frame["step"] == frame.groupby("arm")["step"].transform("max")
+    rows = _rows(results, frame[last], published.without_guidance)
     grouped = []
     for base in ("SiT", "REPA", "iREPA", "REG"):
-        members = [row for row in rows if kind(source.study.arms[row["arm"]]).base == base]
+        members = [row for row in rows if kind(study.arms[row["arm"]]).base == base]
         # The base itself first, then as the study lists them.
         members.sort(key=lambda row: row["method"] not in (base, "SiT (CFM)"))
         for row in members:
-            first = next(one for one in members if one["arm"] in same_model(source.study, row["arm"]))
-            change = {}
-            if row is not first:
-                change = _change(source, frame, row, first["arm"], "fid_from_base")
+            first = next(one for one in members if one["arm"] in same_model(study, row["arm"]))
+            change = {} if row is first else _change(results, frame, row, first["arm"], "fid_from_base")
             grouped.append({"base": base, **row, **change})
     return pd.DataFrame(grouped)
 
 
-def ablated(source: Source) -> Frame:
+def ablations(results: Results) -> DataFrame:
     """Arms that differ from a base in one setting, main sampler, at the steps that both have; the base first.
 
     `fid_from_base` is the difference to it. `published_fid` is known for xi, and for a base with the paper's settings.
     """
-    study, main = source.study, source.study.sampling.main
-    frame = fidelity(source, [main])
-    rows = {(row["arm"], row["step"]): row for row in _rows(source, frame, published.without_guidance)}
-    found: dict[tuple, dict[str, Any]] = {}
-    for setting, one, base in ablations(study):
+    study, main = results.study, results.study.sampling.main
+    frame = fidelity(results, [main])
+    rows = {(row["arm"], row["step"]): row for row in _rows(results, frame, published.without_guidance)}
+    table: dict[tuple, dict[str, Any]] = {}
+    for setting, one, base in ablated_arms(study):
         for step in [step for arm, step in rows if arm == one and (base, step) in rows]:
             for arm in (base, one):
                 row = {"setting": setting, "value": flat_settings(study, arm)[setting], "base": base, **rows[arm, step]}
                 if arm != base:
-                    row |= _change(source, frame, row, base, "fid_from_base")
+                    row |= _change(results, frame, row, base, "fid_from_base")
                     if setting == "alignment.xi":
-                        row |= published.ablation_of_xi(source, arm, base, step, main)
-                found[setting, arm, step] = row
-    ordered = sorted(found.values(), key=lambda row: (ABLATED.index(row["setting"]), row["step"]))
+                        row |= published.ablation_of_xi(results, arm, base, step, main)
+                table[setting, arm, step] = row
+    ordered = sorted(table.values(), key=lambda row: (ABLATED.index(row["setting"]), row["step"]))
     return pd.DataFrame(ordered) if ordered else pd.DataFrame(columns=["setting", "value", "arm", "step"])
 
 
-def _rows(source: Source, frame: Frame, same: Published) -> list[dict]:
+def _rows(results: Results, frame: DataFrame, same: Published) -> list[dict[str, Any]]:
     """One row per arm, step and sampler: each metric's mean, standard deviation and t-interval over seeds."""
-    study = source.study
-    plain = baseline(study)
-    metrics = metrics_of(frame)
-    order = {arm: place for place, arm in enumerate(study.arms)}
-    groups = sorted(frame.groupby(["arm", "step", "sampler"]), key=lambda item: (order[item[0][0]], *item[0][1:]))
+    study, plain = results.study, baseline(results.study)
+    order = list(study.arms)
+    groups = {key: part for key, part in frame.groupby(["arm", "step", "sampler"])}
     rows = []
-    for (arm, step, sampler), part in groups:
-        row = {
-            "arm": arm,
-            "label": study.arms[arm].label,
-            "method": kind(study.arms[arm]).method,
-            "step": step,
-            "sampler": sampler,
-            "seeds": part["seed"].nunique(),
-            "seed_list": seeds_text(part["seed"]),
-            "images": int(part["images"].iloc[0]),
-            "extractor": part["extractor"].iloc[0],
-            "reference": part["reference"].iloc[0],
-            "decoder": decoder_text(study),
-        }
-        for metric in metrics:
-            values = part.loc[part["metric"] == metric, "value"]
-            if len(values):
-                estimate = over_seeds(values.to_numpy())
-                row |= dict(zip(metric_columns(metric), estimate[:4], strict=True))
+    for arm, step, sampler in sorted(groups, key=lambda key: (order.index(key[0]), *key[1:])):
+        part = groups[arm, step, sampler]
+        first = part.iloc[0]
+        row = {"arm": arm, "label": study.arms[arm].label, "method": kind(study.arms[arm]).method}
+        row |= {"step": step, "sampler": sampler, "seeds": part["seed"].nunique(), "seed_list": _seeds(part["seed"])}
+        row |= {name: first[name] for name in ("images", "extractor", "reference")} | {"decoder": decoder_text(study)}
+        for metric in metrics_of(part):
+            names = (metric, *(f"{metric}_{bound}" for bound in ("sd", "low", "high")))
+            row |= dict(zip(names, over_seeds(part.loc[part["metric"] == metric, "value"]), strict=False))
         if plain and arm != plain and plain in same_model(study, arm):
-            row |= _change(source, frame, row, plain, "fid_from_baseline")
-        rows.append({**row, **same(source, arm, step, sampler)})
+            row |= _change(results, frame, row, plain, "fid_from_baseline")
+        rows.append({**row, **same(results, arm, step, sampler)})
     return rows
 
 
-def _change(source: Source, frame: Frame, row: dict[str, Any], against: str, name: str) -> dict[str, float]:
+def _seeds(seeds: Series) -> str:
+    different = sorted({int(seed) for seed in seeds})
+    return f"seed{'s' if len(different) > 1 else ''} {', '.join(map(str, different))}"
+
+
+def _change(results: Results, frame: DataFrame, row: dict[str, Any], against: str, name: str) -> dict[str, float]:
     """FID of a row minus that of another arm at the same step, with its interval."""
-    arm = row["arm"]
-    values = by_seed(frame[frame["arm"].isin(same_model(source.study, arm))], "fid", row["step"], row["sampler"])
-    if arm not in values.index or against not in values.index:
-        return {}
-    found = difference(values, arm, against)
-    return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high} if found else {}
+    alike = frame[frame["arm"].isin(same_model(results.study, row["arm"]))]
+    change = difference(by_seed(alike, "fid", row["step"], row["sampler"]), row["arm"], against)
+    return {name: change.mean, f"{name}_low": change.low, f"{name}_high": change.high} if change else {}
 
 
-def differences(source: Source) -> Frame:
+def differences(results: Results) -> DataFrame:
     """Each comparison of the paper that the study has arms for, by metric, step and sampler.
 
     `low`, `high` pool the spread of all arms, `paired_low`, `paired_high` use the pair alone (see `statistics`).
     `relative` is the change as a share of the arm compared with.
     """
-    frame = fidelity(source)
+    frame = fidelity(results)
     rows = []
-    for comparison, arm, against in comparisons(source.study):
-        paper = published.pair(source, comparison)
-        alike = frame[frame["arm"].isin(same_model(source.study, arm))]
+    for comparison, arm, against in comparisons(results.study):
+        paper = published.pair(results, comparison)
+        alike = frame[frame["arm"].isin(same_model(results.study, arm))]
         for (step, sampler), part in alike.groupby(["step", "sampler"]):
             for metric in metrics_of(part):
-                values = by_seed(part, metric, int(step), str(sampler))
-                if arm not in values.index or against not in values.index:
+                values = by_seed(part, metric, step, sampler)
+                change = difference(values, arm, against)
+                if change is None:
                     continue
-                found = difference(values, arm, against)
-                if found is None:
-                    continue
-                base = float(values.loc[against].mean())
-                row = {
-                    "comparison": comparison,
-                    "arm": arm,
-                    "against": against,
-                    "step": step,
-                    "sampler": sampler,
-                    "metric": metric,
-                    "seeds": found.count,
-                    "seed_list": seeds_text(values.loc[[arm, against]].dropna(axis="columns").columns),
-                    "images": int(part["images"].iloc[0]),
-                    "difference": found.mean,
-                    "low": found.low,
-                    "high": found.high,
-                    "freedom": found.freedom,
-                    "paired_low": found.paired_low,
-                    "paired_high": found.paired_high,
-                    "relative": found.mean / base if base else math.nan,
-                    "published_relative": paper.relative if paper and metric == "fid" else math.nan,
-                    "published": paper.text if paper and metric == "fid" else "",
-                }
-                rows.append(row)
+                base = values.loc[against].mean()
+                seeds = _seeds(values.loc[[arm, against]].dropna(axis="columns").columns)
+                known = paper if metric == "fid" else None
+                row = {"comparison": comparison, "arm": arm, "against": against, "step": step, "sampler": sampler}
+                row |= {"metric": metric, "seeds": change.count, "seed_list": seeds, "images": part["images"].iloc[0]}
+                row |= {"difference": change.mean, "low": change.low, "high": change.high, "freedom": change.freedom}
+                row |= {"paired_low": change.paired_low, "paired_high": change.paired_high}
+                row |= {"relative": change.mean / base if base else math.nan}
+                row |= {"published_relative": known.relative if known else math.nan}
+                rows.append(row | {"published": known.text if known else ""})
     columns = ["comparison", "arm", "against", "step", "sampler", "metric"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
-def runs(source: Source) -> Frame:
+def runs(results: Results) -> DataFrame:
     """Every number as it was measured: one row per run, step, sampler and metric, with its bootstrap interval."""
-    return fidelity(source)
+    return fidelity(results)
 
 
-def alignment(source: Source) -> Frame:
+def alignment(results: Results) -> DataFrame:
     """Alignment loss over t at the last step of each aligned run of the principal arms, with the samples' quantiles."""
-    frames = []
-    for run in principal_runs(source.study):
-        if run.alignment:
-            frame = source.csv(f"runs/{run.name}/alignment.csv")
-            frame = frame[frame["step"] == frame["step"].max()]
-            frames.append(frame.assign(run=run.name, arm=run.arm, seed=run.seed))
-    return pd.concat(frames, ignore_index=True)[["run", "arm", "seed", "step", "t", "mean", "q15", "q85"]]
+    return alignment_curves(results)

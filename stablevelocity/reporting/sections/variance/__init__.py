@@ -1,41 +1,31 @@
 """Two regimes of variance: figure 1, split points, and how much of it is the finite set of points."""
 
-from stablevelocity.reporting.products import Inputs, Product, Section
+from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 
-CURVES, SPLITS, REFERENCES = "variance/curves.csv", "variance/split_points.csv", "variance/references.csv"
+TABLES, FIGURES = "reporting.sections.variance.tables", "reporting.sections.variance.figures"
+
+PAPER = ("figure1_variance_regimes.csv",)
 
 
-def _always(*files: str) -> Inputs:
-    return lambda _: list(files)
+def curves(study: Study) -> list[str]:
+    return [LAYOUT.variance_curves, LAYOUT.split_points]
 
 
-def _mixtures(study: Study) -> list[str]:
-    return [REFERENCES] if study.variance.gmm_dimensions else []
+def mixtures(study: Study) -> list[str]:
+    return [LAYOUT.variance_references] if study.variance.gmm_dimensions else []
 
 
 SECTION = Section(
     name="variance",
     title="Two regimes of variance",
-    text="sections.variance.text:text",
-    claims="sections.variance.claims:claims",
     tables=(
-        Product(
-            "variance",
-            "sections.variance.tables:variance",
-            _always(CURVES, SPLITS),
-            published=("figure1_variance_regimes.csv",),
-            keys=("source", "law"),
-        ),
-        Product("references", "sections.variance.tables:references", _mixtures, keys=("source", "t")),
+        Product("variance", TABLES, curves, PAPER, keys=("source", "law")),
+        Product("references", TABLES, mixtures, keys=("source", "t")),
     ),
     figures=(
-        Product(
-            "figure1",
-            "sections.variance.figures:figure1",
-            _always(CURVES, SPLITS),
-            published=("figure1_variance_regimes.csv",),
-        ),
-        Product("figure1_references", "sections.variance.figures:figure1_references", _mixtures),
+        Product("figure1", FIGURES, curves, PAPER),
+        Product("figure1_references", FIGURES, mixtures),
     ),
+    has_view=False,
 )

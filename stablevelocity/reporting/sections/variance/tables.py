@@ -1,11 +1,12 @@
-"""Split points and the dependence on the number of references, as tables."""
+"""Split points and the dependence on the number of references."""
 
 import math
 
 import numpy as np
 import pandas as pd
 
-from stablevelocity.reporting.source import Frame, Source
+from stablevelocity.reporting.results import DataFrame, Results
+from stablevelocity.reporting.spec import LAYOUT
 
 RISE = 0.1
 """V/sqrt(d) at which the paper's curves were read off as leaving 0 (config/published/figure1...)."""
@@ -17,7 +18,7 @@ def variance_column(t: float) -> str:
     return f"variance_at_{t:g}".replace(".", "_")
 
 
-def rise(curve: Frame) -> float:
+def rise(curve: DataFrame) -> float:
     """First t at which V/sqrt(d) passes 0.1, interpolated; NaN when it starts above or never does."""
     t = curve["t"].to_numpy()
     scaled = (curve["mean"] / np.sqrt(curve["dimension"])).to_numpy()
@@ -28,59 +29,40 @@ def rise(curve: Frame) -> float:
     return float(np.interp(RISE, scaled[k - 1 : k + 1], t[k - 1 : k + 1]))
 
 
-def published_rise(source: Source) -> dict[str, float]:
-    """The paper's read-off by the names of our sources; only where the data law is of the same kind."""
-    frame = source.published_csv("figure1_variance_regimes.csv")
+def published_rise(results: Results) -> dict[str, float]:
+    """The paper's read-off by the names of our sources; only where the data is of the same kind."""
+    frame = results.published("figure1_variance_regimes.csv")
     mixtures = frame[frame["dataset"] == "GMM"]
-    found = {f"gmm-{int(row.dimension)}": float(row.t_rise_read_off) for row in mixtures.itertuples()}
-    study = source.study
-    if study.images.dataset == "cifar10" and study.images.size == 32:
-        found["pixels"] = _of(frame, "CIFAR-10")
-    if study.images.dataset == "folder" and study.images.size == 256:
-        found["latents"] = _of(frame, "ImageNet SD-VAE latents")
-    return found
+    values = {f"gmm-{d}": t for d, t in zip(mixtures["dimension"], mixtures["t_rise_read_off"], strict=True)}
+    others, images = frame.set_index("dataset")["t_rise_read_off"], results.study.images
+    if images.dataset == "cifar10" and images.size == 32:
+        values["pixels"] = others["CIFAR-10"]
+    if images.dataset == "folder" and images.size == 256:
+        values["latents"] = others["ImageNet SD-VAE latents"]
+    return values
 
 
-def _of(frame: Frame, dataset: str) -> float:
-    return float(frame.loc[frame["dataset"] == dataset, "t_rise_read_off"].iloc[0])
-
-
-def variance(source: Source) -> Frame:
-    """One row per source and law: split point with its interval, peak, V at three times, published read-off."""
-    curves = source.csv("variance/curves.csv")
-    splits = source.csv("variance/split_points.csv")
-    published = published_rise(source)
+def variance(results: Results) -> DataFrame:
+    """One row per source and distribution: split point with its interval, peak, V at three times, paper's value."""
+    splits = results.csv(LAYOUT.split_points).set_index(["source", "law"])[["xi", "low", "high"]]
+    published = published_rise(results)
     rows = []
-    for (name, law), curve in curves.groupby(["source", "law"], sort=False):
+    for (source, law), curve in results.csv(LAYOUT.variance_curves).groupby(["source", "law"], sort=False):
         curve = curve.sort_values("t")
-        split = splits[(splits["source"] == name) & (splits["law"] == law)]
         peak = curve.loc[curve["mean"].idxmax()]
-        row = {
-            "source": name,
-            "law": law,
-            "dimension": int(peak["dimension"]),
-            "samples": int(peak["samples"]),
-            "split_point": float(split["xi"].iloc[0]) if len(split) else math.nan,
-            "split_low": float(split["low"].iloc[0]) if len(split) else math.nan,
-            "split_high": float(split["high"].iloc[0]) if len(split) else math.nan,
-            "rise": rise(curve),
-            "peak_t": peak["t"],
-            "peak_scaled": peak["mean"] / math.sqrt(peak["dimension"]),
-        }
-        for t in SHOWN_TIMES:
-            row[variance_column(t)] = float(np.interp(t, curve["t"], curve["mean"]))
-        row["published_rise"] = published.get(str(name), math.nan) if law == "empirical" else math.nan
-        rows.append(row)
+        row = {"source": source, "law": law, "dimension": int(peak["dimension"]), "samples": int(peak["samples"])}
+        split = splits.reindex([(source, law)]).iloc[0]
+        row |= dict(zip(("split_point", "split_low", "split_high"), split, strict=True))
+        row |= {"rise": rise(curve), "peak_t": peak["t"], "peak_scaled": peak["mean"] / math.sqrt(peak["dimension"])}
+        row |= {variance_column(t): np.interp(t, curve["t"], curve["mean"]) for t in SHOWN_TIMES}
+        rows.append(row | {"published_rise": published.get(source, math.nan) if law == "empirical" else math.nan})
     return pd.DataFrame(rows)
 
 
-def references(source: Source) -> Frame:
-    """V(t) by the size M of the empirical law, one column per M and one for the exact law."""
-    frame = source.csv("variance/references.csv")
-    frame["column"] = [
-        "exact" if law == "exact" else f"references_{int(count)}"
-        for law, count in zip(frame["law"], frame["references"], strict=True)
-    ]
-    columns = list(dict.fromkeys(frame["column"]))
+def references(results: Results) -> DataFrame:
+    """V(t) by the number M of points taken as the distribution, one column per M and one for the exact one."""
+    frame = results.csv(LAYOUT.variance_references)
+    counts = frame["references"].map("references_{:.0f}".format)
+    frame["column"] = counts.mask(frame["law"] == "exact", "exact")
     wide = frame.pivot_table(index=["source", "dimension", "t"], columns="column", values="mean")
-    return wide[columns].reset_index()
+    return wide[frame["column"].unique()].reset_index()

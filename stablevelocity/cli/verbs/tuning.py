@@ -1,0 +1,120 @@
+"""Verbs that choose and compare schedulers for a pipeline of one's own. Heavy imports happen in the verb."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stablevelocity.cli.options import Output
+from stablevelocity.errors import UserError
+
+app = typer.Typer()
+
+Pipeline = Annotated[str, typer.Argument(help="folder in diffusers' layout, hub id in the local cache, or a family")]
+PromptFile = Annotated[Path | None, typer.Option("--prompts", help="a prompt per line, or GenEval's metadata")]
+Prompt = Annotated[list[str] | None, typer.Option("--prompt", help="repeat for several")]
+Guidance = Annotated[float | None, typer.Option(help="none: the family's, or the pipeline's default")]
+Offload = Annotated[str, typer.Option(help="none, model or sequential")]
+Device = Annotated[str | None, typer.Option(help="none: cuda where there is one, else cpu")]
+
+
+@app.command()
+def tune(
+    pipeline: Pipeline,
+    output: Output,
+    prompt_file: PromptFile = None,
+    prompt: Prompt = None,
+    steps: Annotated[int, typer.Option(help="of the long run to come near to")] = 30,
+    calls: Annotated[int | None, typer.Option(help="network calls wanted; 20 where --loss-db is not given")] = None,
+    loss_db: Annotated[float | None, typer.Option(help="instead: PSNR in dB of the final latents to reach")] = None,
+    budget: Annotated[int, typer.Option(help="all network calls, in long runs")] = 16,
+    height: int | None = None,
+    width: int | None = None,
+    guidance: Guidance = None,
+    dtype: str | None = None,
+    device: Device = None,
+    offload: Offload = "none",
+    seed: int = 0,
+) -> None:
+    """Choose xi, low steps and grid for a pipeline by measurement: scheduler_config.json, tuning.json, page.html."""
+    prompts = _prompts(prompt_file, prompt)
+    if calls is not None and loss_db is not None:
+        raise UserError(f"tune: --calls {calls} and --loss-db {loss_db:g} given; expected one of the two")
+    from stablevelocity.files import write_json
+    from stablevelocity.schedulers.tuned import remember
+    from stablevelocity.tuning import compare
+    from stablevelocity.tuning.page import write_page
+
+    model = _open(pipeline, height, width, guidance, dtype, device, offload)
+    if calls is None and loss_db is None:
+        calls = 20
+    tuning, found = compare.tune(
+        model, prompts, steps=steps, calls=calls, loss_db=loss_db, budget=budget, seed=seed, say=typer.echo
+    )
+    asked = tuning["calls"] if tuning["options"] is None else steps
+    model.scheduler(**(tuning["options"] or {"enabled": False})).save_pretrained(output)
+    write_json(output / "tuning.json", tuning)
+    remember(tuning)
+    facts = {"network calls in all": f"{tuning['network_calls']} of {tuning['budget_calls']}"} | tuning["arguments"]
+    shown = [prompt for prompt, _ in tuning["held_out_requests"]]
+    skip_error = tuning["recommendation"]["skip_error"]
+    write_page(output / "page.html", f"Tuned: {pipeline}", tuning["verdict"], found, shown, facts, skip_error)
+    typer.echo(f"{output}: scheduler_config.json (ask the pipeline for {asked} steps), tuning.json, page.html")
+
+
+@app.command()
+def compare_pipeline(
+    pipeline: Pipeline,
+    output: Output,
+    prompt_file: PromptFile = None,
+    prompt: Prompt = None,
+    steps: Annotated[int, typer.Option(help="of the long run")] = 30,
+    calls: Annotated[int | None, typer.Option(help="of each other arm; none: 9 steps below 0.85")] = None,
+    height: int | None = None,
+    width: int | None = None,
+    guidance: Guidance = None,
+    dtype: str | None = None,
+    device: Device = None,
+    offload: Offload = "none",
+    seed: int = 0,
+) -> None:
+    """The long run, as many base steps, StableVS at 0.85 and its control side by side: comparison.json, page.html."""
+    prompts = _prompts(prompt_file, prompt)
+    from stablevelocity.files import write_json
+    from stablevelocity.tuning import compare
+    from stablevelocity.tuning.page import write_page
+
+    model = _open(pipeline, height, width, guidance, dtype, device, offload)
+    found = compare.compare_pipeline(model, prompts, steps=steps, calls=calls, seed=seed, say=typer.echo)
+    best = max(found.rows[1:], key=lambda row: row["psnr"])
+    sentence = f"nearest to the long run: {best['arm']}, {best['psnr']:.1f} dB at {best['calls']} calls"
+    write_json(output / "comparison.json", {"pipeline": pipeline, "arguments": model.arguments, "arms": found.rows})
+    write_page(output / "page.html", f"Compared: {pipeline}", sentence, found, prompts, model.arguments)
+    typer.echo(sentence)
+
+
+def _prompts(file: Path | None, given: list[str] | None) -> list[str]:
+    import json
+
+    if (file is None) == (not given):
+        raise UserError("expected --prompts FILE or one --prompt TEXT or more, and not both")
+    lines = given or [line.strip() for line in (file or Path()).read_text().splitlines() if line.strip()]
+    prompts = [json.loads(line)["prompt"] if line.startswith("{") else line for line in lines]
+    if not prompts:
+        raise UserError(f"{file}: holds no prompt")
+    return prompts
+
+
+def _open(
+    name: str, height: int | None, width: int | None, guidance: float | None, dtype: Any, device: Any, offload: str
+):
+    import torch
+
+    from stablevelocity.pretrained.generate import prepare
+    from stablevelocity.tuning.pipelines import open_model
+
+    if offload not in ("none", "model", "sequential"):
+        raise UserError(f"--offload {offload}: expected none, model or sequential")
+    model = open_model(name, height=height, width=width, guidance=guidance, dtype=dtype)
+    prepare(model.pipeline, device or ("cuda" if torch.cuda.is_available() else "cpu"), offload)
+    return model

@@ -1,0 +1,38 @@
+"""Facts for the text about pretrained pipelines."""
+
+from typing import Any
+
+import pandas as pd
+
+from stablevelocity.reporting.names import FAMILIES, SOLVERS
+from stablevelocity.reporting.results import DataFrame, Results
+from stablevelocity.reporting.sections.pretrained import families, video_families
+from stablevelocity.study.pretrained_settings import SOLVERS as BASES
+
+EQUAL = "equal by construction, tested"
+
+
+def view(results: Results) -> dict[str, Any]:
+    study, scores, drawn = results.study, results.table("pretrained_judge"), results.table("table4")
+    settings: Any = study.pretrained
+    # Families whose control arm makes the very pictures of StableVS and is not drawn in the sweep.
+    same = [name for name in families(study) if settings.control_equals_stablevs(name)]
+    compared = [] if drawn is None or not same else drawn[drawn["arm"] == "euler-stablevs"].to_dict("records")
+    return {
+        "settings": settings,
+        "names": FAMILIES,
+        "mains": ", ".join(f"{FAMILIES[name]} {SOLVERS[BASES[name][0]]}" for name in families(study)),
+        "videos": video_families(study),
+        "scores": [] if scores is None else scores.to_dict("records"),
+        "sweep": _sweep(results.table("pretrained_xi"), same),
+        "equal": EQUAL,
+        "compared": compared,
+    }
+
+
+def _sweep(table: DataFrame, same: list[str]) -> DataFrame:
+    """Beside StableVS one control at each xi: the one that was drawn, else StableVS itself."""
+    equal = table[(table["kind"] == "stablevs") & table["family"].isin(same)].assign(kind=f"control ({EQUAL})")
+    table = pd.concat([table, equal])
+    key = ["family", "xi", "beside"]
+    return table.assign(beside=table["kind"] != "stablevs").drop_duplicates(key).sort_values(key)

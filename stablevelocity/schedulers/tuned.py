@@ -1,0 +1,65 @@
+"""What `stablevelocity tune` found, as options of a scheduler: `from_config(config, xi="auto")`.
+
+A tuning file says for which base scheduler config it holds; the cache keeps the last one of each pipeline, by config.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stablevelocity.errors import UserError
+from stablevelocity.files import read_json, write_json
+
+#: Config entries of the schedulers here, and those that diffusers adds; the rest is the base schedule.
+_OWN = ("xi", "low_steps", "noise_factor", "enabled", "grid", "calls")
+
+
+def base_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a scheduler's config that decides its base schedule, as JSON would give it back."""
+    kept = {key: value for key, value in config.items() if key not in _OWN and not key.startswith("_")}
+    return json.loads(json.dumps(kept, default=str))
+
+
+def cache_folder(config: Mapping[str, Any]) -> Path:
+    """Where the tunings for this base schedule lie, a file per pipeline; XDG_CACHE_HOME is honoured."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    text = json.dumps(base_config(config), sort_keys=True)
+    return root / "stablevelocity" / "tuning" / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def remember(tuning: Mapping[str, Any]) -> None:
+    """Put a tuning where `xi="auto"` finds it."""
+    name = hashlib.sha256(str(tuning["pipeline"]).encode()).hexdigest()[:16]
+    write_json(cache_folder(tuning["base_config"]) / f"{name}.json", tuning)
+
+
+def tuned_options(scheduler: str, config: Mapping[str, Any], file: Path | str | None) -> dict[str, Any]:
+    """The options that a tuning file, or the one cached file for this config, chose for the class `scheduler`.
+
+    Raises UserError, one line, where there is none or more than one, where it is of another base schedule or class, and
+    where the base scheduler itself came out best.
+    """
+    how = "make one with: stablevelocity tune PIPELINE --prompts FILE --output DIR"
+    if file is None:
+        found = sorted(cache_folder(config).glob("*.json"))
+        if len(found) != 1:
+            count = "no tuning of this scheduler config is cached" if not found else f"{len(found)} tunings are cached"
+            raise UserError(f"{scheduler}: xi='auto', but {count}; pass tuning=FILE, or {how}")
+        file = found[0]
+    if not Path(file).is_file():
+        raise UserError(f"{scheduler}: tuning={str(file)!r}: no such file; {how}")
+    tuning = read_json(file)
+    differing = sorted(
+        key for key, value in tuning["base_config"].items() if base_config(config).get(key, value) != value
+    )
+    if differing:
+        raise UserError(f"{scheduler}: {file} was made for another base schedule ({differing[0]} differs); {how}")
+    if tuning["options"] is None:
+        asked = f"num_inference_steps={tuning['calls']}"
+        raise UserError(f"{scheduler}: {file}: keep the base scheduler ({tuning['scheduler']}, {asked}), it was best")
+    if tuning["class"] != scheduler:
+        raise UserError(f"{scheduler}: {file} was made for {tuning['class']}; {how}")
+    return tuning["options"]

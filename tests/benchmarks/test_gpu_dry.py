@@ -1,0 +1,62 @@
+"""The GPU check, on a CPU with tiny sizes: every part runs to its end, and none can take another down."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu import PARTS
+from benchmarks.gpu.__main__ import run_part, write_results
+from benchmarks.gpu.rows import Report, read_rows
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_part_runs_to_its_end_and_every_check_passes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu", "--dry", "--minutes", "20", "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-5000:]
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert [row["name"] for row in rows if row["kind"] == "error"] == []
+    assert {row["part"] for row in rows} == set(PARTS)
+    # The folder comes back from another machine, which takes no more.
+    assert len(list(tmp_path.iterdir())) <= 8
+
+
+def test_a_part_that_hangs_is_stopped_and_its_rows_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    hangs = "import time\n\ndef run(report):\n    report.measured('before', 1, 's')\n    time.sleep(600)\n"
+    (tmp_path / "benchmarks" / "gpu" / "ceilings.py").write_text(hangs)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    monkeypatch.chdir(tmp_path)  # python -m looks there first
+    began = time.monotonic()
+    run_part("ceilings", 15, tmp_path / "out", dry=True)
+    assert time.monotonic() - began < 300
+    write_results(tmp_path / "out")
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [row["name"] for row in rows] == ["before", "the part", "seconds in all"]
+    assert rows[1]["kind"] == "error"
+
+
+def test_what_fails_inside_a_part_leaves_the_rest_of_it_alone(tmp_path: Path) -> None:
+    report = Report("ceilings", tmp_path, dry=True, until=0)
+    with report.guarded("first"):
+        raise RuntimeError("no memory")
+    with report.guarded("second"):
+        report.check("nan", float("nan"), 1.0)
+        report.check("equal", 0.0, 0)
+    rows = read_rows(tmp_path)
+    assert [row["kind"] for row in rows] == ["error", "check", "check"]
+    assert [row.get("passed") for row in rows] == [None, False, True]
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    Report("ceilings", tmp_path, dry=True, until=0).check("whole", 0.0, 0)
+    with open(tmp_path / "rows.jsonl", "a") as file:
+        file.write('{"part": "ceil')
+    assert [row["name"] for row in read_rows(tmp_path)] == ["whole"]

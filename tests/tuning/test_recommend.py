@@ -1,0 +1,159 @@
+"""Recommendations against truths: enumerated grids, flows that are straight where they should be, Gaussian data."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from stablevelocity.errors import UserError
+from stablevelocity.gmm import GaussianMixture
+from stablevelocity.sampling import euler
+from stablevelocity.schedulers import StableVSFlowMatchEulerScheduler
+from stablevelocity.tuning import Trajectory, recommend, trajectory
+from stablevelocity.tuning.recommend import LongRuns, thinned
+
+SHIFTED = [3 * s / (1 + 2 * s) for s in np.linspace(1, 0, 31)]
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def mixture(modes=40, dimension=32, spread=0.1):
+    generator = torch.Generator().manual_seed(3)
+    means = torch.randn(modes, dimension, generator=generator, dtype=torch.float64)
+    return GaussianMixture(torch.ones(modes), means, torch.full_like(means, spread**2))
+
+
+def psnr(end, long_end):
+    peak = long_end.max() - long_end.min()
+    return float((10 * torch.log10(peak**2 / (end - long_end).square().mean(1))).clamp(max=100).mean())
+
+
+def run(velocity, x, levels):
+    return euler(velocity, x, torch.tensor([*levels, 0.0] if levels[-1] else levels, dtype=torch.float64))
+
+
+def test_a_long_run_is_eulers():
+    velocity, x = mixture().velocity, noise(5, 32)
+    long = trajectory(velocity, x, SHIFTED[:-1])  # the final 0 may be left out
+    assert long.sigmas == tuple(SHIFTED)
+    # The solver keeps its state in float64, the trajectory in float32.
+    torch.testing.assert_close(long.states[-1], run(velocity, x, SHIFTED).float(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(long.velocities[3], velocity(long.states[3], SHIFTED[3]))
+
+
+def test_the_grid_is_the_best_of_all_grids():
+    steps = 7
+    levels = tuple(np.linspace(1, 0, steps + 1).tolist())
+    runs = LongRuns([Trajectory(levels, noise(steps + 1, 3, 5), noise(steps, 3, 5, seed=1))])
+    best = runs.best_grids()
+    for calls in range(1, steps + 1):
+        every = [(0, *middle, steps) for middle in itertools.combinations(range(1, steps), calls - 1)]
+        costs = [sum(float(runs.error(i, j).square().mean()) for i, j in itertools.pairwise(grid)) for grid in every]
+        assert tuple(best[calls]) == every[int(np.argmin(costs))]
+
+
+def test_no_step_is_spent_where_the_velocity_no_longer_turns():
+    direction = noise(1, 6)
+
+    def velocity(x, sigma):
+        """Turns down to 0.5, straight on from there."""
+        return direction.roll(round(20 * sigma) if sigma > 0.5 else 0, 1).expand_as(x)
+
+    levels = np.linspace(1, 0, 21).tolist()
+    long = trajectory(velocity, noise(4, 6), levels)
+    found = recommend(long, calls=11)
+    assert found.grid == tuple(levels[:11])  # 1 to 0.55, and 0.5, from which one step goes to the end
+    assert found.expected_grid == 100
+    torch.testing.assert_close(run(velocity, noise(4, 6), found.grid).float(), long.states[-1])
+    assert max(found.turning[11:]) < 1e-3 < min(found.turning[1:10])
+    assert max(found.skip_error[10:]) < 1e-6 < min(found.skip_error[:9])
+    assert max(found.clean_change[11:]) < 1e-5 < min(found.clean_change[:10])
+
+
+def test_expected_distances_are_met_on_gaussian_data():
+    """There errors grow as the state does, so only terms of second order in the step are neglected."""
+    scale = 1 / torch.arange(1, 33, dtype=torch.float64)
+    data = GaussianMixture(torch.ones(1), torch.zeros(1, 32), (4 * scale**2)[None])
+    long = trajectory(data.velocity, noise(16, 32), SHIFTED)
+    found = recommend(long, calls=20)
+    path = thinned(30, 20 - found.low_steps, 20, True)
+    for grid, expected in (
+        (found.grid, found.expected_grid),
+        ([SHIFTED[i] for i in path[:-1]], found.expected_tuned),
+    ):
+        measured = psnr(run(data.velocity, noise(16, 32), grid).float(), long.states[-1])
+        assert abs(measured - expected) < 1.5
+
+
+def test_xi_and_low_steps_thin_a_scheduler_to_the_grid_they_stand_for():
+    long = trajectory(mixture().velocity, noise(4, 32), SHIFTED)
+    for calls in (8, 14, 20, 27):
+        found = recommend(long, calls=calls)
+        scheduler = StableVSFlowMatchEulerScheduler(shift=3.0, xi=found.xi, low_steps=found.low_steps)
+        scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 30, 30).tolist())
+        path = thinned(30, calls - found.low_steps, calls, True)
+        np.testing.assert_allclose(scheduler.sigmas, [SHIFTED[i] for i in path], atol=1e-6)
+
+
+@pytest.mark.parametrize("calls", [12, 20])
+def test_the_free_grid_reaches_the_best_of_every_xi_on_a_known_flow(calls):
+    velocity = mixture().velocity
+    tuning, held_out = (noise(count, 32, seed=seed) for count, seed in ((3, 1), (24, 2)))
+    end = run(velocity, held_out, SHIFTED)
+    sweep = []
+    for high in range(1, calls):
+        path = thinned(30, high, calls, True)
+        if path:
+            sweep.append(psnr(run(velocity, held_out, [SHIFTED[i] for i in path]), end))
+    found = recommend(trajectory(velocity, tuning, SHIFTED), calls=calls)
+    assert psnr(run(velocity, held_out, found.grid), end) > max(sweep) - 0.5
+
+
+def test_a_distance_is_reached_by_the_fewest_calls_expected_to():
+    long = trajectory(mixture().velocity, noise(4, 32), SHIFTED)
+    found = recommend(long, loss_db=50)
+    assert found.expected_grid >= 50 > recommend(long, calls=found.calls - 1).expected_grid
+
+
+def test_two_sets_of_pictures_lead_to_grids_of_the_same_worth():
+    """Grids may differ where it does not matter: each is worth as much on the other's runs, within 2 dB."""
+    velocity = mixture().velocity
+    runs = [trajectory(velocity, noise(6, 32, seed=seed), SHIFTED) for seed in (5, 6)]
+    first, second = (recommend(long, calls=20) for long in runs)
+    worth = LongRuns(runs)
+    values = [worth.expected([*(SHIFTED.index(s) for s in found.grid), 30]) for found in (first, second)]
+    assert abs(values[0] - values[1]) < 2
+
+
+@pytest.mark.parametrize(
+    "spatial, same",
+    [((4, 8, 8), True), ((16, 12), True), ((4, 3, 8, 8), True)],
+)
+def test_frequencies_keep_the_size_of_an_error(spatial, same):
+    """Latents, tokens and videos: the transform is orthonormal, so costs are those of plain differences."""
+    states, velocities = noise(4, 2, *spatial), noise(3, 2, *spatial, seed=1)
+    runs = LongRuns([Trajectory((1.0, 0.6, 0.3, 0.0), states, velocities)])
+    torch.testing.assert_close(runs.x.square().sum(2), states.flatten(2).square().sum(2))
+    torch.testing.assert_close(runs.v.square().sum(2), velocities.flatten(2).square().sum(2))
+
+
+def test_mistakes_end_in_one_line():
+    long = trajectory(mixture().velocity, noise(2, 32), SHIFTED)
+    other = trajectory(mixture().velocity, noise(2, 32), SHIFTED[::2])
+    for arguments, options, expected in (
+        ([[long, other]], {"calls": 20}, "same sigmas"),
+        ([long], {"calls": 30}, "2 to 29"),
+        ([long], {}, "one of the two"),
+        ([long], {"calls": 20, "loss_db": 40.0}, "one of the two"),
+        ([long], {"loss_db": 1000.0}, "29 calls of 30"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            recommend(*arguments, **options)
+    with pytest.raises(UserError, match="fall strictly"):
+        trajectory(lambda x, sigma: x, noise(1, 2), [0.1, 0.5, 0.9])
+    with pytest.raises(UserError, match="NaN"):
+        trajectory(lambda x, sigma: x * math.nan, noise(1, 2), [1, 0.5, 0])

@@ -1,0 +1,200 @@
+"""The whole tool on an untrained tiny pipeline: what it spends, what it writes, what it refuses."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from typer.testing import CliRunner
+
+from stablevelocity.cli.main import app
+from stablevelocity.errors import UserError
+from stablevelocity.pretrained.tiny import TINY_FAMILIES
+from stablevelocity.schedulers import StableVSFlowMatchEulerScheduler, ThinnedUniPCMultistepScheduler
+from stablevelocity.tuning import compare, record
+from stablevelocity.tuning.pipelines import open_model
+from stablevelocity.tuning.trajectory import trajectory
+
+PROMPTS = ["a red two", "a five", "three nines", "a one and a six"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Tiny pipelines of untrained networks, by family."""
+
+    def made(name):
+        torch.manual_seed(0)
+        family = TINY_FAMILIES[name]
+        # A fresh network's output layer is zero in some classes: a velocity that never turns.
+        transformer = family.transformer()
+        for parameter in transformer.parameters():
+            torch.nn.init.normal_(parameter, std=0.15)
+        path = tmp_path_factory.mktemp(name)
+        family.save(transformer, family.autoencoder(), path)
+        return path
+
+    return {name: made(name) for name in ("sd35", "wan22")}
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def opened(path):
+    model = open_model(str(path))
+    model.pipeline.set_progress_bar_config(disable=True)
+    return model
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_recording_changes_nothing_and_sees_the_guided_velocity(folder):
+    model = opened(folder["sd35"])
+    sample = model.sample(PROMPTS[0], 3, 6, enabled=False)
+    model.pipeline.scheduler = model.scheduler(enabled=False)
+    text = model.family.text_arguments([PROMPTS[0]], False)
+    plain = model.pipeline(
+        **text,
+        **model.arguments,
+        num_inference_steps=6,
+        generator=torch.Generator().manual_seed(3),
+        output_type="np",
+    ).images[0]
+    np.testing.assert_array_equal(sample.picture, (plain * 255).round().clip(0, 255).astype(np.uint8))
+    # Euler over what was recorded leads through the recorded states.
+    long, velocities = sample.trajectory, iter(sample.trajectory.velocities)
+    again = trajectory(lambda x, sigma: next(velocities), long.states[0], long.sigmas)
+    torch.testing.assert_close(again.states, long.states, rtol=0, atol=1e-5)
+    assert sample.calls == 6
+
+
+def test_half_a_run_is_no_trajectory():
+    scheduler = StableVSFlowMatchEulerScheduler(shift=3.0)
+    scheduler.set_timesteps(30)
+    with record(scheduler) as recording:
+        scheduler.step(torch.ones(1, 4), scheduler.timesteps[0], torch.ones(1, 4))
+    assert "step" not in vars(scheduler)
+    with pytest.raises(UserError, match="1 steps seen; expected the 20"):
+        recording.trajectory()
+
+
+@pytest.mark.parametrize("family", ["sd35", "wan22"])
+def test_the_budget_holds_and_held_out_pictures_are_new(folder, family):
+    model, counted = opened(folder[family]), []
+    model.pipeline.transformer.register_forward_hook(lambda module, arguments, output: counted.append(1))
+    tuning, found = compare.tune(model, PROMPTS, steps=10, calls=6, say=lambda line: None)
+    # Guidance doubles the batch in SD3, and the calls in Wan.
+    passes = 2 if family == "wan22" else 1
+    assert len(counted) == passes * tuning["network_calls"] <= passes * 16 * 10
+    requests = [tuple(request) for request in tuning["tuning_requests"]], tuning["held_out_requests"]
+    assert len(requests[1]) >= 2
+    for column in (0, 1):
+        assert not {request[column] for request in requests[0]} & {request[column] for request in requests[1]}
+    arms = {row["arm"]: row for row in found.rows}
+    assert list(arms) == ["long", "base", "stablevs", "tuned", *(["control"] if passes == 2 else []), "grid"]
+    assert {row["calls"] for name, row in arms.items() if name != "long"} == {6}
+    # The long run's grid is the tuned arms' source: no level of theirs is another.
+    assert set(arms["grid"]["sigmas"]) <= set(arms["long"]["sigmas"])
+
+
+def test_the_verdict_is_the_nearest_arm_and_says_where_it_may_be_chance():
+    def verdict(*gains):
+        rows = [{"arm": "long", "calls": 30}, {"arm": "base", "calls": 20, "psnr": 40.0}]
+        mean, low, high = compare.interval(np.array(gains))
+        rows.append({"arm": "grid", "calls": 20, "psnr": 40 + mean, "gain": mean, "gain_low": low, "gain_high": high})
+        return compare.verdict(compare.Comparison(rows, {}, 0))
+
+    assert verdict(3.0, 3.2, 2.9)[0] == "grid"
+    assert "chance" not in verdict(3.0, 3.2, 2.9)[1]
+    assert verdict(9.0, 0.1, 0.2)[0] == "grid"
+    assert "chance" in verdict(9.0, 0.1, 0.2)[1]
+    assert verdict(-1.0, -1.1, -0.9)[0] == "base"
+    # Student's t with two degrees of freedom, by hand: 4.303 standard errors.
+    np.testing.assert_allclose(
+        compare.interval(np.array([1.0, 2.0, 3.0])), (2, 2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), 1e-3
+    )
+
+
+def test_tune_writes_what_a_pipeline_loads(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(compare, "verdict", lambda found: ("grid", "use grid"))
+    done = command(
+        "tune",
+        folder["sd35"],
+        *(f"--prompt={prompt}" for prompt in PROMPTS),
+        "--steps=10",
+        "--calls=6",
+        "--output",
+        out,
+    )
+    assert done.exit_code == 0, done.output
+    tuning = json.loads((out / "tuning.json").read_text())
+    saved = StableVSFlowMatchEulerScheduler.from_pretrained(out)
+    model = opened(folder["sd35"])
+    for scheduler in (
+        saved,
+        StableVSFlowMatchEulerScheduler.from_config(model.stock.config, xi="auto", tuning=out / "tuning.json"),
+        StableVSFlowMatchEulerScheduler.from_config(model.stock.config, xi="auto"),  # cached
+    ):
+        scheduler.set_timesteps(10)
+        np.testing.assert_allclose(scheduler.sigmas[:-1], tuning["recommendation"]["grid"], atol=1e-6)
+        assert len(scheduler.timesteps) == 6
+    page = (out / "page.html").read_text()
+    assert page.count("<img") == 5 * len(tuning["held_out_requests"])
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_arms_alone_can_be_compared(folder, tmp_path):
+    done = command("compare-pipeline", folder["wan22"], "--prompt=a red two moving left", "--output", tmp_path)
+    assert done.exit_code == 0, done.output
+    arms = json.loads((tmp_path / "comparison.json").read_text())["arms"]
+    assert [(row["arm"], row["calls"]) for row in arms] == [
+        ("long", 30),
+        ("base", 20),
+        ("stablevs", 20),
+        ("control", 20),
+    ]
+    model = opened(folder["wan22"])
+    control = ThinnedUniPCMultistepScheduler.from_config(model.stock.config)
+    control.set_timesteps(30)
+    np.testing.assert_allclose(arms[3]["sigmas"], control.sigmas[:-1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "pipeline, options, expected",
+    [
+        ("nobody/nothing", [], "stablevelocity download"),
+        ("sd35", [], "not on this machine"),
+        ("folder", ["--calls=30"], "2 to 29"),
+        ("folder", ["--calls=20", "--loss-db=30"], "one of the two"),
+        ("folder", ["--dtype=int8"], "float32, bfloat16 or float16"),
+        ("folder", ["--offload=all"], "none, model or sequential"),
+        ("folder", ["--budget=3"], "at least 16"),
+    ],
+)
+def test_mistakes_end_in_one_line(folder, tmp_path, pipeline, options, expected):
+    name = folder["sd35"] if pipeline == "folder" else pipeline
+    done = command("tune", name, "--prompt=a five", *options, "--output", tmp_path)
+    assert isinstance(done.exception, UserError)
+    assert expected in str(done.exception)
+    assert "\n" not in str(done.exception)
+
+
+def test_prompts_are_asked_for_once(folder, tmp_path):
+    done = command("tune", folder["sd35"], "--output", tmp_path)
+    assert "--prompts FILE" in str(done.exception)
+
+
+def test_an_unknown_scheduler_is_refused_by_name(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder["sd35"], copy)
+    DDIMScheduler().save_pretrained(copy / "scheduler")
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", "DDIMScheduler"]}))
+    with pytest.raises(UserError, match="DDIMScheduler is none"):
+        opened(copy)
