@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from stablevelocity.data.overlap import encode_shard
+from stablevelocity.data.encoding import encode_shard
 from stablevelocity.data.shards import read_shard, write_shard
 from stablevelocity.models.autoencoders import encode_images
 

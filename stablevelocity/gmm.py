@@ -1,4 +1,4 @@
-"""Gaussian mixtures: data laws whose marginal velocity is known in closed form, the ground truth of every
+"""Gaussian mixtures: data distributions whose marginal velocity is known in closed form, the ground truth of every
 estimator.
 
 If x_0 is drawn from sum_k w_k N(mu_k, S_k) with diagonal S_k, then x_t = alpha x_0 + sigma eps follows
@@ -61,14 +61,14 @@ class GaussianMixture:
     def log_prob(
         self, x_t: Float[Tensor, "count dimension"], t: Time = 0.0, path: Interpolant | None = None
     ) -> Float[Tensor, " count"]:
-        """Log density of x_t at time t (the data law by default), in nats."""
+        """Log density of x_t at time t (the data distribution by default), in nats."""
         parts = [part.log_joint.logsumexp(-1).flatten() for part in self._parts(x_t, t, path)]
         return torch.cat(parts).to(x_t.dtype)
 
     def density(
         self, x_t: Float[Tensor, "count dimension"], t: Time = 0.0, path: Interpolant | None = None
     ) -> Float[Tensor, " count"]:
-        """Density of x_t at time t (the data law by default)."""
+        """Density of x_t at time t (the data distribution by default)."""
         return self.log_prob(x_t, t, path).exp()
 
     def responsibilities(
@@ -131,9 +131,10 @@ class GaussianMixture:
 
 @dataclass(frozen=True, eq=False)
 class _Marginal:
-    """The law of x_t at T times, for states x (T, N, d): one time for many states, or one state per time.
+    """The distribution of x_t at T times, for states x (T, N, d): one time for many states, or one state per time.
 
-    alpha and its kin are (T, 1, 1), centres and variances (T, K, d), log_joint (T, N, K) is log w_k N(x; k).
+    alpha, sigma and their derivatives are (T, 1, 1), centres and variances (T, K, d), log_joint (T, N, K) is
+    log w_k N(x; k).
     """
 
     x: Tensor

@@ -89,7 +89,7 @@ class Interpolant:
         """v = (sigma'/sigma) x_t + (alpha' - alpha sigma'/sigma) mean (docs/paper.md#conventions).
 
         Where sigma is exactly 0 (t = 0) the noise part is zero and the value alpha' mean: the limit of the
-        marginal velocity for every smooth data law, since E[eps | x_t] = -sigma score goes to 0 there.
+        marginal velocity for every smooth data distribution, since E[eps | x_t] = -sigma score goes to 0 there.
         """
         alpha, sigma, alpha_dot, sigma_dot = self.coefficients(x_t, t)
         noise = (x_t - alpha * mean) / torch.where(sigma == 0, torch.inf, sigma)
@@ -118,7 +118,7 @@ class Interpolant:
     def score_from_velocity(
         self, x_t: Float[Tensor, "batch *shape"], v: Float[Tensor, "batch *shape"], t: Time
     ) -> Float[Tensor, "batch *shape"]:
-        """Score of the law of x_t: -E[eps | x_t]/sigma = (alpha v/alpha' - x)/(sigma^2 - alpha sigma'
+        """Score of the density of x_t: -E[eps | x_t]/sigma = (alpha v/alpha' - x)/(sigma^2 - alpha sigma'
         sigma/alpha').
 
         At t = 1 it is -x_t. Raises UserError where sigma is 0 (t = 0): the velocity there is alpha' x_t

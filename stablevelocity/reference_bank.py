@@ -64,7 +64,7 @@ class ReferenceBank:
         # Rows ever inserted, per class and for the null class: both the head of the ring and how full it is.
         self._inserted = torch.zeros(num_classes + 1, dtype=torch.int64, device=self.device)
         # No ring is empty any more: known without asking the device, and centres need no more care.
-        self._all_begun = False
+        self._all_nonempty = False
         sizes = [capacity] * num_classes + [null_capacity]
         self._capacities = torch.tensor(sizes, dtype=torch.int64, device=self.device)
 
@@ -85,7 +85,7 @@ class ReferenceBank:
                 f"ReferenceBank: {len(empty)} classes have no reference (first: {empty[0]}); "
                 "expected at least one sample of each class in the filling"
             )
-        self._all_begun = True
+        self._all_nonempty = True
 
     @torch.no_grad()
     def insert(self, x: Float[Tensor, "batch *shape"], labels: Int[Tensor, " batch"]) -> None:
@@ -111,7 +111,7 @@ class ReferenceBank:
 
     def _write(self, index: Tensor, rows: Tensor, labels: Tensor) -> None:
         self._rows.index_copy_(0, index, rows)
-        if not self._all_begun:
+        if not self._all_nonempty:
             # A ring that was empty now has its first row in slot 0: that becomes its centre, for good.
             first = self._rows[labels * self.capacity].float()
             centres = torch.where(self._inserted[labels, None] == 0, first, self._centres[labels])
@@ -246,11 +246,11 @@ class ReferenceBank:
         for name, own in self.state_dict().items():
             given = state.get(name)
             if given is None or given.shape != own.shape or given.dtype != own.dtype:
-                found = "nothing" if given is None else f"{tuple(given.shape)} {given.dtype}"
+                got = "nothing" if given is None else f"{tuple(given.shape)} {given.dtype}"
                 expected = f"{tuple(own.shape)} {own.dtype}"
-                raise UserError(f"ReferenceBank state: {name} is {found}; expected {expected}")
+                raise UserError(f"ReferenceBank state: {name} is {got}; expected {expected}")
             own.copy_(given)
-        self._all_begun = False
+        self._all_nonempty = False
 
 
 def slots(u: Float[Tensor, " batch"], counts: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:

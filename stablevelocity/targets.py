@@ -141,7 +141,7 @@ def stf_target(
     """The stable target field of Xu et al. (2023), in velocities: StableVM's formula for another input.
 
     x_t must be drawn from the **first** reference, references[:, 0], and the rest be fresh draws. As the
-    references are exchangeable, (x_t, target) has the same joint law as in StableVM; tests/test_targets.py
+    references are exchangeable, (x_t, target) has the same joint distribution as in StableVM; tests/test_targets.py
     measures it.
     """
     return stablevm_target(x_t, t, references, path, mask=mask)

@@ -125,12 +125,12 @@ def run_toy(settings: Toy) -> ToyTables:
             f"toy: batch {settings.batch}, references {settings.references}; expected at least as many references"
         )
     mixture = paper_mixture(DIMENSION, MIXTURE_SEED)
-    error, averages = _train(settings, mixture)
+    error, averages = train(settings, mixture)
     gradients = _gradient_variance(settings, mixture, averages)
-    return ToyTables(error, _target_variance(settings, mixture), gradients, _cost(settings, mixture))
+    return ToyTables(error, target_variance(settings, mixture), gradients, _cost(settings, mixture))
 
 
-def _train(settings: Toy, mixture: GaussianMixture) -> tuple[pd.DataFrame, Parameters]:
+def train(settings: Toy, mixture: GaussianMixture) -> tuple[pd.DataFrame, Parameters]:
     """Errors along the training, and the EMA weights with a first axis of (objective, seed) runs."""
     objectives, seeds = settings.objectives, settings.seeds
     repeats = len(objectives)
@@ -139,7 +139,7 @@ def _train(settings: Toy, mixture: GaussianMixture) -> tuple[pd.DataFrame, Param
     averages = {name: value.detach().clone() for name, value in parameters.items()}
     optimizer = torch.optim.Adam(list(parameters.values()), lr=settings.lr, fused=True)
     streams = [generator(seed, 0, "toy training") for seed in seeds]
-    batch_of, evaluate = Objectives(), _evaluation(settings, mixture)
+    batch_of, evaluate = Objectives(), evaluation(settings, mixture)
     progress = Progress("toy", settings.updates, "updates")
     rows: list[tuple] = []
     for update in range(1, settings.updates + 1):
@@ -167,7 +167,7 @@ def _train(settings: Toy, mixture: GaussianMixture) -> tuple[pd.DataFrame, Param
     return pd.DataFrame(rows, columns=["objective", "seed", "update", "t", "error"]), averages
 
 
-def _evaluation(settings: Toy, mixture: GaussianMixture) -> Callable[[Parameters], dict[float, list[float]]]:
+def evaluation(settings: Toy, mixture: GaussianMixture) -> Callable[[Parameters], dict[float, list[float]]]:
     """A function of stacked weights: the error of each run at each time, on points shared by all runs."""
     rng = generator(MIXTURE_SEED, 0, "toy evaluation")
     points: dict[float, tuple[Tensor, Tensor]] = {}
@@ -196,7 +196,7 @@ def _predict(parameters: Parameters, run: int, x: Tensor, t: float) -> Tensor:
     return velocities(one, x[None], time_features(torch.full((1, len(x)), t)))[0]
 
 
-def _target_variance(settings: Toy, mixture: GaussianMixture) -> pd.DataFrame:
+def target_variance(settings: Toy, mixture: GaussianMixture) -> pd.DataFrame:
     batch_of, rows = Objectives(), []
     for seed in settings.seeds:
         rng = generator(seed, 0, "toy target variance")

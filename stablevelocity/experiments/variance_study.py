@@ -26,7 +26,7 @@ def _generator(settings: Variance) -> torch.Generator:
 
 
 def gmm_tables(settings: Variance, dimension: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Curves of the paper's mixture by the empirical and by the exact law, and the split point of each."""
+    """Curves of the paper's mixture by the empirical and by the exact distribution, and the split point of each."""
     mixture = paper_mixture(dimension, settings.seed)
     generator = _generator(settings)
     samples = mixture.sample(settings.gmm_samples, generator).float()
@@ -39,7 +39,7 @@ def gmm_tables(settings: Variance, dimension: int) -> tuple[pd.DataFrame, pd.Dat
 
 
 def data_tables(settings: Variance, source: str, manifest: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Curve of the train split's pixels in [-1, 1], or of its scaled latent means; empirical law only."""
+    """Curve of the train split's pixels in [-1, 1], or of its scaled latent means; empirical distribution only."""
     generator = _generator(settings)
     data = ShardSet(manifest) if source == "pixels" else Latents(manifest)
     rows = random_rows(len(data), settings.data_samples, settings.seed)
@@ -54,7 +54,7 @@ def data_tables(settings: Variance, source: str, manifest: Path) -> tuple[pd.Dat
 
 
 def reference_table(settings: Variance, dimension: int = 100) -> pd.DataFrame:
-    """V of the `dimension`-dimensional mixture by empirical laws of growing size M, and exactly."""
+    """V of the `dimension`-dimensional mixture by empirical distributions of growing size M, and exactly."""
     mixture = paper_mixture(dimension, settings.seed)
     generator = _generator(settings)
     times = torch.linspace(0.1, 0.9, 17, dtype=torch.float64)

@@ -2,7 +2,7 @@
 
 Image i belongs to block i // 64. All that is random about a block (labels, starting noise, noise of the
 solver) comes from generators seeded by (seed, block) on the CPU, and a block always runs whole, so the same images
-come out however blocks are dealt to processes and jobs. On the CPU, generation runs on one thread per
+come out however blocks are assigned to processes and jobs. On the CPU, generation runs on one thread per
 process: with more, matrix products may add in another order.
 """
 
@@ -48,7 +48,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class BlockSampler:
-    """All that a block of images depends on. `blocks.sample(7)` is the same wherever it runs.
+    """All that a block of images depends on. `block_sampler.sample(7)` is the same wherever it runs.
 
     `scale` is the latent scale the network was trained at; `precision` that of the network (autocast), while
     the state of the solver is float64. A float32 state costs nothing that FID can see on digits
@@ -155,7 +155,7 @@ def shard_blocks(images: int, block: int, shard: int, shards: int) -> range:
 
 
 def generate_shard(
-    blocks: BlockSampler,
+    block_sampler: BlockSampler,
     output: Path | str,
     *,
     images: int,
@@ -171,35 +171,37 @@ def generate_shard(
     """
     output = Path(output)
     folder = output.with_name(output.name + ".blocks")
-    numbers = shard_blocks(images, blocks.block, shard, shards)
-    write_blocks(blocks, numbers, folder, processes=processes, weights=weights)
+    numbers = shard_blocks(images, block_sampler.block, shard, shards)
+    write_blocks(block_sampler, numbers, folder, processes=processes, weights=weights)
     parts = [read_shard(_block_file(folder, number)) for number in numbers]
-    last = min(images, numbers.stop * blocks.block) - numbers.start * blocks.block
+    last = min(images, numbers.stop * block_sampler.block) - numbers.start * block_sampler.block
     write_shard(
         output,
         {name: np.concatenate([part[name] for part in parts])[:last] for name in ("images", "labels")},
-        {"identity": blocks.identity(weights), "sampler": blocks.sampler.model_dump_json()},
+        {"identity": block_sampler.identity(weights), "sampler": block_sampler.sampler.model_dump_json()},
     )
     shutil.rmtree(folder)
 
 
 def write_blocks(
-    blocks: BlockSampler, numbers: Sequence[int], folder: Path, *, processes: int = 1, weights: str = ""
+    block_sampler: BlockSampler, numbers: Sequence[int], folder: Path, *, processes: int = 1, weights: str = ""
 ) -> None:
-    """Write the blocks that `folder` does not hold yet, dealt to `processes` in turn."""
-    info = {"identity": blocks.identity(weights)}
+    """Write the blocks that `folder` does not hold yet, assigned round-robin to `processes`."""
+    info = {"identity": block_sampler.identity(weights)}
     missing = [number for number in numbers if not _is_done(_block_file(folder, number), info)]
     processes = min(processes, len(missing))
     if processes <= 1:
-        _work(0, blocks, missing, folder, info, 1)
+        _work(0, block_sampler, missing, folder, info, 1)
         return
-    blocks = blocks.to("cpu") if blocks.device == "cpu" else replace(blocks.to("cpu"), device="cuda")
+    block_sampler = (
+        block_sampler.to("cpu") if block_sampler.device == "cpu" else replace(block_sampler.to("cpu"), device="cuda")
+    )
     # A server that has imported this module forks the workers: torch is imported once, and no fork copies the
     # threads or the CUDA state of this process.
     multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
     try:
         torch.multiprocessing.start_processes(
-            _work, (blocks, missing, folder, info, processes), nprocs=processes, start_method="forkserver"
+            _work, (block_sampler, missing, folder, info, processes), nprocs=processes, start_method="forkserver"
         )
     except torch.multiprocessing.ProcessRaisedException as error:
         name = f"{UserError.__module__}.{UserError.__qualname__}: "
@@ -210,17 +212,17 @@ def write_blocks(
 
 
 def _work(
-    rank: int, blocks: BlockSampler, missing: list[int], folder: Path, info: dict[str, str], processes: int
+    rank: int, block_sampler: BlockSampler, missing: list[int], folder: Path, info: dict[str, str], processes: int
 ) -> None:
-    if processes > 1 and torch.device(blocks.device).type == "cuda":
-        blocks = blocks.to(f"cuda:{rank % torch.cuda.device_count()}")
+    if processes > 1 and torch.device(block_sampler.device).type == "cuda":
+        block_sampler = block_sampler.to(f"cuda:{rank % torch.cuda.device_count()}")
     mine = missing[rank::processes]
-    progress = Progress(f"sample {folder.parent.name}", len(mine) * blocks.block, "images")
+    progress = Progress(f"sample {folder.parent.name}", len(mine) * block_sampler.block, "images")
     for number in mine:
-        block = blocks.sample(number)
+        block = block_sampler.sample(number)
         arrays = {"images": block.images.numpy(), "labels": block.labels.numpy()}
         write_shard(_block_file(folder, number), arrays, info)
-        progress.update(blocks.block)
+        progress.update(block_sampler.block)
 
 
 def _block_file(folder: Path, number: int) -> Path:

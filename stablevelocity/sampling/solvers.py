@@ -73,7 +73,7 @@ def euler_maruyama(
 ) -> Float64[Tensor, "batch *shape"]:
     """Reverse-time SDE dx = [v - (g/2) s] dt + sqrt(g) dW with the score s of the velocity.
 
-    Every g keeps the marginal laws; g is `t` or `2t` (see `DIFFUSIONS`). Weak order one. The step that ends
+    Every g keeps the marginals; g is `t` or `2t` (see `DIFFUSIONS`). Weak order one. The step that ends
     at t = 0 adds no noise: it lands on the mean. Noise is drawn on the generator's device, one draw of
     x's shape a step, so the result does not depend on where the network runs. Raises UserError for another g.
     """

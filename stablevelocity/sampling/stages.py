@@ -26,7 +26,7 @@ def open_sampler(weights: Path, autoencoder: Path, sampler: Sampler, sampling: S
             f"describes {given['identity']} at scale {given['scale']}"
         )
     decoder = load_autoencoder(description["decoder"], description["decoder_revision"])
-    blocks = BlockSampler(
+    block_sampler = BlockSampler(
         model,
         decoder,
         float(description["scale"]),
@@ -39,12 +39,12 @@ def open_sampler(weights: Path, autoencoder: Path, sampler: Sampler, sampling: S
     if sampling.compile:
         model.compile_blocks()
     return (
-        blocks.to("cuda" if torch.cuda.is_available() else "cpu"),
+        block_sampler.to("cuda" if torch.cuda.is_available() else "cpu"),
         f"{sha256(weights)}, {given['identity']}, {decoder_name}" + (", compiled" if sampling.compile else ""),
     )
 
 
-def sample_shard(
+def write_sample_shard(
     weights: Path,
     autoencoder: Path,
     sampler: Sampler,
@@ -54,9 +54,9 @@ def sample_shard(
     processes: int = 1,
 ) -> None:
     """Make one of the `sampling.shards` shards of a set."""
-    blocks, identity = open_sampler(weights, autoencoder, sampler, sampling)
+    block_sampler, identity = open_sampler(weights, autoencoder, sampler, sampling)
     generate_shard(
-        blocks,
+        block_sampler,
         output,
         images=sampling.images,
         shard=shard,

@@ -151,7 +151,7 @@ def test_a_seed_gives_the_same_result_whatever_runs_beside_it(tables):
 def test_the_first_update_moves_the_average_by_its_share_of_one_adam_step():
     # Adam's first step is lr times the gradient's sign, whatever the gradient; the average takes 1 - ema of it.
     settings = SMALL.model_copy(update={"updates": 1, "seeds": [3], "objectives": ["cfm"], "ema": 0.75, "lr": 1e-4})
-    _, averages = toy._train(settings, paper_mixture(10))
+    _, averages = toy.train(settings, paper_mixture(10))
     start = initial_parameters(10, toy.generator(3, 0, "toy start"))
     moved = torch.cat([(averages[name][0] - start[name]).flatten() for name in start]).abs()
     assert float(moved.max()) == pytest.approx(0.25 * settings.lr, rel=0.02)
@@ -161,7 +161,7 @@ def test_the_first_update_moves_the_average_by_its_share_of_one_adam_step():
 def test_the_error_of_a_silent_network_is_the_mean_square_of_the_velocity():
     mixture = paper_mixture(10)
     silent = {name: torch.zeros_like(value)[None] for name, value in initial_parameters(10, rng()).items()}
-    errors = toy._evaluation(Toy(points=20_000, times=[0.2, 0.5]), mixture)(silent)
+    errors = toy.evaluation(Toy(points=20_000, times=[0.2, 0.5]), mixture)(silent)
     # E|v|^2 = E|eps - x_0|^2 - V(t); the first is d + sum of second moments of the data.
     weights = mixture.weights[:, None]
     total = 10 + float((weights * (mixture.means**2 + mixture.variances)).sum())
@@ -172,7 +172,7 @@ def test_the_error_of_a_silent_network_is_the_mean_square_of_the_velocity():
 
 def test_target_variance_is_the_closed_form_for_cfm_and_falls_with_the_references_for_stablevm():
     settings = Toy(seeds=[0], objectives=["cfm", "stf", "stablevm"], batch=256, references=512)
-    table = toy._target_variance(settings, paper_mixture(10)).pivot(index="t", columns="objective")["variance"]
+    table = toy.target_variance(settings, paper_mixture(10)).pivot(index="t", columns="objective")["variance"]
     times = [0.1, 0.3, 0.5, 0.9]
     exact = exact_variance_curve(paper_mixture(10), times=times, generator=rng())
     # 1,024 samples, of standard deviation up to the mean itself: 3 %.
@@ -186,7 +186,7 @@ def test_target_variance_is_the_closed_form_for_cfm_and_falls_with_the_reference
 
 def test_training_brings_the_network_to_the_exact_velocity():
     settings = Toy(seeds=[0], objectives=["stablevm"], updates=200, references=256, lr=3e-3, ema=0.9, points=1000)
-    error, _ = toy._train(settings.model_copy(update={"evaluate_every": 10}), paper_mixture(10))
+    error, _ = toy.train(settings.model_copy(update={"evaluate_every": 10}), paper_mixture(10))
     course = error.groupby("update")["error"].mean()
     # Measured 4.19 at 10 updates, 3.19 at 200: this network learns slowly after its first, affine, gain. With
     # a wrong sign or time the error would grow instead.

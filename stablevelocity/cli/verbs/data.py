@@ -26,9 +26,9 @@ app = typer.Typer()
 @app.command()
 def image_index(study: StudyFile, split: Annotated[str, typer.Option()], output: Output) -> None:
     """List the images of a split, in their fixed order."""
-    from stablevelocity.data.stages.images import write_index
+    from stablevelocity.data.stages.images import write_image_index
 
-    write_index(load_study(study).images, "train" if split == "train" else "heldout", output)
+    write_image_index(load_study(study).images, "train" if split == "train" else "heldout", output)
 
 
 @app.command()
@@ -62,10 +62,10 @@ def image_manifest(
 @app.command()
 def autoencoder(study: StudyFile, train: TrainImages, heldout: HeldOutImages, output: Output) -> None:
     """Train the autoencoder, or describe the pretrained one, with its held-out PSNR."""
-    from stablevelocity.data.stages.latents import prepare_autoencoder
+    from stablevelocity.data.stages.latents import write_autoencoder
 
     with damaged_put_aside(study.parent):
-        prepare_autoencoder(load_study(study).autoencoder, train, heldout, output)
+        write_autoencoder(load_study(study).autoencoder, train, heldout, output)
 
 
 @app.command()
@@ -87,10 +87,10 @@ def latent_manifest(images: ImageManifest, autoencoder: AutoencoderFile, output:
 @app.command()
 def encoder(study: StudyFile, train: TrainImages, heldout: HeldOutImages, output: Output) -> None:
     """Train the frozen encoder on the train split, or describe the pretrained one."""
-    from stablevelocity.data.stages.features import prepare_encoder
+    from stablevelocity.data.stages.features import write_encoder
 
     with damaged_put_aside(study.parent):
-        prepare_encoder(load_study(study).encoder, train, heldout, output)
+        write_encoder(load_study(study).encoder, train, heldout, output)
 
 
 @app.command()

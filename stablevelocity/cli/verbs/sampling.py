@@ -23,10 +23,10 @@ def sample(
     processes: Annotated[int, typer.Option(help="the images do not depend on it")] = 1,
 ) -> None:
     """Generate one shard of a set of images, block by block; goes on where it was stopped."""
-    from stablevelocity.sampling.stages import sample_shard
+    from stablevelocity.sampling.stages import write_sample_shard
 
     found = load_study(study)
-    sample_shard(weights, autoencoder, _sampler_of(found, sampler), found.sampling, shard, output, processes)
+    write_sample_shard(weights, autoencoder, _sampler_of(found, sampler), found.sampling, shard, output, processes)
 
 
 @app.command()

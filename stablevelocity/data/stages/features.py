@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stablevelocity.data.overlap import encode_shard
+from stablevelocity.data.encoding import encode_shard
 from stablevelocity.data.shards import ShardSet, read_shard
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, write_json
@@ -15,7 +15,7 @@ from stablevelocity.progress import log
 from stablevelocity.study.settings import Encoder
 
 
-def prepare_encoder(settings: Encoder, train: Path, heldout: Path, output: Path) -> None:
+def write_encoder(settings: Encoder, train: Path, heldout: Path, output: Path) -> None:
     """Train digits-vit beside `output`, or take a pretrained encoder; describe it (JSON).
 
     The description says where the weights are and what they are; for digits-vit also its held-out accuracy.

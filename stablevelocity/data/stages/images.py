@@ -24,7 +24,7 @@ def source_of(settings: Images) -> ImageSource:
     )
 
 
-def write_index(settings: Images, split: Split, output: Path) -> None:
+def write_image_index(settings: Images, split: Split, output: Path) -> None:
     """List a split once, as CSV of key and label, so that every shard job cuts the same list."""
     rows = source_of(settings).index(split)
     if not rows:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stablevelocity.data.overlap import encode_shard
+from stablevelocity.data.encoding import encode_shard
 from stablevelocity.data.shards import ShardSet, random_rows, read_shard
 from stablevelocity.files import clear_safetensors_leftovers, read_json, write_json
 from stablevelocity.models.autoencoders import (
@@ -21,7 +21,7 @@ from stablevelocity.study.settings import Autoencoder
 PSNR_IMAGES = 2000
 
 
-def prepare_autoencoder(settings: Autoencoder, train: Path, heldout: Path, output: Path) -> None:
+def write_autoencoder(settings: Autoencoder, train: Path, heldout: Path, output: Path) -> None:
     """Train an autoencoder on the images of `train` beside `output`, or take the pretrained one; describe it.
 
     The description (JSON) says where it is, its identity and scale, and its PSNR in dB on both splits.

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from stablevelocity.data.overlap import SLICE, encode_shard
+from stablevelocity.data.encoding import SLICE, encode_shard
 from stablevelocity.data.shards import new_shard, read_shard, write_shard
 
 
