@@ -77,7 +77,7 @@ def main() -> None:
         f"{step.target_bandwidth / 1e9:.3g} GB/s; a copy on this device moves {step.copy_bandwidth / 1e9:.3g} GB/s."
     )
     if "cuda" not in step.model:
-        say("No accelerator was at hand: the share of an SiT-XL/2 step at batch 256 is not measured.")
+        say("On a GPU, with SiT-XL/2 at batch 256: benchmarks/GPU.md.")
     say()
     say("## Where a step of the digits study goes")
     say()

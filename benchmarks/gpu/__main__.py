@@ -18,7 +18,7 @@ from stablevelocity.files import atomic_write
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Correctness and speed on a GPU.")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--minutes", type=float, default=6.0, help="time for all parts together")
+    parser.add_argument("--minutes", type=float, default=8.0, help="time for all parts together")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--dry", action="store_true", help="tiny sizes, on the CPU")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)  # what a process of a part is started with
