@@ -15,7 +15,9 @@ rule sample_shard:
     params:
         settings=lambda wildcards: settings(
             STUDY.sampler(wildcards.sampler),
-            STUDY.sampling.model_dump(mode="json", include={"images", "shards", "block", "seed", "precision", "compile"}),
+            STUDY.sampling.model_dump(
+                mode="json", include={"images", "shards", "block", "seed", "precision", "compile"}
+            ),
         ),
         code=code("sampling.stages"),
     shell:
