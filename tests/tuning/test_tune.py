@@ -198,3 +198,17 @@ def test_an_unknown_scheduler_is_refused_by_name(folder, tmp_path):
     (copy / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", "DDIMScheduler"]}))
     with pytest.raises(UserError, match="DDIMScheduler is none"):
         opened(copy)
+
+
+def test_a_home_that_cannot_be_written_costs_the_cache_alone(folder, tmp_path, monkeypatch):
+    """The tuning file is there, the line says how to use it, and the verb ends well."""
+    occupied = tmp_path / "occupied"
+    occupied.write_text("a file where the cache's folder would be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(occupied))
+    words = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
+    done = CliRunner().invoke(
+        app, ["tune", str(folder["sd35"]), *words, "--steps", "6", "--calls", "4", "--output", str(tmp_path / "tuned")]
+    )
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "tuned" / "tuning.json").exists()
+    assert "not cached" in done.output

@@ -54,7 +54,13 @@ def tune(
     asked = tuning["calls"] if tuning["options"] is None else steps
     model.scheduler(**(tuning["options"] or {"enabled": False})).save_pretrained(output)
     write_json(output / "tuning.json", tuning)
-    remember(tuning)
+    try:
+        remember(tuning)
+    except OSError as error:  # an unwritable home: the tuning file itself is there
+        why = f"{error.filename}: {error.strerror}"
+        typer.echo(
+            f"not cached for xi='auto' ({why}); pass tuning={str(output / 'tuning.json')!r} to from_config", err=True
+        )
     facts = {"network calls in all": f"{tuning['network_calls']} of {tuning['budget_calls']}"} | tuning["arguments"]
     shown = [prompt for prompt, _ in tuning["held_out_requests"]]
     skip_error = tuning["recommendation"]["skip_error"]
