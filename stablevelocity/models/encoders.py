@@ -24,9 +24,7 @@ from stablevelocity.errors import UserError
 from stablevelocity.files import sha256
 from stablevelocity.models.digits import PATCH, WIDTH, load_digits_vit
 from stablevelocity.progress import log
-from stablevelocity.study.published import DIGITS_VIT, ENCODERS, HALF, Rgb
-
-ENCODER_NAMES = (DIGITS_VIT, *ENCODERS)
+from stablevelocity.study.published import DIGITS_VIT, ENCODER_NAMES, ENCODERS, HALF, Rgb
 
 
 class Tokens(NamedTuple):

@@ -98,3 +98,4 @@ ENCODERS: dict[str, EncoderSpec] = {
     "ijepa-giant": _ijepa("vit_giant_patch16_gap_224.in22k_ijepa", 1408, 16),
     "mocov3-base": _moco(),
 }
+ENCODER_NAMES = (DIGITS_VIT, *ENCODERS)
