@@ -65,8 +65,8 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}:{where} is not YAML ({shown(getattr(error, 'problem', error))})") from None
 
 
-def first_problem(error: ValidationError, model: type[Section]) -> str:
-    """The first problem of a pydantic error in one line: key, problem, what was given."""
+def first_problem(error: ValidationError, model: type[Section] | None = None) -> str:
+    """The first problem of a pydantic error in one line: key, problem, what was given; `model` knows the keys."""
     problems = error.errors(include_url=False, include_context=False)
     first = problems[0]
     location = first["loc"]
@@ -75,7 +75,7 @@ def first_problem(error: ValidationError, model: type[Section]) -> str:
     where = ".".join(shown(part) for part in location)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        close = _closest(model, tuple(map(str, first["loc"])))
+        close = model and _closest(model, tuple(map(str, first["loc"])))
         message = "no such key" + (f"; did you mean {close!r}?" if close else "")
     elif first["type"] not in ("value_error", "missing"):
         message += f", given {given(first['input'])}"
