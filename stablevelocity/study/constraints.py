@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from stablevelocity.study.pretrained_settings import BASE_STEPS
 from stablevelocity.study.published import DIGITS_PATCH, DIGITS_VIT, ENCODERS, SIZES
+from stablevelocity.study.reading import given
 from stablevelocity.study.settings import Model, StableVM
 from stablevelocity.study.study import Study
 
@@ -60,7 +61,7 @@ def names_are_known(study: Study) -> Problems:
     for kind, named, known in (("sampler", samplers, sampling.samplers), ("arm", arms, study.arms)):
         for key, name in named:
             if name not in known:
-                yield key, f"unknown {kind} {name!r}; there are {', '.join(known) or 'none'}"
+                yield key, f"unknown {kind} {given(name)}; there are {', '.join(known) or 'none'}"
 
 
 def labels_differ(study: Study) -> Problems:

@@ -122,7 +122,8 @@ def _closest(model: type[Section], location: tuple[str, ...]) -> str | None:
     elsewhere = [path for path in paths if path[-1] == key]
     if not elsewhere:
         return None
-    best = max(elsewhere, key=lambda path: (_agreeing(path, section), -len(path)))
+    # Of keys that several sections have, the network's are meant most often.
+    best = max(elsewhere, key=lambda path: (_agreeing(path, section), "training" in path, -len(path)))
     names = [*section[: _agreeing(best, section)], *best[_agreeing(best, section) :]]
     return ".".join("<name>" if name == "*" else name for name in names)
 
