@@ -42,7 +42,7 @@ def read_offs(results: Results) -> DataFrame:
 
 
 def variance(results: Results) -> DataFrame:
-    """One row per source and distribution: split point with its interval, peak, V at three times, the paper's read-offs."""
+    """One row per source and distribution: split point with interval, peak, V at three times, the paper's read-offs."""
     splits = results.csv(LAYOUT.split_points).set_index(["source", "law"])[["xi", "low", "high"]]
     published = read_offs(results)
     rows = []
