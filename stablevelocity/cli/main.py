@@ -16,9 +16,18 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 
 def main() -> None:
-    """Entry point: a UserError, or a file that is not there, ends in one line without traceback."""
+    """Entry point: a wrong command line, a UserError, or a file that is not there ends in one line."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except typer.Abort:  # Ctrl-C
+        sys.exit(130)
+    except typer.TyperException as error:
+        if len(sys.argv) == 1:
+            app(["--help"], standalone_mode=False)
+        else:
+            said = " ".join(error.format_message().split()).rstrip(".")
+            print(f"error: {said}; see stablevelocity --help", file=sys.stderr)
+        sys.exit(2)
     except UserError as error:
         logging.getLogger("stablevelocity").error(f"error: {error}")
         sys.exit(1)

@@ -35,8 +35,8 @@ def image_index(study: StudyFile, split: Annotated[str, typer.Option()], output:
 def image_shard(
     study: StudyFile,
     index: Annotated[Path, typer.Option()],
-    shard: Annotated[int, typer.Option(help="counted from 0")],
-    of: Annotated[int, typer.Option(help="number of shards")],
+    shard: Annotated[int, typer.Option(min=0, help="counted from 0")],
+    of: Annotated[int, typer.Option(min=1, help="number of shards")],
     output: Output,
 ) -> None:
     """Decode one slice of an index into a shard."""
@@ -135,7 +135,7 @@ def convert(
     output: Output,
     kind: Annotated[str, typer.Option(help="ema or raw; needed where the file does not say")] = "",
     reversed_time: Annotated[bool, typer.Option(help="for files of SiT itself, where t = 0 is noise")] = False,
-    step: Annotated[int | None, typer.Option(help="training steps, where the file does not say")] = None,
+    step: Annotated[int | None, typer.Option(min=0, help="training steps, where the file does not say")] = None,
 ) -> None:
     """Turn a published checkpoint into safetensors, once; no code in it is run."""
     from stablevelocity.training.import_weights import convert_checkpoint

@@ -1,7 +1,7 @@
 """Verbs of the command line for pretrained models. Heavy imports happen in the verb."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -39,18 +39,18 @@ def generate(
         typer.Option(help="pipeline folder; none: the hub's cache", is_eager=True, callback=_weights_are_there),
     ] = None,
     category: Annotated[str, typer.Option(help="category of a T2V-CompBench file")] = "consistent_attr",
-    images: Annotated[int, typer.Option(help="pictures per prompt")] = 4,
-    seed: int = 0,
-    batch: Annotated[int, typer.Option(help="pictures per call of the pipeline")] = 1,
-    shard: Annotated[int, typer.Option(help="counted from 0: this job's share of the prompts")] = 0,
-    shards: int = 1,
-    xi: float = 0.85,
-    low_steps: int = 9,
-    noise_factor: float = 0.0,
+    images: Annotated[int, typer.Option(min=1, help="pictures per prompt")] = 4,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="pictures per call of the pipeline")] = 1,
+    shard: Annotated[int, typer.Option(min=0, help="counted from 0: this job's share of the prompts")] = 0,
+    shards: Annotated[int, typer.Option(min=1)] = 1,
+    xi: Annotated[float, typer.Option(min=0, max=1)] = 0.85,
+    low_steps: Annotated[int, typer.Option(min=1)] = 9,
+    noise_factor: Annotated[float, typer.Option(min=0, max=1)] = 0.0,
     device: Annotated[
         str | None, typer.Option(help="such as cuda:1; none: a free one of those there are, or cpu")
     ] = None,
-    offload: Annotated[str, typer.Option(help="none, model or sequential")] = "none",
+    offload: Literal["none", "model", "sequential"] = "none",
 ) -> None:
     """Prompts x seeds x arms of a large model, in the benchmarks' folder layouts; again to go on where it stopped."""
     from stablevelocity.files import write_json
@@ -60,8 +60,6 @@ def generate(
     from stablevelocity.pretrained.stages import own_device, source_of
 
     chosen = family_named(family)
-    if offload not in ("none", "model", "sequential"):
-        raise UserError(f"--offload {offload}: expected none, model or sequential")
     arms = {name: chosen.arm(name, xi=xi, low_steps=low_steps, noise_factor=noise_factor) for name in arm}
     wanted = read_benchmark(family, prompt_file, category)
     source = source_of(chosen, folder, checksums=False)
@@ -139,7 +137,7 @@ def generate_arms(
     study: StudyFile,
     family: FamilyName,
     prompt_file: Annotated[Path, typer.Option("--prompts")],
-    shard: Annotated[int, typer.Option(help="counted from 0")],
+    shard: Annotated[int, typer.Option(min=0, help="counted from 0")],
     output: Output,
     model: Annotated[str, typer.Option(help="training.json of a tiny pipeline; empty: the study's own")] = "",
     device: str | None = None,

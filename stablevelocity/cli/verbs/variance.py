@@ -16,7 +16,7 @@ app = typer.Typer()
 @app.command()
 def gmm_variance(
     study: StudyFile,
-    dimension: Annotated[int, typer.Option()],
+    dimension: Annotated[int, typer.Option(min=1, max=65_536)],
     curve: Annotated[Path, typer.Option()],
     split_point: Annotated[Path, typer.Option()],
 ) -> None:
