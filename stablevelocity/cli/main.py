@@ -1,7 +1,9 @@
 """`stablevelocity <verb>`: a thin layer, each verb one call into the library."""
 
+import io
 import logging
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -53,6 +55,13 @@ def prepare(
     # A warning is one line, and stands in the log file too.
     warnings.formatwarning = lambda message, *where: f"warning: {message}"
     logging.captureWarnings(True)
+    for stream in (sys.stdout, sys.stderr):  # a letter that the terminal has not is shown by its number
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    if not re.fullmatch(r"[1-9]\d{0,3}(,[1-9]\d{0,3})*", threads):  # before torch's own library complains
+        raise UserError(f"OMP_NUM_THREADS={threads!r}: expected a number of threads")
+    os.environ["MPLBACKEND"] = "agg"  # no window, whatever the user's other work needs
     # Nothing but `download` may reach for the network. The hub's library reads this once, when it is imported.
     if context.invoked_subcommand == "download":
         os.environ["HF_HUB_OFFLINE"] = "0"

@@ -80,6 +80,8 @@ class Planner:
     """Costs of the runs and sample sets of a study on `devices` devices, `per_run` of them for one run."""
 
     def __init__(self, study: Study, throughput: Throughput, *, devices: int, per_run: int) -> None:
+        if not study.arms:
+            raise UserError("plan: the study has no arms; expected training runs to count")
         if per_run > devices:
             raise UserError(f"plan: {per_run} devices for a run, but only {devices} in all")
         if not (0 < throughput.peak < math.inf and 0 < throughput.utilisation <= 1):

@@ -94,7 +94,9 @@ def sweep(
     """Few-step and same-noise study of a run: every solver, StableVS and its control arm."""
     from stablevelocity.evaluation.sweep_stage import run_sweep
 
-    run_sweep(load_study(study), run, weights, autoencoder, _path(judge), reference, output, processes)
+    loaded = load_study(study)
+    run_of(loaded, run)
+    run_sweep(loaded, run, weights, autoencoder, _path(judge), reference, output, processes)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from stablevelocity.study.pretrained_settings import Pretrained
 
 app = typer.Typer()
 
-FamilyName = Annotated[str, typer.Option("--family", help="sd35, flux, qwen-image or wan22")]
+FamilyName = Annotated[Literal["sd35", "flux", "qwen-image", "wan22"], typer.Option("--family")]
 
 
 def _weights_are_there(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
@@ -113,7 +113,7 @@ def prompts(study: StudyFile, family: FamilyName, output: Output) -> None:
     """Write the prompts of a family's benchmark."""
     from stablevelocity.pretrained.stages import write_prompt_file
 
-    write_prompt_file(_settings(study), family, output)
+    write_prompt_file(_settings(study, family), family, output)
 
 
 @app.command()
@@ -129,7 +129,7 @@ def tiny_model(
     from stablevelocity.pretrained.stages import train_tiny_model
 
     _set_threads()
-    train_tiny_model(_settings(study), family, Path(autoencoder).parent if autoencoder else None, output)
+    train_tiny_model(_settings(study, family), family, Path(autoencoder).parent if autoencoder else None, output)
 
 
 @app.command()
@@ -145,7 +145,7 @@ def generate_arms(
     """Every arm of a family on one share of the prompts."""
     from stablevelocity.pretrained import stages
 
-    settings = _settings(study)
+    settings = _settings(study, family)
     _set_threads()
     stages.generate_arms(
         settings,
@@ -170,7 +170,7 @@ def score_family(
     """Benchmark scores, similarity to the long run and seconds of a family's arms."""
     from stablevelocity.pretrained import stages
 
-    stages.score_family(_settings(study), family, prompt_file, shards, output)
+    stages.score_family(_settings(study, family), family, prompt_file, shards, output)
 
 
 @app.command()
@@ -185,7 +185,7 @@ def compare_videos(
     """Some videos of a family side by side, a column per arm: an mp4 and an animated preview."""
     from stablevelocity.pretrained import stages
 
-    stages.compare_videos(_settings(study), family, prompt_file, shard, video, preview)
+    stages.compare_videos(_settings(study, family), family, prompt_file, shard, video, preview)
 
 
 @app.command()
@@ -210,13 +210,16 @@ def _set_threads() -> None:
 
     import torch
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1").partition(",")[0]))
 
 
-def _settings(study: Path) -> Pretrained:
+def _settings(study: Path, family: str | None = None) -> Pretrained:
+    """The section of a study, which must have the family."""
     from stablevelocity.study import load_study
 
     settings = load_study(study).pretrained
     if settings is None:
         raise UserError(f"{study}: has no section pretrained")
+    if family not in (None, *settings.families):
+        raise UserError(f"--family {family}: no such family in {study}; there are {', '.join(settings.families)}")
     return settings
