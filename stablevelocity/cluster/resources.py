@@ -90,11 +90,7 @@ def check_rules(site: Site) -> None:
     for rule in site.rules:
         if rule not in RULES:
             close = difflib.get_close_matches(rule, RULES, 1)
-            meant = (
-                f"did you mean {close[0]!r}?"
-                if close
-                else "they are in stablevelocity/cluster/resources.py"
-            )
+            meant = f"did you mean {close[0]!r}?" if close else "they are in stablevelocity/cluster/resources.py"
             raise UserError(f"{SITE_FILE}: rules.{shown(rule)}: no such rule; {meant}")
 
 
