@@ -192,9 +192,9 @@ class ImageNetTar:
 
     @contextlib.contextmanager
     def _inner(self, outer: tarfile.TarFile, name: str) -> Iterator[tarfile.TarFile]:
-        with _whole(f"{name}.tar inside {self._file}"):
-            with tarfile.open(fileobj=outer.extractfile(self._members[name]), mode="r:") as inner:
-                yield inner
+        file = outer.extractfile(self._members[name])
+        with _whole(f"{name}.tar inside {self._file}"), tarfile.open(fileobj=file, mode="r:") as inner:
+            yield inner
 
 
 @contextlib.contextmanager
