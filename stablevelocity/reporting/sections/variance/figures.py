@@ -13,7 +13,7 @@ from stablevelocity.reporting.results import DataFrame, Results
 from stablevelocity.reporting.sections.variance.tables import variance
 from stablevelocity.reporting.spec import LAYOUT
 
-READING_ERROR = 0.03
+READING_ERROR = 0.01
 """Of the published read-offs, in t."""
 TIME = "t   (0 data, 1 noise)"
 
