@@ -4,6 +4,7 @@ from stablevelocity.reporting import registry
 
 TABLES = registry.tables(STUDY)
 FIGURES = registry.figures(STUDY)
+FIGURE_FILES = ("pdf", "svg", "png", "column.pdf", "column.png")
 TEMPLATES = sorted(str(file) for file in (Path(registry.__file__).parent / "templates").iterdir())
 
 
@@ -46,8 +47,7 @@ rule figure:
     input:
         lambda wildcards: inputs_of(FIGURES[wildcards.figure]),
     output:
-        LAYOUT.figure(),
-        LAYOUT.figure(suffix="png"),
+        [LAYOUT.figure(suffix=suffix) for suffix in FIGURE_FILES],
     log:
         LAYOUT.log("figure-{figure}"),
     wildcard_constraints:
@@ -104,4 +104,4 @@ rule report:
 
 
 PRODUCTS += [rules.tables.input, rules.figures.input, rules.claims.output, rules.report.output]
-PRODUCTS += [LAYOUT.figure(name, "png") for name in FIGURES]
+PRODUCTS += [LAYOUT.figure(name, suffix) for name in FIGURES for suffix in FIGURE_FILES]
