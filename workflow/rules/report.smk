@@ -113,5 +113,11 @@ rule report:
         "stablevelocity --log {log:q} report --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"
 
 
-PRODUCTS += [rules.tables.input, rules.paper_tables.output, rules.figures.input, rules.claims.output, rules.report.output]
+PRODUCTS += [
+    rules.tables.input,
+    rules.paper_tables.output,
+    rules.figures.input,
+    rules.claims.output,
+    rules.report.output,
+]
 PRODUCTS += [LAYOUT.figure(name, "png") for name in FIGURES]
