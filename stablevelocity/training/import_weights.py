@@ -19,9 +19,10 @@ from torch import Tensor
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 from stablevelocity.models.layers import FREQUENCY_FEATURES
-from stablevelocity.models.sit import PATCH_SIZES, SIZES, build_sit
+from stablevelocity.models.sit import build_sit
 from stablevelocity.models.weight_files import save_tensors
 from stablevelocity.study import Run
+from stablevelocity.study.published import PATCH_SIZES, SIZES
 from stablevelocity.study.settings import Alignment, Model, Training
 
 State = dict[str, Tensor]

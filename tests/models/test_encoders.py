@@ -19,12 +19,12 @@ from stablevelocity.models.digits import (
     train_classifier_vit,
 )
 from stablevelocity.models.encoders import (
-    ENCODERS,
     encode_tokens,
     encoder_shape,
     feature_bytes,
     load_encoder,
 )
+from stablevelocity.study.published import ENCODERS
 
 SMALL = {"side": 16, "patch": 4, "width": 32, "depth": 2, "heads": 2, "classes": 10}
 
