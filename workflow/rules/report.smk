@@ -53,9 +53,11 @@ rule paper_tables:
         LAYOUT.log("paper_tables"),
     localrule: True
     params:
+        **stage("reporting.paper_rows", settings=settings(STUDY)),
         code=code("reporting.paper_rows"),
     shell:
-        "stablevelocity --log {log:q} paper-tables --study {STUDY_FILE:q} --results {LAYOUT.root:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " paper-tables --study {STUDY_FILE:q} --results {LAYOUT.root:q}"
 
 
 rule figure:
