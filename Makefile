@@ -20,7 +20,7 @@ test-slurm: environment
 
 # The schedulers under the oldest diffusers that pyproject.toml admits, beside an environment that has a newer one.
 test-oldest: environment
-	uv pip install --quiet --no-deps --target .oldest diffusers==$(OLDEST_DIFFUSERS)
+	uv pip install --quiet --no-deps --target .oldest diffusers==$(OLDEST_DIFFUSERS) httpx httpcore h11 anyio
 	PYTHONPATH=$(CURDIR)/.oldest pytest -n auto tests/schedulers
 
 # What CI checks besides the tests.
