@@ -27,16 +27,17 @@ def make_table(study: Study, folder: Path, name: str, out: Path) -> None:
         frame.to_csv(temporary, index=False, float_format=DIGITS)
 
 
-def make_figure(study: Study, folder: Path, name: str, out: Path) -> None:
-    """Draw figure `name` once and write it as .pdf and .png beside each other; `out` is either of the two paths.
+def make_figure(study: Study, folder: Path, name: str, out: Path, *, serif: bool = False) -> None:
+    """Draw figure `name` at both widths and write all its files beside each other; `out` is the path of one of them.
 
     Raises UserError for a name that the study does not have.
     """
-    from stablevelocity.reporting.figures import save, styled
+    from stablevelocity.reporting.figures import SUFFIXES, save, styled
 
     product = _of(registry.figures(study), "figure", name, study)
-    with styled():
-        save(product.load()(Results(study, folder)), out)
+    for width, suffixes in SUFFIXES.items():
+        with styled(width, serif=serif):
+            save(product.load()(Results(study, folder)), out, suffixes)
 
 
 def make_claims(study: Study, folder: Path, out: Path) -> None:

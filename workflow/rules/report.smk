@@ -4,6 +4,7 @@ from stablevelocity.reporting import registry
 
 TABLES = registry.tables(STUDY)
 FIGURES = registry.figures(STUDY)
+FIGURE_FILES = ("pdf", "svg", "png", "column.pdf", "column.png")
 TEMPLATES = sorted(str(file) for file in (Path(registry.__file__).parent / "templates").iterdir())
 
 
@@ -42,12 +43,28 @@ rule tables:
         [LAYOUT.table(name) for name in TABLES],
 
 
+rule paper_tables:
+    input:
+        within(registry.claims_inputs(STUDY)),
+        sorted(str(file) for file in Path("config/published").glob("*.csv")),
+    output:
+        within(registry.paper_files(STUDY)),
+    log:
+        LAYOUT.log("paper_tables"),
+    localrule: True
+    params:
+        **stage("reporting.paper_rows", settings=settings(STUDY)),
+        code=code("reporting.paper_rows"),
+    shell:
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " paper-tables --study {STUDY_FILE:q} --results {LAYOUT.root:q}"
+
+
 rule figure:
     input:
         lambda wildcards: inputs_of(FIGURES[wildcards.figure]),
     output:
-        LAYOUT.figure(),
-        LAYOUT.figure(suffix="png"),
+        [LAYOUT.figure(suffix=suffix) for suffix in FIGURE_FILES],
     log:
         LAYOUT.log("figure-{figure}"),
     wildcard_constraints:
@@ -103,5 +120,11 @@ rule report:
         " report --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"
 
 
-PRODUCTS += [rules.tables.input, rules.figures.input, rules.claims.output, rules.report.output]
-PRODUCTS += [LAYOUT.figure(name, "png") for name in FIGURES]
+PRODUCTS += [
+    rules.tables.input,
+    rules.paper_tables.output,
+    rules.figures.input,
+    rules.claims.output,
+    rules.report.output,
+]
+PRODUCTS += [LAYOUT.figure(name, suffix) for name in FIGURES for suffix in FIGURE_FILES]
