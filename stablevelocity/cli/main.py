@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from stablevelocity.cli.failures import one_line
 from stablevelocity.cli.verbs import data, evaluation, pretrained, report, sampling, study, training, tuning, variance
-from stablevelocity.errors import UserError
 from stablevelocity.provenance import code_hash, provenance_file, write_provenance
 
 
@@ -30,16 +30,16 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 
 def main() -> None:
-    """Entry point: a UserError, or a file that is not there, ends in one line without traceback."""
+    """Entry point: what the user can mend ends in one line without traceback."""
     try:
         app()
-    except UserError as error:
-        logging.getLogger("stablevelocity").error(f"error: {error}")
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except FileNotFoundError as error:
-        if error.filename is None:
+    except Exception as error:
+        if (line := one_line(error)) is None:
             raise
-        logging.getLogger("stablevelocity").error(f"error: {error.filename}: no such file")
+        logging.getLogger("stablevelocity").error(f"error: {line}")
         sys.exit(1)
 
 
