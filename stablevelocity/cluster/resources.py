@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from stablevelocity.cluster.site import SITE_FILE, Site
 from stablevelocity.errors import UserError
 from stablevelocity.study import Study
-from stablevelocity.study.study import shown
+from stablevelocity.study.reading import shown
 
 
 class Need(NamedTuple):

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from stablevelocity.errors import UserError
-from stablevelocity.study.settings import Positive, PositiveFloat, Section
-from stablevelocity.study.study import first_problem, read_yaml
+from stablevelocity.study.reading import first_problem, read_yaml
+from stablevelocity.study.settings import Section
+from stablevelocity.study.values import NUMBER, Positive, PositiveFloat
 
 SITE_FILE = Path("config/site.yaml")
 
@@ -28,7 +29,9 @@ class TrainingJobs(Section):
     """The job of a training run."""
 
     nodes: Positive = 1
-    gpus: int = Field(default=0, ge=0, description="per node; one process each. 0: processes on CPUs")
+    gpus: Annotated[int, Field(ge=0, le=1024), NUMBER] = Field(
+        default=0, description="per node; one process each. 0: processes on CPUs"
+    )
     processes: Positive = Field(default=1, description="per node, where gpus is 0")
     cpus: Positive = Field(default=1, description="per process")
     mem_gb: PositiveFloat = Field(default=4, description="per node")
@@ -44,7 +47,7 @@ class Limits(Section):
     minutes: Positive | None = None
     mem_gb: PositiveFloat | None = None
     cpus: Positive | None = None
-    gpus: int | None = Field(default=None, ge=0)
+    gpus: Annotated[int, Field(ge=0, le=1024), NUMBER] | None = None
 
 
 class Site(Section):

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from stablevelocity.files import atomic_write, read_json, write_json
 from stablevelocity.models.train_small import train_small
 from stablevelocity.models.weight_files import check_finite, reading_weights
+from stablevelocity.study.published import DIGITS_PATCH, DIGITS_VIT
 
-DIGITS_VIT = "digits-vit"
-PATCH, WIDTH, DEPTH, HEADS = 4, 64, 4, 4
+PATCH, WIDTH, DEPTH, HEADS = DIGITS_PATCH, 64, 4, 4
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 WARM_UP = 0.1  # share of the steps

@@ -22,10 +22,10 @@ from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 from stablevelocity.models.layers import FREQUENCY_FEATURES
 from stablevelocity.models.networks import build_network
-from stablevelocity.models.sit import PATCH_SIZES, SIZES
 from stablevelocity.models.weight_files import check_finite, save_tensors
 from stablevelocity.progress import log
 from stablevelocity.study import Run
+from stablevelocity.study.published import PATCH_SIZES, SIZES
 from stablevelocity.study.settings import Alignment, Model, Training
 
 State = dict[str, Tensor]

