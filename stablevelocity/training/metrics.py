@@ -38,8 +38,9 @@ class Record:
             regime: on_device(rows.nonzero().flatten(), batch.t.device)
             for regime, rows in (("low", low), ("high", ~low))
         }
-        self._put("loss", values["loss"])
-        self._put("grad_norm", values["grad_norm"])
+        for name in ("loss", "grad_norm", "skipped"):
+            if name in values:
+                self._put(name, values[name])
         for name in ("velocity", "alignment"):
             if name in values:
                 for regime, rows in regimes.items():
@@ -64,10 +65,13 @@ class Record:
         self._counts = {name: float(value[1]) for name, value in totals.items()}
 
     def row(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over all processes; empties the record."""
-        means = {name: (total / count).item() for name, (total, count) in self.totals(accelerator).items()}
+        """Means over all processes, and of skipped steps their number; empties the record."""
+        totals = self.totals(accelerator)
+        row = {name: (total / count).item() for name, (total, count) in totals.items()}
+        if "skipped" in totals:  # by all processes alike
+            row["skipped"] = totals["skipped"][0].item() / accelerator.num_processes
         self._sums, self._counts = {}, {}
-        return means
+        return row
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -38,6 +38,7 @@ from stablevelocity.training.results import publish, result_files, write_record
 from stablevelocity.training.transfers import HostCopy
 
 CLASS_TOKEN_COEFFICIENT = 0.03  # REG: weight of the class token's velocity (docs/paper.md#va-repa)
+MOST_SKIPPED = 32  # steps in a row, by the scaler of fp16: from its first scale, 2^16, down to 2^-16
 AHEAD = 2  # steps that are read ahead, each by a thread: a slow read is hidden by two steps
 STATE_FIELDS = ("exp_avg", "exp_avg_sq", "step")  # of AdamW, per parameter
 
@@ -58,6 +59,8 @@ class Trainer:
         self.run, self.folder = run, folder
         if settings.threads:
             torch.set_num_threads(settings.threads)
+        if settings.precision == "fp16" and not torch.cuda.is_available():
+            raise UserError(f"{run.name}: training.precision fp16 needs a GPU; expected fp32 or bf16 on a CPU")
         self.accelerator = Accelerator(
             mixed_precision={"fp32": "no"}.get(settings.precision, settings.precision),
             cpu=not torch.cuda.is_available(),
@@ -103,6 +106,7 @@ class Trainer:
         self.writer = CheckpointWriter(self.checkpoints, set(run.steps))
         self.should_stop: Callable[[], bool] = lambda: False
         self.stopping = False
+        self.skipped = 0  # steps in a row
         self.step = 0
 
     @staticmethod
@@ -205,10 +209,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.trained.values(), settings.clip)
         merged = {name: torch.cat([piece[name].reshape(-1) for piece in collected]) for name in collected[0]}
         merged["grad_norm"] = norm
-        # A gradient scaler expects gradients that overflow, and skips these steps.
-        watched = [merged["loss"]] if self.accelerator.scaler else [merged["loss"], norm]
-        failed = torch.stack([~value.isfinite().all() for value in watched]).any()
-        flags = self._anywhere(failed, self.should_stop())
+        flags = self._anywhere(~merged["loss"].isfinite().all(), ~norm.isfinite(), self.should_stop())
         if self.accelerator.scaler:
             self.accelerator.scaler.step(self.optimizer)
             self.accelerator.scaler.update()
@@ -217,9 +218,14 @@ class Trainer:
             self.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
             self.optimizer.step()
         # The one wait of a step, while the device is busy with the optimizer: it does not run out of work.
-        failed, self.stopping = (value > 0 for value in flags.tolist())
-        if failed:
+        failed, overflow, self.stopping = (value > 0 for value in flags.tolist())
+        # A gradient scaler expects gradients that overflow: it skips these steps and lowers its scale.
+        self.skipped = self.skipped + 1 if overflow else 0
+        if failed or (overflow and not self.accelerator.scaler) or self.skipped > MOST_SKIPPED:
             self._stop_on_non_finite(merged)
+        if self.accelerator.scaler:
+            merged["skipped"] = torch.full((1,), float(overflow), device=self.device)
+            merged["grad_norm"] = norm.reshape(1)[int(overflow) :]  # of the steps that were made
         self.optimizer.zero_grad(set_to_none=True)
         self._update_ema()
         return merged
@@ -286,9 +292,9 @@ class Trainer:
             log.info(f"train {self.run.name}: stopped at step {self.step}, state saved")
         return self.step == settings.steps
 
-    def _anywhere(self, failed: Tensor, stop: bool) -> HostCopy:
-        """How many processes failed, and how many are to stop: all of them act at the same step."""
-        flags = torch.stack([failed.float(), torch.full((), float(stop), device=self.device)])
+    def _anywhere(self, failed: Tensor, overflow: Tensor, stop: bool) -> HostCopy:
+        """How many processes failed, had a gradient that overflows, are to stop: all of them act at the same step."""
+        flags = torch.stack([failed.float(), overflow.float(), torch.full((), float(stop), device=self.device)])
         raised = self.accelerator.reduce(flags, "sum")
         assert isinstance(raised, Tensor)
         return HostCopy(raised)
@@ -301,8 +307,9 @@ class Trainer:
             losses = {f"step.{name}": value for name, value in values.items()}
             save_tensors(dump, {**self._state(), **losses}, {"step": self.step, "run": self.run.name})
         self.accelerator.wait_for_everyone()  # the first process that ends may take the others with it
+        again = f", as at the {self.skipped - 1} steps before it" if self.skipped > 1 else ""
         raise UserError(
-            f"{self.run.name}: the loss or its gradient is not finite at step {step}; "
+            f"{self.run.name}: the loss or its gradient is not finite at step {step}{again}; "
             f"the state before it is in {dump}; try a lower training.lr (now {self.settings.lr}) or another precision"
         )
 
