@@ -93,6 +93,18 @@ def check_rules(site: Site) -> None:
             )
 
 
+def check_processes(site: Site, study: Study) -> None:
+    """Raises UserError when a batch does not divide over the processes of a training job."""
+    jobs = site.training
+    processes = jobs.nodes * (jobs.gpus or jobs.processes)
+    for run in study.runs().values():
+        if run.training.batch % processes:
+            raise UserError(
+                f"{SITE_FILE}: training: {processes} processes, but the batch of arm {run.arm} ({run.training.batch}) "
+                "does not divide over them"
+            )
+
+
 def training_resources(site: Site) -> dict[str, Any]:
     """What the job of a training run asks for, as its rule shows it; submitit asks for it, not Snakemake."""
     jobs = site.training

@@ -40,7 +40,7 @@ def check_class_names(names: list[str], where: Path) -> None:
         raise UserError(f"images: no class folder in {where}; expected {where.name}/<class>/<image>")
     odd = [name for name in names if not name.isprintable()]
     if odd:
-        raise UserError(f"images: {where} has a class whose name cannot be printed: {ascii(odd[0])}; rename it")
+        raise UserError(f"images: {where} has a class whose name cannot be printed: {odd[0]!a}; rename it")
     if not any(_WORDNET_ID.fullmatch(name) for name in names):
         return
     from timm.data import ImageNetInfo
@@ -192,9 +192,9 @@ class ImageNetTar:
 
     @contextlib.contextmanager
     def _inner(self, outer: tarfile.TarFile, name: str) -> Iterator[tarfile.TarFile]:
-        with _whole(f"{name}.tar inside {self._file}"):
-            with tarfile.open(fileobj=outer.extractfile(self._members[name]), mode="r:") as inner:
-                yield inner
+        file = outer.extractfile(self._members[name])
+        with _whole(f"{name}.tar inside {self._file}"), tarfile.open(fileobj=file, mode="r:") as inner:
+            yield inner
 
 
 @contextlib.contextmanager

@@ -55,16 +55,17 @@ def center_crop(image: Image.Image, size: int) -> UInt8[np.ndarray, "size size 3
 
 
 class Listing(NamedTuple):
-    """What an image folder holds: `files`, and apart from them the `hidden` names, of tools and the operating system."""
+    """What an image folder holds: `files`, and apart from them the `hidden` names of tools and operating systems."""
 
     files: list[Path]
     hidden: list[Path]
 
 
 def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Listing:
-    """All in a folder and in the folders below it, sorted by path; links are followed. One rule for training and scoring.
+    """All in a folder and in the folders below it, sorted by path; links are followed.
 
-    Whether a file is an image is not for its name to say. A link to a folder `above` stands in the list as a file.
+    The one rule for training and for scoring. Whether a file is an image is not for its name to say. A link to a folder
+    `above` stands in the list as a file.
     """
     above = (*above, folder.resolve())
     found = Listing([], [])

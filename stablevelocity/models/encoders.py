@@ -16,13 +16,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import sha256
 from stablevelocity.models.digits import PATCH, WIDTH, load_digits_vit
+from stablevelocity.models.weight_files import check_finite, reading_weights
 from stablevelocity.progress import log
 from stablevelocity.study.published import DIGITS_VIT, ENCODER_NAMES, ENCODERS, HALF, Rgb
 
@@ -108,15 +108,13 @@ def load_encoder(name: str, path: Path | str, *, grid: int) -> Encoder:
     if spec.pin is not None and digest != spec.pin.sha256:
         log.warning(f"encoder {name}: {file} is not revision {spec.pin.revision[:12]} of {spec.source} (other SHA-256)")
     model = _create(name, grid)
-    try:
+    with reading_weights(file, f"weights of the encoder {name}"):
         from timm.models.vision_transformer import checkpoint_filter_fn
 
         # timm's filter knows the layouts that authors publish and interpolates the position table.
         state = checkpoint_filter_fn(load_file(file), model, adapt_layer_scale=False)
         model.load_state_dict({key: value for key, value in state.items() if not key.startswith("head.")})
-    except (RuntimeError, KeyError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"encoder {name}: {file} does not hold its weights ({reason})") from None
+    check_finite(model.state_dict(), file)
     return Encoder(model, name=name, grid=grid, mean=spec.mean, std=spec.std, identity=identity)
 
 

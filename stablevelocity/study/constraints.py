@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from stablevelocity.study.pretrained_settings import BASE_STEPS
 from stablevelocity.study.published import DIGITS_PATCH, DIGITS_VIT, ENCODERS, SIZES
+from stablevelocity.study.reading import given
 from stablevelocity.study.settings import Model, StableVM
 from stablevelocity.study.study import Study
 
@@ -60,7 +61,7 @@ def names_are_known(study: Study) -> Problems:
     for kind, named, known in (("sampler", samplers, sampling.samplers), ("arm", arms, study.arms)):
         for key, name in named:
             if name not in known:
-                yield key, f"unknown {kind} {name!r}; there are {', '.join(known) or 'none'}"
+                yield key, f"unknown {kind} {given(name)}; there are {', '.join(known) or 'none'}"
 
 
 def labels_differ(study: Study) -> Problems:
@@ -84,9 +85,9 @@ def images_suffice(study: Study) -> Problems:
         if images.shards > train:
             yield "images.shards", f"{images.shards} shards, but only {train} train images"
     for split, count in (("train", train), ("held-out", held_out)):
-        if count is not None and count < _least_images(study):
+        if count is not None and count < least_images(study):
             key = "images.held_out" if images.dataset == "digits" else "images.count"
-            yield key, f"{count} {split} images, but the metrics need at least {_needed(study)}"
+            yield key, f"{count} {split} images, but the metrics need at least {needed(study)}"
     if held_out is not None and max(1, images.shards // 25) > held_out:
         yield "images.shards", f"{images.shards} shards, but only {held_out} held-out images"
 
@@ -197,14 +198,14 @@ def sets_can_be_shared(study: Study) -> Problems:
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 
-def _least_images(study: Study) -> int:
+def least_images(study: Study) -> int:
     """Ten splits of the Inception score; the k-th other image of a set for precision and recall."""
     return max(IS_SPLITS, study.evaluation.neighbours + 1)
 
 
-def _needed(study: Study) -> str:
+def needed(study: Study) -> str:
     return (
-        f"{_least_images(study)} ({IS_SPLITS} splits of the Inception score, more than evaluation.neighbours "
+        f"{least_images(study)} ({IS_SPLITS} splits of the Inception score, more than evaluation.neighbours "
         f"{study.evaluation.neighbours})"
     )
 
@@ -214,8 +215,8 @@ def sets_can_be_evaluated(study: Study) -> Problems:
         return
     sets = {"sampling.images": study.sampling.images, "sampling.sweep.images": study.sampling.sweep.images}
     for key, images in sets.items():
-        if images < _least_images(study):
-            yield key, f"{images} images, but the metrics need at least {_needed(study)}"
+        if images < least_images(study):
+            yield key, f"{images} images, but the metrics need at least {needed(study)}"
 
 
 def extractor_fits(study: Study) -> Problems:

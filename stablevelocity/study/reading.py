@@ -65,8 +65,8 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}:{where} is not YAML ({shown(getattr(error, 'problem', error))})") from None
 
 
-def first_problem(error: ValidationError, model: type[Section]) -> str:
-    """The first problem of a pydantic error in one line: key, problem, what was given."""
+def first_problem(error: ValidationError, model: type[Section] | None = None) -> str:
+    """The first problem of a pydantic error in one line: key, problem, what was given; `model` knows the keys."""
     problems = error.errors(include_url=False, include_context=False)
     first = problems[0]
     location = first["loc"]
@@ -75,7 +75,7 @@ def first_problem(error: ValidationError, model: type[Section]) -> str:
     where = ".".join(shown(part) for part in location)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        close = _closest(model, tuple(map(str, first["loc"])))
+        close = model and _closest(model, tuple(map(str, first["loc"])))
         message = "no such key" + (f"; did you mean {close!r}?" if close else "")
     elif first["type"] not in ("value_error", "missing"):
         message += f", given {given(first['input'])}"
@@ -122,7 +122,8 @@ def _closest(model: type[Section], location: tuple[str, ...]) -> str | None:
     elsewhere = [path for path in paths if path[-1] == key]
     if not elsewhere:
         return None
-    best = max(elsewhere, key=lambda path: (_agreeing(path, section), -len(path)))
+    # Of keys that several sections have, the network's are meant most often.
+    best = max(elsewhere, key=lambda path: (_agreeing(path, section), "training" in path, -len(path)))
     names = [*section[: _agreeing(best, section)], *best[_agreeing(best, section) :]]
     return ".".join("<name>" if name == "*" else name for name in names)
 

@@ -275,7 +275,7 @@ class Sampling(Section):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: Flag = Field(default=False, description="compile the network: other rounding, 1.6 times faster on an H100")
     samplers: dict[Name, Sampler] = Field(default={}, description="by name; one at least where there are arms")
-    main: str = Field(default="", description="the sampler of the training tables")
+    main: str = Field(default="", max_length=64, description="the sampler of the training tables")
     arms: dict[Name, Some[Name]] = Field(default={}, description="sampler: the arms it is limited to")
     sweep: Sweep = Sweep()
 

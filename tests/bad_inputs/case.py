@@ -57,7 +57,7 @@ def line_of(case: Case) -> str:
 
 def command(*words: object) -> None:
     """`stablevelocity <words>` in this process. Raises UserError with its one line where it ends in an error."""
-    from stablevelocity.cli import main
+    from stablevelocity.cli.main import main
 
     said = io.StringIO()
     argv = patch.object(sys, "argv", ["stablevelocity", *map(str, words)])

@@ -39,7 +39,9 @@ def stablevs(results: Results) -> Figure:
     measures = [measure for measure in MEASURES if f"{measure}_stablevs" in table]
     lows = table.groupby("low_steps")
     columns = lows.ngroups + 1
-    figure, axes = panels(columns * len(measures), columns=columns, height=2.1, margin=0.0 if len(measures) > 1 else 0.5)
+    figure, axes = panels(
+        columns * len(measures), columns=columns, height=2.1, margin=0.0 if len(measures) > 1 else 0.5
+    )
     split, low_end, high_end = made.latent_split(results)
     for place, measure in enumerate(measures):
         row = axes[place * columns : (place + 1) * columns]

@@ -35,7 +35,9 @@ def training_fidelity(results: Results) -> Figure:
     values = by_seed(frame, "fid", last, main)
     values = values.reindex([arm for arm in study.arms if arm in values.index])
     several = frame["step"].nunique() > 1
-    figure, axes = panels(2 if several else 1, height=max(1.8, 1.0 + 0.3 * len(values)), widths=[1.25, 1.0][: 1 + several])
+    figure, axes = panels(
+        2 if several else 1, height=max(1.8, 1.0 + 0.3 * len(values)), widths=[1.25, 1.0][: 1 + several]
+    )
     dots(axes[0], study, values)
     _real_baseline(axes[0], results)
     axes[0].set(xlabel=FID, title=f"After {last:,} steps")

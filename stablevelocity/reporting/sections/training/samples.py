@@ -26,7 +26,9 @@ def samples(results: Results) -> Figure:
     grids = {"Real images": _real(results, np.asarray(first["labels"])[chosen])}
     for arm, arrays in shards.items():
         grids[results.study.arms[arm].label] = np.asarray(arrays["images"])[chosen[chosen < len(arrays["images"])]]
-    figure, axes = panels(len(grids), columns=1, height=INCHES["page" if is_wide() else "column"] * rows / columns + 0.22)
+    figure, axes = panels(
+        len(grids), columns=1, height=INCHES["page" if is_wide() else "column"] * rows / columns + 0.22
+    )
     for axis, (title, images) in zip(axes, grids.items(), strict=True):
         full = np.full((rows * columns, *images.shape[1:]), 255, np.uint8)
         full[: len(images)] = images
