@@ -30,6 +30,7 @@ def digits(seeds: list[int] | None = None) -> Study:
     return parse_study(
         {
             "name": "digits",
+            "encoder": {"grid": 4},
             "variance": {"gmm_samples": 5000, "gmm_times": 25},
             "toy": {"updates": 3000, "references": 512, "batch": 128},
             "training": {"seeds": seeds or [0, 1], "steps": 1500, "milestones": [500], "batch": 64},
