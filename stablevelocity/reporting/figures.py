@@ -158,14 +158,14 @@ def dots(axes: Axes, study: Study, values: DataFrame) -> None:
     colours, markers = arm_colours(study), arm_markers(study)
     for place, arm in enumerate(values.index):
         paint, mark, seeds = colours[arm], markers[arm], values.loc[arm].dropna()
-        mean, _, low, high, count = over_seeds(seeds)
+        (low, high), count = over_seeds(seeds).bounds(), len(seeds)
         if count > 1:
             axes.plot([max(low, left), min(high, right)], [place] * 2, color=paint, linewidth=2.2, alpha=0.45)
             for end, beyond, arrow in ((left, low < left, "<"), (right, high > right, ">")):
                 if beyond:
                     axes.plot(end, place, arrow, color=paint, markersize=6, clip_on=False)
         axes.plot(seeds, [place - 0.24] * count, mark, mfc="white", mec=paint, markersize=6)
-        axes.plot(mean, place, mark, color=paint, markersize=8)
+        axes.plot(seeds.mean(), place, mark, color=paint, markersize=8)
     axes.set(xlim=(left, right), ylim=(len(values) - 0.4, -0.6))
     axes.set_yticks(range(len(values)), [study.arms[arm].label for arm in values.index])
     axes.grid(axis="y", visible=False)

@@ -251,7 +251,7 @@ class Sampling(Section):
     images: Positive = Field(default=50_000, description="images per set")
     shards: Positive = Field(default=1, description="jobs per set")
     block: Positive = Field(default=64, description="images generated together; part of the randomness")
-    seed: int = 0
+    seed: int | Literal["by_run"] = Field(default=0, description="by_run: a run's own, so that seeds differ in it too")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = Field(default=False, description="compile the network: other rounding, 1.6 times faster on an H100")
     samplers: dict[Name, Sampler] = Field(default={}, description="by name; one at least where there are arms")

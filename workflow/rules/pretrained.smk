@@ -94,7 +94,8 @@ rule score_family:
         prompts=LAYOUT.prompts(),
         shards=lambda wildcards: shards_of(wildcards.family),
     output:
-        LAYOUT.family_metrics(),
+        table=LAYOUT.family_metrics(),
+        pairs=LAYOUT.family_pairs(),
     log:
         LAYOUT.log("score_family-{family}"),
     resources:
@@ -103,7 +104,7 @@ rule score_family:
         code=code("pretrained.score", "pretrained.detectors", "pretrained.benchmarks.geneval_detector"),
     shell:
         "stablevelocity --log {log:q} score-family --study {STUDY_FILE:q} --family {wildcards.family:q}"
-        " --prompts {input.prompts:q} --output {output:q} {input.shards:q}"
+        " --prompts {input.prompts:q} --output {output.table:q} --pairs-output {output.pairs:q} {input.shards:q}"
 
 
 rule compare_videos:

@@ -88,13 +88,15 @@ def sweep(
     autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
     reference: ReferenceFile,
     output: Output,
+    images_output: Annotated[Path, typer.Option(help="similarity to the long run, image by image")],
     judge: ClassifierFile = "",
     processes: Annotated[int, typer.Option(help="the numbers do not depend on it")] = 1,
 ) -> None:
     """Few-step and same-noise study of a run: every solver, StableVS and its control arm."""
     from stablevelocity.evaluation.sweep_stage import run_sweep
 
-    run_sweep(load_study(study), run, weights, autoencoder, _path(judge), reference, output, processes)
+    files = (weights, autoencoder, _path(judge), reference, output, images_output)
+    run_sweep(load_study(study), run, *files, processes)
 
 
 @app.command()

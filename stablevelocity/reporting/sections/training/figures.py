@@ -70,7 +70,11 @@ def figure3a(results: Results) -> Figure:
     colours, markers = arm_colours(study), arm_markers(study)
     figure, axes = new_figure(1, 1, 3.6)
     axis = axes[0, 0]
-    for arm, part in alignment_curves(results).groupby("arm", sort=False):
+    curves = alignment_curves(results)
+    for name, line in (("label_only", "--"), ("noise_only", ":")):
+        label = f"best from the {name.split('_')[0]} alone"
+        axis.plot(curves.groupby("t")[name].mean(), line, color="#4d4d4d", linewidth=1.2, label=label)
+    for arm, part in curves.groupby("arm", sort=False):
         seeds = part.groupby("t")[["mean", "q15", "q85"]].mean()
         look = {"marker": markers[arm], "markersize": 4, "color": colours[arm], "label": study.arms[arm].label}
         axis.plot(seeds["mean"], **look)

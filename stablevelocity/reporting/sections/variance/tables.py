@@ -29,23 +29,24 @@ def rise(curve: DataFrame) -> float:
     return float(np.interp(RISE, scaled[k - 1 : k + 1], t[k - 1 : k + 1]))
 
 
-def published_rise(results: Results) -> dict[str, float]:
-    """The paper's read-off by the names of our sources; only where the data is of the same kind."""
+def published_figure1(results: Results) -> dict[str, tuple[float, float]]:
+    """The paper's (rise, peak) by the names of our sources; only where the data is of the same kind."""
     frame = results.published("figure1_variance_regimes.csv")
-    mixtures = frame[frame["dataset"] == "GMM"]
-    values = {f"gmm-{d}": t for d, t in zip(mixtures["dimension"], mixtures["t_rise_read_off"], strict=True)}
-    others, images = frame.set_index("dataset")["t_rise_read_off"], results.study.images
+    read = dict(zip(frame["dataset"], zip(frame["t_rise_read_off"], frame["peak_read_off"], strict=True), strict=True))
+    mixtures = frame[frame["dataset"] == "GMM"].set_index("dimension")[["t_rise_read_off", "peak_read_off"]]
+    values = {f"gmm-{d}": (rise, peak) for d, rise, peak in mixtures.itertuples()}
+    images = results.study.images
     if images.dataset == "cifar10" and images.size == 32:
-        values["pixels"] = others["CIFAR-10"]
+        values["pixels"] = read["CIFAR-10"]
     if images.dataset == "folder" and images.size == 256:
-        values["latents"] = others["ImageNet SD-VAE latents"]
+        values["latents"] = read["ImageNet SD-VAE latents"]
     return values
 
 
 def variance(results: Results) -> DataFrame:
     """One row per source and distribution: split point with its interval, peak, V at three times, paper's value."""
     splits = results.csv(LAYOUT.split_points).set_index(["source", "law"])[["xi", "low", "high"]]
-    published = published_rise(results)
+    published = published_figure1(results)
     rows = []
     for (source, law), curve in results.csv(LAYOUT.variance_curves).groupby(["source", "law"], sort=False):
         curve = curve.sort_values("t")
@@ -55,7 +56,10 @@ def variance(results: Results) -> DataFrame:
         row |= dict(zip(("split_point", "split_low", "split_high"), split, strict=True))
         row |= {"rise": rise(curve), "peak_t": peak["t"], "peak_scaled": peak["mean"] / math.sqrt(peak["dimension"])}
         row |= {variance_column(t): np.interp(t, curve["t"], curve["mean"]) for t in SHOWN_TIMES}
-        rows.append(row | {"published_rise": published.get(source, math.nan) if law == "empirical" else math.nan})
+        before = curve["mean"][curve["t"] <= peak["t"]]
+        row["least_of_peak"] = before.min() / peak["mean"]
+        paper = published.get(source, (math.nan, math.nan)) if law == "empirical" else (math.nan, math.nan)
+        rows.append(row | dict(zip(("published_rise", "published_peak"), paper, strict=True)))
     return pd.DataFrame(rows)
 
 
