@@ -46,7 +46,7 @@ def claims_inputs(study: Study) -> list[str]:
 
 def page_inputs(study: Study) -> list[str]:
     """What report.html is made from, relative to results/<study>."""
-    drawn = [LAYOUT.figure(name, "png") for name in figures(study)]
+    drawn = [LAYOUT.figure(name, suffix) for name in figures(study) for suffix in ("svg", "column.png")]
     return [*claims_inputs(study), *drawn, *files(study), LAYOUT.claims]
 
 

@@ -43,6 +43,11 @@ class RunFiles:
         return self.folder / "checkpoints" / run_hash
 
     @property
+    def begun(self) -> Path:
+        """Which code began the run, by the hash of its settings and data."""
+        return self.folder / "checkpoints" / "begun.json"
+
+    @property
     def growing_metrics(self) -> list[Path]:
         """metrics.csv of every folder of checkpoints that has one, the one written last at the end."""
         found = self.folder.glob("checkpoints/*/metrics.csv")

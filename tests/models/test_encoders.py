@@ -19,12 +19,12 @@ from stablevelocity.models.digits import (
     train_classifier_vit,
 )
 from stablevelocity.models.encoders import (
-    ENCODERS,
     encode_tokens,
     encoder_shape,
     feature_bytes,
     load_encoder,
 )
+from stablevelocity.study.published import ENCODERS
 
 SMALL = {"side": 16, "patch": 4, "width": 32, "depth": 2, "heads": 2, "classes": 10}
 
@@ -119,7 +119,7 @@ def test_weights_that_are_missing_partial_or_another_model_are_refused(
         load_encoder("dinov3-base", tmp_path, grid=16)
     with pytest.raises(UserError, match=r"no weights at .*timm/vit_base_patch14_dinov2"):
         load_encoder("dinov2-base", tmp_path, grid=16)
-    with pytest.raises(UserError, match="does not hold its weights"):
+    with pytest.raises(UserError, match="holds no weights of the encoder dinov2-small"):
         load_encoder("dinov2-small", dino[0], grid=16)
     state = load_file(dino[0])
     state.pop("blocks.3.attn.proj.bias")
@@ -127,7 +127,7 @@ def test_weights_that_are_missing_partial_or_another_model_are_refused(
     with pytest.raises(UserError, match=r"blocks\.3\.attn\.proj\.bias"):
         load_encoder("dinov1-small", tmp_path / "partial.safetensors", grid=14)
     (tmp_path / "cut.safetensors").write_bytes(dino[0].read_bytes()[:1000])
-    with pytest.raises(UserError, match="does not hold its weights"):
+    with pytest.raises(UserError, match="holds no weights of the encoder dinov2-small"):
         load_encoder("dinov1-small", tmp_path / "cut.safetensors", grid=14)
     (tmp_path / "weights.pth").write_bytes(b"")
     with pytest.raises(UserError, match="stablevelocity convert-encoder"):

@@ -9,9 +9,10 @@ from stablevelocity.data.encoding import encode_shard
 from stablevelocity.data.shards import ShardSet, read_shard
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, write_json
-from stablevelocity.models.digits import DIGITS_VIT, classify, save_digits_vit, train_classifier_vit
+from stablevelocity.models.digits import classify, save_digits_vit, train_classifier_vit
 from stablevelocity.models.encoders import encode_tokens, feature_bytes, load_encoder
 from stablevelocity.progress import log
+from stablevelocity.study.published import DIGITS_VIT
 from stablevelocity.study.settings import Encoder
 
 
