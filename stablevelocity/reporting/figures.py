@@ -138,7 +138,7 @@ def band(axes: Axes, x: Any, low: Any, high: Any, paint: str, alpha: float = 0.1
 
 
 def mosaic(axes: Axes, pictures: np.ndarray, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
-    """Pictures (rows, columns, H, W, 3) uint8 with white lines between them; labels at the rows and above the columns."""
+    """Pictures (rows, columns, H, W, 3) uint8 with white lines between them; labels at rows and above columns."""
     count, across, height, width, channels = pictures.shape
     gap = max(1, width // 24)
     cells = np.pad(pictures, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
@@ -209,7 +209,7 @@ def dots(axes: Axes, study: Study, values: DataFrame) -> None:
 def pooled_half_widths(values: DataFrame) -> Any:
     """Of the 95 % interval of each arm's mean, by the standard deviation over seeds of all arms together.
 
-    Student's t with as many degrees of freedom as there are values beyond the first of each arm; NaN when there are none.
+    Student's t with as many degrees of freedom as there are values beyond the first of each arm; NaN if none.
     """
     counts = values.count(axis="columns")
     freedom = int((counts - 1).clip(lower=0).sum())

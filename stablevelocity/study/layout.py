@@ -270,6 +270,10 @@ class Layout:
     def figure(self, name: str = "{figure}", suffix: str = "pdf") -> str:
         return self._path(f"figures/{name}.{suffix}")
 
+    def paper_table(self, name: str = "{table}", suffix: str = "csv") -> str:
+        """In the paper's rows and columns: `suffix` csv, md, tex or html."""
+        return self._path(f"paper/{name}.{suffix}")
+
     @property
     def claims(self) -> str:
         return self._path("claims.json")

@@ -43,6 +43,23 @@ rule tables:
         [LAYOUT.table(name) for name in TABLES],
 
 
+rule paper_tables:
+    input:
+        within(registry.claims_inputs(STUDY)),
+        sorted(str(file) for file in Path("config/published").glob("*.csv")),
+    output:
+        within(registry.paper_files(STUDY)),
+    log:
+        LAYOUT.log("paper_tables"),
+    localrule: True
+    params:
+        **stage("reporting.paper_rows", settings=settings(STUDY)),
+        code=code("reporting.paper_rows"),
+    shell:
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " paper-tables --study {STUDY_FILE:q} --results {LAYOUT.root:q}"
+
+
 rule figure:
     input:
         lambda wildcards: inputs_of(FIGURES[wildcards.figure]),
@@ -103,5 +120,11 @@ rule report:
         " report --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"
 
 
-PRODUCTS += [rules.tables.input, rules.figures.input, rules.claims.output, rules.report.output]
+PRODUCTS += [
+    rules.tables.input,
+    rules.paper_tables.output,
+    rules.figures.input,
+    rules.claims.output,
+    rules.report.output,
+]
 PRODUCTS += [LAYOUT.figure(name, suffix) for name in FIGURES for suffix in FIGURE_FILES]

@@ -39,6 +39,14 @@ def figure(
 
 
 @app.command()
+def paper_tables(study: StudyFile, results: Results) -> None:
+    """Make the paper's tables with this study's numbers: CSV, Markdown, LaTeX and HTML in results/<study>/paper."""
+    from stablevelocity.reporting.paper_rows import make_paper_tables
+
+    make_paper_tables(load_study(study), results)
+
+
+@app.command()
 def claims(study: StudyFile, results: Results, output: Output) -> None:
     """Test the paper's claims on the study's numbers."""
     from stablevelocity.reporting.make import make_claims
