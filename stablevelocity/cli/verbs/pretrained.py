@@ -165,12 +165,13 @@ def score_family(
     family: FamilyName,
     prompt_file: Annotated[Path, typer.Option("--prompts")],
     output: Output,
+    pairs_output: Annotated[Path, typer.Option(help="differences between arms, picture by picture")],
     shards: Annotated[list[Path], typer.Argument()],
 ) -> None:
     """Benchmark scores, similarity to the long run and seconds of a family's arms."""
     from stablevelocity.pretrained import stages
 
-    stages.score_family(_settings(study, family), family, prompt_file, shards, output)
+    stages.score_family(_settings(study, family), family, prompt_file, shards, output, pairs_output)
 
 
 @app.command()
