@@ -73,13 +73,16 @@ class Autoencoder(Section):
 class Encoder(Section):
     """The frozen encoder whose tokens the network is aligned with (docs/paper.md#va-repa)."""
 
-    name: str = Field(default="digits-vit", description="digits-vit (trained here) or a name of models/encoders.py")
+    name: str = Field(
+        default="digits-vit",
+        description="digits-vit or, without labels, digits-vit-ssl (trained here), or a name of models/encoders.py",
+    )
     path: Path | None = Field(default=None, description="file or folder with the weights of a pretrained encoder")
     online: bool = Field(
         default=False, description="run the encoder at every step instead of keeping its features on disk"
     )
     grid: Positive = Field(default=16, description="tokens per side; must be the network's, latent side / patch")
-    steps: Positive = Field(default=400, description="training steps of digits-vit")
+    steps: Positive = Field(default=400, description="training steps of one trained here")
     seed: int = 0
 
 
