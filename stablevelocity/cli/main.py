@@ -11,8 +11,22 @@ import typer
 
 from stablevelocity.cli.verbs import data, evaluation, pretrained, report, sampling, study, training, tuning, variance
 from stablevelocity.errors import UserError
+from stablevelocity.provenance import code_hash, provenance_file, write_provenance
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+def record(_: None, makes: list[Path], reads: list[Path], settings: str, code: list[str], **__: object) -> None:
+    """After a verb that the workflow called: leave beside what it made what that was made from."""
+    if makes:
+        write_provenance(
+            makes,
+            inputs=reads,
+            settings=settings,
+            code=code_hash(*(f"stablevelocity.{module}" for module in code)),
+            command=sys.argv,
+        )
+
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, result_callback=record)
 
 
 def main() -> None:
@@ -33,8 +47,14 @@ def main() -> None:
 def prepare(
     context: typer.Context,
     log: Annotated[Path | None, typer.Option(help="also write what is said to this file")] = None,
+    makes: Annotated[list[Path], typer.Option(help="a file that is made; its provenance is written beside it")] = [],  # noqa: B006
+    reads: Annotated[list[Path], typer.Option(help="for its provenance: a file that it is made from")] = [],  # noqa: B006
+    settings: Annotated[str, typer.Option(help="for its provenance: the settings it depends on")] = "",
+    code: Annotated[list[str], typer.Option(help="for its provenance: the modules that make it")] = [],  # noqa: B006
 ) -> None:
     """Stable Velocity, reproduced: StableVM, VA-REPA and StableVS."""
+    if makes:  # if this job is killed, no record speaks of files that another one made
+        provenance_file(makes[0]).unlink(missing_ok=True)
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import subprocess
 from typing import Any
 
 from stablevelocity.cluster.backends import NO_SLURM, Slurm, clean_environment, one_line
+from stablevelocity.cluster.resources import check_processes
 from stablevelocity.cluster.site import SITE_FILE, Site
 from stablevelocity.errors import UserError
 from stablevelocity.study import Study
@@ -44,7 +45,11 @@ def check_slurm(site: Site, rules: dict[str, dict[str, Any]]) -> None:
 
 
 def check_training(site: Site, study: Study) -> None:
-    """Refuse to train a network for ImageNet on what a job gets when the site file does not say what it needs."""
+    """Refuse to train a network for ImageNet on what a job gets when the site file does not say what it needs.
+
+    And any network in processes that its batch does not divide over.
+    """
+    check_processes(site, study)
     if study.arms and study.images.dataset == "folder" and "training" not in site.model_fields_set:
         raise UserError(
             f"{SITE_FILE}: training: missing, so each run would train on 1 processor and {site.training.mem_gb:g} GB;"

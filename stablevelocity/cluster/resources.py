@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from stablevelocity.cluster.site import SITE_FILE, Site
 from stablevelocity.errors import UserError
 from stablevelocity.study import Study
-from stablevelocity.study.study import shown
+from stablevelocity.study.reading import shown
 
 
 class Need(NamedTuple):
@@ -90,6 +90,18 @@ def check_rules(site: Site) -> None:
         if rule not in RULES:
             raise UserError(
                 f"{SITE_FILE}: rules.{shown(rule)}: no such rule; expected one of {', '.join(sorted(RULES))}"
+            )
+
+
+def check_processes(site: Site, study: Study) -> None:
+    """Raises UserError when a batch does not divide over the processes of a training job."""
+    jobs = site.training
+    processes = jobs.nodes * (jobs.gpus or jobs.processes)
+    for run in study.runs().values():
+        if run.training.batch % processes:
+            raise UserError(
+                f"{SITE_FILE}: training: {processes} processes, but the batch of arm {run.arm} ({run.training.batch}) "
+                "does not divide over them"
             )
 
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from stablevelocity.errors import UserError
-from stablevelocity.study.settings import Positive, PositiveFloat, Section
-from stablevelocity.study.study import first_problem, read_yaml
+from stablevelocity.study.reading import first_problem, read_yaml
+from stablevelocity.study.settings import Section
+from stablevelocity.study.values import NUMBER, Positive, PositiveFloat, Size
 
 SITE_FILE = Path("config/site.yaml")
 
@@ -15,6 +16,10 @@ SITE_FILE = Path("config/site.yaml")
 SlurmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,@+-]*$", max_length=200)]
 Gres = Annotated[str, Field(pattern=r"^([A-Za-z0-9_.:,()-]|\{gpus\})+$", max_length=200)]
 Constraint = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.,&|*:()\[\]-]+$", max_length=200)]
+Minutes = Annotated[int, Field(gt=0, le=525_600), NUMBER]  # a year
+# SLURM takes 0 MiB for all of a node.
+Memory = Annotated[float, Field(ge=0.01, le=1e6), NUMBER]
+Line = Annotated[str, Field(min_length=1, max_length=10_000, pattern=r"^[^\x00\n\r]*$")]
 
 
 class Partitions(Section):
@@ -27,24 +32,32 @@ class Partitions(Section):
 class TrainingJobs(Section):
     """The job of a training run."""
 
-    nodes: Positive = 1
-    gpus: int = Field(default=0, ge=0, description="per node; one process each. 0: processes on CPUs")
-    processes: Positive = Field(default=1, description="per node, where gpus is 0")
-    cpus: Positive = Field(default=1, description="per process")
-    mem_gb: PositiveFloat = Field(default=4, description="per node")
-    minutes: Positive = Field(default=24 * 60, description="time limit of one job; a run takes as many as it needs")
+    nodes: Size = 1
+    gpus: Annotated[int, Field(ge=0, le=1024), NUMBER] = Field(
+        default=0, description="per node; one process each. 0: processes on CPUs"
+    )
+    processes: Size = Field(default=1, description="per node, where gpus is 0")
+    cpus: Size = Field(default=1, description="per process")
+    mem_gb: Memory = Field(default=4, description="per node")
+    minutes: Minutes = Field(default=24 * 60, description="time limit of one job; a run takes as many as it needs")
     stop_seconds: Positive = Field(default=90, description="before the limit: save and queue again")
     max_requeues: Positive = Field(default=100, description="time limits that one job may reach")
     runs_per_job: Positive = Field(default=1, description="runs that one job trains, one after the other")
+
+    @model_validator(mode="after")
+    def _time_is_left_to_train(self) -> "TrainingJobs":
+        if self.stop_seconds >= 60 * self.minutes:
+            raise ValueError(f"stop_seconds: {self.stop_seconds}, but a job has {60 * self.minutes} s in all")
+        return self
 
 
 class Limits(Section):
     """Overrides for an ordinary rule, see stablevelocity/cluster/resources.py."""
 
-    minutes: Positive | None = None
-    mem_gb: PositiveFloat | None = None
-    cpus: Positive | None = None
-    gpus: int | None = Field(default=None, ge=0)
+    minutes: Minutes | None = None
+    mem_gb: Memory | None = None
+    cpus: Size | None = None
+    gpus: Annotated[int, Field(ge=0, le=1024), NUMBER] | None = None
 
 
 class Site(Section):
@@ -56,7 +69,7 @@ class Site(Section):
     partitions: Partitions = Partitions()
     gres: Gres | None = Field(default=None, description="such as gpu:a100:{gpus}; null: --gpus-per-node")
     constraint: Constraint | None = Field(default=None, description="of jobs with GPUs")
-    setup: list[str] = Field(default=[], description="lines of shell before every job, such as module load cuda/12.4")
+    setup: list[Line] = Field(default=[], description="lines of shell before every job, such as module load cuda/12.4")
     training: TrainingJobs = TrainingJobs()
     rules: dict[str, Limits] = Field(default={}, description="by rule: what differs from the built-in table")
     poll_seconds: PositiveFloat = Field(default=30, description="between looks at the queue and the files")
@@ -65,8 +78,10 @@ class Site(Section):
 def load_site(path: Path | str = SITE_FILE) -> Site:
     """Read the site file; a missing one means all defaults. Raises UserError, one line that names the key."""
     path = Path(path)
-    content = read_yaml(path) if path.exists() else None
+    content = read_yaml(path) if path.exists() or path.is_symlink() else None
+    if content is not None and not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping of keys, given {type(content).__name__}")
     try:
-        return Site.model_validate({} if content is None else content)
+        return Site.model_validate(content or {})
     except ValidationError as error:
         raise UserError(f"{path}: {first_problem(error, Site)}") from None

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from stablevelocity.files import damaged_put_aside, read_json, write_json
 from stablevelocity.locks import open_lock
+from stablevelocity.provenance import provenance_file
 from stablevelocity.study import Run
 from stablevelocity.study.layout import RunFiles
 from stablevelocity.training.identity import run_hash
@@ -86,7 +87,7 @@ class Task:
         """Whether the finished weights are there and whole: the only thing that counts as success."""
         results = result_files(self.checkpoints, self.run.steps)
         whole = all(_weights_of(path, self.hash, step) for step, path in results)
-        return whole and (self.checkpoints / "result" / "metrics.csv").exists()
+        return whole and provenance_file(self.checkpoints / "result" / "metrics.csv").exists()
 
     def publish(self) -> None:
         """Put the finished files where the workflow expects them."""

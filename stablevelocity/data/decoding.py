@@ -7,15 +7,19 @@ a folder.
 import errno
 import io
 import os
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_BYTES = 2**29
 MAX_PIXELS = 89_478_485  # where Pillow begins to warn of a decompression bomb; 0.36 GB decoded
 MAX_ASPECT = 100  # of the sides: the short one is scaled to the size asked for, and the long one with it
@@ -36,12 +40,12 @@ class Loaded:
 
 
 def center_crop(image: Image.Image, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The centre crop of Dhariwal and Nichol (ADM), used by every ImageNet 256 paper (docs/paper.md#imagenet).
+    """The centre crop of Dhariwal and Nichol (ADM) of an RGB image, used by every ImageNet 256 paper
+    (docs/paper.md#imagenet).
 
     Halve with a box filter while the short side is at least twice `size`, scale the short side to `size` with
     a bicubic filter, cut the middle.
     """
-    image = image.convert("RGB")
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
@@ -50,22 +54,36 @@ def center_crop(image: Image.Image, size: int) -> UInt8[np.ndarray, "size size 3
     return np.asarray(image)[top : top + size, left : left + size]
 
 
-def visible(path: Path) -> list[Path]:
-    """What is in a folder but for hidden names, which belong to tools and the operating system."""
-    return sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+class Listing(NamedTuple):
+    """What an image folder holds: `files`, and apart from them the `hidden` names of tools and operating systems."""
+
+    files: list[Path]
+    hidden: list[Path]
 
 
-def files_below(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
-    """All that a folder and the folders below it hold, hidden names apart, sorted by path; links are followed.
+def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Listing:
+    """All in a folder and in the folders below it, sorted by path; links are followed.
 
-    By the rule of class folders: whether a file is an image is not for its name to say. A link to a folder `above`
-    stands in the list as a file.
+    The one rule for training and for scoring. Whether a file is an image is not for its name to say. A link to a folder
+    `above` stands in the list as a file.
     """
     above = (*above, folder.resolve())
-    files = []
-    for entry in visible(folder):
-        files += files_below(entry, above) if entry.is_dir() and entry.resolve() not in above else [entry]
-    return files
+    found = Listing([], [])
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            found.hidden.append(entry)
+        elif entry.is_dir() and entry.resolve() not in above:
+            below = files_below(entry, above)
+            found.files.extend(below.files)
+            found.hidden.extend(below.hidden)
+        else:
+            found.files.append(entry)
+    return found
+
+
+def shown(name: Path | str) -> str:
+    """A name as it may stand in a line: file names can hold line breaks, and bytes that are no text."""
+    return str(name) if str(name).isprintable() else ascii(str(name))
 
 
 def read_regular(path: Path) -> bytes:
@@ -87,18 +105,70 @@ def _check_regular(state: os.stat_result) -> None:
         raise OSError(errno.EFBIG, f"{state.st_size:,} bytes, expected at most {MAX_BYTES:,}")
 
 
-def decode(content: bytes, size: int) -> np.ndarray | str:
-    """The cropped image, or in one line why the file is not one (its suffix is not believed)."""
+def decode(content: bytes, size: int | None) -> np.ndarray | str:
+    """The pixels (height, width, 3) of a file, cropped to `size` unless None; or in one line why it is not used.
+
+    Its suffix is not believed. See `to_rgb` for what becomes of grey and transparent pictures.
+    """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                return f"{width}x{height} pixels, expected at most {MAX_PIXELS:,} in all"
-            if max(width, height) > MAX_ASPECT * min(width, height):
-                return f"{width}x{height} pixels, expected sides that differ by a factor of at most {MAX_ASPECT}"
-            return center_crop(image, size)
+        with open_picture(io.BytesIO(content)) as image:
+            picture = to_rgb(image)
+            return np.asarray(picture) if size is None else center_crop(picture, size)
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ... on bad data
-        return " ".join(str(error).split()).replace("cannot identify image file", "not an image:") or repr(error)
+        return reason_of(error)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be used, in one line that is the same at each try."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image ({', '.join(FORMATS)})"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = re.sub(r" ?<[^<>]* at 0x[0-9a-f]+>", "", text)  # an object's address differs at each try
+    return shown(" ".join(text.split())[:200]) or type(error).__name__
+
+
+def open_picture(file: Any) -> Image.Image:
+    """Open an image and judge it by its header, before its pixels are read.
+
+    Raises ValueError, in one line, for one whose pixels would not come out whole or would not fit into memory.
+    """
+    image = Image.open(file, formats=FORMATS)
+    width, height = image.size
+    raw = str(image.tile[0].args) if image.tile else ""  # how Pillow will unpack the file's values
+    grey = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+    negative = image.format == "TIFF" and cast(TiffImageFile, image).tag_v2.get(262) == 0
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width}x{height} pixels, expected at most {MAX_PIXELS:,} in all")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ValueError(f"{width}x{height} pixels, expected sides that differ by a factor of at most {MAX_ASPECT}")
+    if image.format != "MPO" and getattr(image, "is_animated", False):  # MPO: a camera's JPEG with its preview
+        raise ValueError("several pictures in one file, expected one")
+    if ";12" in raw or (grey and negative):
+        raise ValueError("12-bit or inverted 16-bit grey, which is read unscaled; convert it to 8 bits")
+    if ";16" in raw and not grey:
+        raise ValueError("16 bits a channel in colour or with a sign, of which 8 would be read; convert it to 8 bits")
+    if image.mode in ("I", "F") and not grey:
+        raise ValueError("32-bit or floating-point values, whose range the file does not say; convert it to 8 bits")
+    return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB, exact to rounding: 16-bit grey is divided by 257, what is transparent is laid on white.
+
+    The file's colour profile and its rotation in EXIF are not applied, as ADM does not.
+    """
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.uint32)
+        grey = ((values + 128) // 257).astype(np.uint8)
+        if "transparency" in image.info:
+            grey[values == image.info["transparency"]] = 255
+        image = Image.fromarray(grey)
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        ground = Image.new("RGB", image.size, "white")
+        ground.paste(image, mask=image.getchannel("A"))
+        return ground
+    return image.convert("RGB")
 
 
 def collect(keys: Sequence[str], results: Sequence[np.ndarray | str], size: int) -> Loaded:

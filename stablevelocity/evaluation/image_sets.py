@@ -1,12 +1,10 @@
 """Images to be scored, from wherever they lie: shards, an `.npz` in ADM's layout, or a folder of files.
 
 `open_images(path)` gives an `ImageSet`; it is read in file order, batch by batch, so that memory does not grow with the
-number of images. Nothing is resized, cropped or converted: what is not 8-bit RGB of one size is refused, because each
-tool converts in its own way and the metrics notice.
+number of images. Nothing is resized or cropped: arrays must be 8-bit RGB, and files come out of training's decoder.
 """
 
 import hashlib
-import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from stablevelocity.data.decoding import files_below, read_regular
+from stablevelocity.data.decoding import FORMATS, decode, files_below, read_regular, reason_of, shown
 from stablevelocity.data.shards import ShardSet
 from stablevelocity.errors import UserError
 from stablevelocity.progress import log
@@ -110,15 +108,16 @@ class NpzImages:
 
 
 class ImageFolder:
-    """Image files of a folder and the folders below it, by the rule of class folders; what is no image is left out
-    and said.
+    """Image files of a folder and the folders below it, by the rule and with the decoder of training's class folders;
+    what is no image is left out and said.
     """
 
     def __init__(self, folder: Path):
-        reasons = {file: _no_image(file) for file in files_below(folder)}
+        found = files_below(folder)
+        reasons = {file: _no_image(file) for file in found.files} | dict.fromkeys(found.hidden, "hidden name")
         self.files = [file for file, reason in reasons.items() if reason is None]
-        others = [f"{file.relative_to(folder)} ({reason})" for file, reason in reasons.items() if reason is not None]
-        left_out = f"{len(others)} other file(s): {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}"
+        others = [f"{shown(file.relative_to(folder))} ({reason})" for file, reason in reasons.items() if reason]
+        left_out = f"{len(others)} other file(s): {', '.join(others[:4])}{' ...' if len(others) > 4 else ''}"
         if not self.files:
             raise UserError(f"{folder}: no images and no manifest.json" + (f", {left_out}" if others else ""))
         if others:
@@ -137,7 +136,7 @@ class ImageFolder:
         image = _read_file(file)
         if image.shape != self._shape:
             raise UserError(
-                f"{file}: {image.shape[1]}x{image.shape[0]} px, but {self.files[0].name} has "
+                f"{shown(file)}: {image.shape[1]}x{image.shape[0]} px, but {shown(self.files[0].name)} has "
                 f"{self._shape[1]}x{self._shape[0]}; resize all images to one size first"
             )
         return image
@@ -148,28 +147,22 @@ def _no_image(file: Path) -> str | None:
     try:
         if not file.is_file():
             return "not a regular file"
-        Image.open(file).close()
-    except UnidentifiedImageError:
-        return "not an image"
-    except OSError as error:
-        return str(error.strerror or error)
-    except Image.DecompressionBombError:  # an image: refused when it is read
+        Image.open(file, formats=FORMATS).close()
+    except (OSError, ValueError) as error:
+        return reason_of(error)
+    except (Image.DecompressionBombError, SyntaxError):  # an image: refused when it is read
         pass
     return None
 
 
 def _read_file(file: Path) -> UInt8[np.ndarray, "height width 3"]:
     try:
-        content = read_regular(file)
-        with Image.open(io.BytesIO(content)) as image:
-            # Bits per channel of a PNG, from its first chunk: Pillow opens 16-bit RGB as 8-bit RGB without a word.
-            if content.startswith(b"\x89PNG") and content[24] == 16:
-                raise UserError(f"{file}: 16 bits a channel, expected 8-bit RGB")
-            if image.mode != "RGB":
-                raise UserError(f"{file}: mode {image.mode}, expected 8-bit RGB")
-            return np.array(image)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file}: cannot be read as an image ({error})") from None
+        image = decode(read_regular(file), None)
+    except OSError as error:
+        image = reason_of(error)
+    if isinstance(image, str):
+        raise UserError(f"{shown(file)}: cannot be used as an image ({image})")
+    return image
 
 
 def _identity(files: list[Path], folder: Path) -> str:

@@ -17,12 +17,12 @@ from jaxtyping import Float, Int, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json, write_json
 from stablevelocity.models.train_small import train_small
+from stablevelocity.models.weight_files import check_finite, reading_weights
+from stablevelocity.study.published import DIGITS_PATCH
 
-DIGITS_VIT, DIGITS_VIT_SSL = "digits-vit", "digits-vit-ssl"
-PATCH, WIDTH, DEPTH, HEADS = 4, 64, 4, 4
+PATCH, WIDTH, DEPTH, HEADS = DIGITS_PATCH, 64, 4, 4
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 WARM_UP = 0.1  # share of the steps
@@ -179,14 +179,10 @@ def save_digits_vit(model: nn.Module, folder: Path | str, **info: Any) -> None:
 
 def load_digits_vit(folder: Path | str) -> nn.Module:
     """The model of `save_digits_vit`, in evaluation mode."""
-    try:
+    with reading_weights(folder, "config.json and model.safetensors of the encoder, which the encoder stage makes"):
         config = read_json(Path(folder) / "config.json")
-        state = load_file(Path(folder) / "model.safetensors")
-    except FileNotFoundError as error:
-        raise UserError(
-            f"encoder: {error.filename or folder} is missing; the workflow's encoder stage makes it"
-        ) from None
-    config.pop("info")
-    model = build_digits_vit(**config)
-    model.load_state_dict(state)
+        config.pop("info")
+        model = build_digits_vit(**config)
+        model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+    check_finite(model.state_dict(), folder)
     return model.eval()

@@ -20,16 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from stablevelocity.errors import UserError
 from stablevelocity.models.layers import Block, FinalLayer, LabelEmbedder, PatchEmbedding, TimeEmbedder, position_table
-
-# Depth, width, heads, and the block (counted from 1) whose tokens the projectors read.
-SIZES = {
-    "S": {"depth": 12, "width": 384, "heads": 6, "encoder_depth": 4},
-    "B": {"depth": 12, "width": 768, "heads": 12, "encoder_depth": 4},
-    "L": {"depth": 24, "width": 1024, "heads": 16, "encoder_depth": 8},
-    "XL": {"depth": 28, "width": 1152, "heads": 16, "encoder_depth": 8},
-}
-PATCH_SIZES = (2, 4, 8)
-SIT_NAMES = tuple(f"SiT-{size}/{patch}" for size in SIZES for patch in PATCH_SIZES)
+from stablevelocity.study.published import SIT_NAMES, SIZES
 
 
 class SiTOutput(NamedTuple):

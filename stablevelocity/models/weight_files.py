@@ -1,6 +1,8 @@
 """Tensors and what they are, in one safetensors file: weights of networks, states of training runs."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,27 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, info) of a file of `save_tensors`."""
-    with safe_open(path, "pt") as file:
+    """(tensors, info) of a file of `save_tensors`. Raises UserError when it is not whole, or no such file."""
+    with reading_weights(path), safe_open(path, "pt") as file:
         info = json.loads((file.metadata() or {}).get("info", "{}"))
         return {name: file.get_tensor(name) for name in file.keys()}, info  # noqa: SIM118 (not a dict)
+
+
+@contextmanager
+def reading_weights(source: Path | str, what: str = "weights in safetensors") -> Iterator[None]:
+    """What is raised inside because `source` is absent, damaged or holds other weights, as one line that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename or source}: no such file; expected {what}") from None
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{source}: holds no {what}, or is not whole ({type(error).__name__}: {reason})") from None
+
+
+def check_finite(tensors: dict[str, Tensor], source: Path | str) -> None:
+    """Refuse weights of `source` that are NaN or infinite, in one line."""
+    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise UserError(f"{source}: its weights are NaN or infinite in {bad[0]}{more}")

@@ -9,15 +9,50 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stablevelocity.errors import UserError
-from stablevelocity.files import atomic_write
-from stablevelocity.pretrained.scenes import NAMES, TASKS, Scene, draw_scene, draw_video_scene
+from stablevelocity.files import atomic_write, read_text
+from stablevelocity.pretrained.scenes import NAMES, TASKS, Scene, Task, draw_scene, draw_video_scene
+from stablevelocity.study.pretrained_settings import VIDEO
+from stablevelocity.study.reading import first_problem
+from stablevelocity.study.values import NUMBER, Text
 
 Requirement = dict[str, Any]
+LARGEST = 2**24  # bytes of a prompt file
+LONGEST = 1000  # characters of a prompt
+
+
+class Clause(BaseModel):
+    """Objects that a picture must show, or must not."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    name: Text = Field(alias="class")
+    count: Annotated[int, Field(gt=0, le=100), NUMBER]
+    color: Text | None = None
+    position: tuple[Literal["left of", "right of", "above", "below"], Annotated[int, Field(ge=0), NUMBER]] | None = None
+
+
+class Entry(BaseModel):
+    """A line of GenEval's metadata; what else stands there is kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    tag: Task
+    include: list[Clause] = Field(min_length=1)
+    exclude: list[Clause] = []
+    prompt: Text
+
+    @model_validator(mode="after")
+    def _clauses_refer_back(self) -> "Entry":
+        for place, clause in enumerate(self.include):
+            if clause.position and clause.position[1] >= place:
+                raise ValueError(f"include.{place}.position: refers to clause {clause.position[1]}, none before it")
+        return self
 
 
 def read_geneval(path: Path | str) -> list[Requirement]:
@@ -26,19 +61,36 @@ def read_geneval(path: Path | str) -> list[Requirement]:
     Raises UserError, naming the line, where a line is not such an object.
     """
     entries = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in _lines(path):
+        entry = _json(path, number, line)
         try:
-            entry = json.loads(line)
-            _ = entry["tag"], entry["include"], entry["prompt"]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise UserError(f"{path}: line {number} is not a GenEval entry (tag, include, prompt)") from None
+            Entry.model_validate(entry)
+        except ValidationError as error:
+            raise UserError(f"{path}: line {number} is not a GenEval entry: {first_problem(error)}") from None
         entries.append(entry)
     return entries
 
 
 def read_t2v_compbench(path: Path | str, category: str) -> list[Requirement]:
     """A category's prompt file of T2V-CompBench; `tag` is the category."""
-    return [{"tag": category, "prompt": line.strip()} for line in _lines(path)]
+    return [{"tag": category, "prompt": prompt} for prompt in read_plain(path)]
+
+
+def read_benchmark(family: str, path: Path | str, category: str) -> list[Requirement]:
+    """The prompts of a family's benchmark."""
+    return read_t2v_compbench(path, category) if family in VIDEO else read_geneval(path)
+
+
+def read_plain(path: Path | str) -> list[str]:
+    """A prompt per line, or the prompts of GenEval's metadata."""
+    prompts = []
+    for number, line in _lines(path):
+        entry = _json(path, number, line) if line.startswith("{") else {"prompt": line}
+        prompt = entry.get("prompt") if isinstance(entry, dict) else None
+        if not isinstance(prompt, str) or not prompt.isprintable() or len(prompt) > LONGEST:
+            raise UserError(f"{path}: line {number} is no prompt: printable text of at most {LONGEST} characters")
+        prompts.append(prompt)
+    return prompts
 
 
 def digit_prompts(per_task: int, seed: int) -> list[Requirement]:
@@ -82,7 +134,7 @@ def write_prompts(path: Path | str, prompts: list[Requirement]) -> None:
 
 def read_prompts(path: Path | str) -> list[Requirement]:
     """What `write_prompts` wrote."""
-    return [json.loads(line) for line in _lines(path)]
+    return [_json(path, number, line) for number, line in _lines(path)]
 
 
 def _distinct(count: int, draw: Callable[[], Scene]) -> list[Scene]:
@@ -96,8 +148,16 @@ def _distinct(count: int, draw: Callable[[], Scene]) -> list[Scene]:
     return list(scenes.values())
 
 
-def _lines(path: Path | str) -> list[str]:
+def _lines(path: Path | str) -> list[tuple[int, str]]:
+    """Lines that are not empty, by their numbers."""
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(path, LARGEST).split("\n"), 1)]
+    if not (lines := [(number, line) for number, line in lines if line]):
+        raise UserError(f"{path}: holds no prompt")
+    return lines
+
+
+def _json(path: Path | str, number: int, line: str) -> Any:
     try:
-        return [line for line in Path(path).read_text().splitlines() if line.strip()]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: line {number} is not JSON") from None

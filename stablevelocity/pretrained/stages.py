@@ -27,9 +27,8 @@ from stablevelocity.pretrained.prompts import (
     Requirement,
     digit_prompts,
     digit_video_prompts,
-    read_geneval,
+    read_benchmark,
     read_prompts,
-    read_t2v_compbench,
     write_prompts,
 )
 from stablevelocity.pretrained.score import (
@@ -106,8 +105,7 @@ def write_prompt_file(settings: Pretrained, family: str, output: Path) -> None:
         write_prompts(output, make(chosen.prompts_per_task, settings.seed))
         return
     assert chosen.prompts is not None
-    read = read_t2v_compbench(chosen.prompts, chosen.category) if family in VIDEO else read_geneval(chosen.prompts)
-    write_prompts(output, read)
+    write_prompts(output, read_benchmark(family, chosen.prompts, chosen.category))
 
 
 def train_tiny_model(settings: Pretrained, family: str, autoencoder: Path | None, output: Path) -> None:

@@ -18,6 +18,8 @@ def open_sampler(weights: Path, autoencoder: Path, sampler: Sampler, sampling: S
     Raises UserError when the weights were trained on latents of another autoencoder or scale.
     """
     model, info = load_network(weights)
+    if sampler.guidance > 1 and not info.get("null_class", True):
+        raise UserError(f"{weights}: trained without label dropout, so it cannot be sampled with guidance")
     description = read_json(autoencoder)
     trained, given = info["latents"], {key: description[key] for key in ("identity", "scale")}
     if {key: trained[key] for key in given} != given:

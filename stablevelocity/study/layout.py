@@ -43,6 +43,11 @@ class RunFiles:
         return self.folder / "checkpoints" / run_hash
 
     @property
+    def begun(self) -> Path:
+        """Which code began the run, by the hash of its settings and data."""
+        return self.folder / "checkpoints" / "begun.json"
+
+    @property
     def growing_metrics(self) -> list[Path]:
         """metrics.csv of every folder of checkpoints that has one, the one written last at the end."""
         found = self.folder.glob("checkpoints/*/metrics.csv")
@@ -258,6 +263,10 @@ class Layout:
 
     def figure(self, name: str = "{figure}", suffix: str = "pdf") -> str:
         return self._path(f"figures/{name}.{suffix}")
+
+    def paper_table(self, name: str = "{table}", suffix: str = "csv") -> str:
+        """In the paper's rows and columns: `suffix` csv, md, tex or html."""
+        return self._path(f"paper/{name}.{suffix}")
 
     @property
     def claims(self) -> str:

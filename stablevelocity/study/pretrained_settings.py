@@ -3,12 +3,24 @@
 Light on purpose (no torch): Snakemake reads it on every start.
 """
 
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from stablevelocity.study.settings import Fraction, Positive, PositiveFloat, Section, Share
+from stablevelocity.study.settings import Section
+from stablevelocity.study.values import (
+    NUMBER,
+    Distinct,
+    Fraction,
+    Location,
+    Name,
+    PositiveFloat,
+    Seed,
+    Shards,
+    Share,
+    Size,
+    Steps,
+)
 
 FamilyName = Literal["sd35", "flux", "qwen-image", "wan22"]
 
@@ -30,16 +42,16 @@ AUTOENCODER_FROM = {"flux": "sd35", "wan22": "qwen-image"}
 class TinyTraining(Section):
     """How a tiny model is trained on captioned digits."""
 
-    scenes: Positive = 8192
-    autoencoder_steps: Positive = 600
-    autoencoder_batch: Positive = 32
-    steps: Positive = 2000
-    batch: Positive = 64
+    scenes: Annotated[int, Field(gt=0, le=1_000_000), NUMBER] = 8192
+    autoencoder_steps: Steps = 600
+    autoencoder_batch: Size = 32
+    steps: Steps = 2000
+    batch: Size = 64
     lr: PositiveFloat = Field(default=2e-3, description="peak; linear warm-up, then half a cosine")
     drop_prompt: Fraction = Field(default=0.1, description="share of prompts dropped, for guidance")
     time_shift: PositiveFloat = Field(default=3.0, description="moves the logit-normal times towards noise")
     ema: Fraction = 0.998
-    seed: int = 0
+    seed: Seed = 0
 
 
 class PretrainedFamily(Section):
@@ -48,22 +60,16 @@ class PretrainedFamily(Section):
     tiny: TinyTraining | None = Field(
         default=None, description="train a tiny model of the real classes; none: the original"
     )
-    folder: Path | None = Field(default=None, description="pipeline folder of the original; none: the hub's cache")
-    prompts: Path | None = Field(default=None, description="GenEval's metadata file, or T2V-CompBench's prompt file")
-    category: str = Field(default="consistent_attr", description="of T2V-CompBench's prompt file")
-    prompts_per_task: Positive = Field(default=20, description="digit prompts: of each of six tasks; videos: in all")
-    images: Positive = Field(default=4, description="pictures per prompt")
-    batch: Positive = Field(default=1, description="pictures per call of the pipeline")
-    shards: Positive = Field(default=1, description="jobs, each with every arm on its share of the prompts")
+    folder: Location | None = Field(default=None, description="pipeline folder of the original; none: the hub's cache")
+    prompts: Location | None = Field(default=None, description="GenEval's metadata file, or T2V-CompBench's prompts")
+    category: Name = Field(default="consistent_attr", description="of T2V-CompBench's prompt file")
+    prompts_per_task: Annotated[int, Field(gt=0, le=10_000), NUMBER] = Field(
+        default=20, description="digit prompts: of each of six tasks; videos: in all"
+    )
+    images: Size = Field(default=4, description="pictures per prompt")
+    batch: Size = Field(default=1, description="pictures per call of the pipeline")
+    shards: Shards = Field(default=1, description="jobs, each with every arm on its share of the prompts")
     offload: Literal["none", "model", "sequential"] = "none"
-
-    @model_validator(mode="after")
-    def _prompts_fit(self) -> "PretrainedFamily":
-        if self.tiny is None and self.prompts is None:
-            raise ValueError("prompts: the original model needs a benchmark's prompt file")
-        if self.tiny is not None and (self.prompts is not None or self.folder is not None):
-            raise ValueError("tiny: a tiny model has digit prompts and its own folder; leave out prompts and folder")
-        return self
 
 
 class Pretrained(Section):
@@ -71,18 +77,12 @@ class Pretrained(Section):
 
     families: dict[FamilyName, PretrainedFamily] = Field(min_length=1)
     xi: Fraction = 0.85
-    low_steps: Positive = 9
-    xi_sweep: list[Fraction] = Field(default=[0.70, 0.80, 0.85, 0.90], description="of the main base solver")
+    low_steps: Steps = 9
+    xi_sweep: Distinct[Fraction] = Field(default=[0.70, 0.80, 0.85, 0.90], description="of the main base solver")
     noise_factor: Share = 0.0
-    seed: int = 0
-    gmm_dimensions: list[Positive] = Field(default=[16, 512], description="mixtures of the schedulers' error table")
-    gmm_points: Positive = 256
-
-    @model_validator(mode="after")
-    def _sweep_names_each_xi_once(self) -> "Pretrained":
-        if len(set(self.xi_sweep)) < len(self.xi_sweep):
-            raise ValueError(f"xi_sweep: a value stands there twice, given {self.xi_sweep}")
-        return self
+    seed: Seed = 0
+    gmm_dimensions: Distinct[Size] = Field(default=[16, 512], description="mixtures of the schedulers' error table")
+    gmm_points: Size = 256
 
     @property
     def tiny(self) -> list[str]:

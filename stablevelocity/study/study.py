@@ -1,15 +1,11 @@
-"""A study file, read and checked as one: `load_study("config/digits.yaml")`."""
+"""A study: its sections as one, and what follows from them. Read by `stablevelocity.study.load`."""
 
-import difflib
 import json
-from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from stablevelocity.errors import UserError
 from stablevelocity.study.pretrained_settings import Pretrained
+from stablevelocity.study.reading import first_problem
 from stablevelocity.study.settings import (
     Alignment,
     Arm,
@@ -17,7 +13,6 @@ from stablevelocity.study.settings import (
     Encoder,
     Evaluation,
     Images,
-    Name,
     Sampler,
     Sampling,
     Section,
@@ -26,6 +21,7 @@ from stablevelocity.study.settings import (
     Training,
     Variance,
 )
+from stablevelocity.study.values import Name
 
 
 class Run(Section):
@@ -62,43 +58,10 @@ class Study(Section):
     pretrained: Pretrained | None = Field(default=None, description="large models, or tiny ones of the same classes")
 
     @model_validator(mode="after")
-    def _names_fit(self) -> "Study":
-        if not self.arms:
-            if self.pretrained is None:
-                raise ValueError("arms: a study needs arms, or a section pretrained")
-            return self
-        _known(self.sampling.main, self.sampling.samplers, "sampling.main", "sampler")
-        for sampler in self.sampling.arms:
-            _known(sampler, self.sampling.samplers, "sampling.arms", "sampler")
-        named = [(f"sampling.arms.{key}", arm) for key, arms in self.sampling.arms.items() for arm in arms]
-        for where, arm in [*named, *(("sampling.sweep.arms", arm) for arm in self.sampling.sweep.arms)]:
-            _known(arm, self.arms, where, "arm")
-        for name in self.arms:
-            self._fits_latents(name, self.arm_training(name))
-        if self.evaluation.extractor == "inception" and self.evaluation.weights is None:
-            raise ValueError("evaluation.weights: the extractor inception needs the file of its weights")
-        # The Inception score takes ten splits; precision and recall the k-th other image of a set.
-        least = max(10, self.evaluation.neighbours + 1)
-        sets = {"sampling.images": self.sampling.images, "sampling.sweep.images": self.sampling.sweep.images}
-        for key, images in sets.items():
-            if images < least:
-                raise ValueError(
-                    f"{key}: {images} images, but the metrics need at least {least} "
-                    f"(10 splits of the Inception score, more than evaluation.neighbours {self.evaluation.neighbours})"
-                )
+    def _arms_can_be_trained(self) -> "Study":
+        for arm in self.arms:
+            self.arm_training(arm)
         return self
-
-    def _fits_latents(self, arm: str, training: Training) -> None:
-        """Images are halved per level of an autoencoder trained here, then cut into patches."""
-        if self.autoencoder.pretrained is None:
-            model = training.model
-            patch = int(model.name.rsplit("/", 1)[1]) if model.name else model.patch
-            step = patch * 2 ** (len(self.autoencoder.widths) - 1)
-            if self.images.size % step:
-                raise ValueError(
-                    f"images.size: {self.images.size} is no multiple of {step}, what the autoencoder's "
-                    f"{len(self.autoencoder.widths)} levels and patch {patch} of arm {arm} divide it by"
-                )
 
     def arm_training(self, arm: str) -> Training:
         """`training` with the arm's own values."""
@@ -142,130 +105,8 @@ class Study(Section):
         arms = self.sampling.sweep.arms or list(self.arms)
         return [next(run.name for run in self.runs().values() if run.arm == arm) for arm in arms]
 
-    def check_paths(self) -> None:
-        """Raise UserError, one line that names the key, when a file or folder that the study names is missing.
-
-        Apart from reading a study, so that one can be planned on a machine without its data.
-        """
-        paths = {
-            "images.path": self.images.path,
-            "encoder.path": self.encoder.path,
-            "evaluation.weights": self.evaluation.weights,
-            "evaluation.reference": self.evaluation.reference,
-        }
-        for name, family in (self.pretrained.families if self.pretrained else {}).items():
-            paths |= {f"pretrained.families.{name}.{key}": getattr(family, key) for key in ("prompts", "folder")}
-        for key, path in paths.items():
-            if path is not None and not path.exists():
-                raise UserError(f"{key}: there is no {str(path)!r}")
-
     def sampler(self, name: str) -> Sampler:
         return self.sampling.samplers[name]
-
-
-def load_study(path: Path | str) -> Study:
-    """Read a study file (YAML or JSON).
-
-    Raises UserError, one line that names the key, when the file is not a valid study.
-    """
-    path = Path(path)
-    return parse_study(read_yaml(path), str(path))
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose mappings name no key twice: the second would silently win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise UserError(f"line {key.start_mark.line + 1}: the key {key.value!r} stands twice")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML or JSON file. Raises UserError, with the line, when it is not YAML or repeats a key."""
-    try:
-        return yaml.load(path.read_text(), _Loader)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not text in UTF-8") from None
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}:{where} is not YAML ({getattr(error, 'problem', error)})") from None
-
-
-def parse_study(content: Any, source: str = "study") -> Study:
-    """Check the content of a study file; `source` names it in the error."""
-    if not isinstance(content, dict):
-        raise UserError(f"{source}: expected a mapping of sections, given {type(content).__name__}")
-    try:
-        return Study.model_validate(content)
-    except ValidationError as error:
-        raise UserError(f"{source}: {first_problem(error, Study)}") from None
-
-
-def first_problem(error: ValidationError, model: type[Section]) -> str:
-    """The first problem of a pydantic error in one line: key, problem, what was given."""
-    problems = error.errors()
-    first = problems[0]
-    location = first["loc"]
-    if location[-1:] == ("[key]",):  # a key that is no name; it is the input
-        location = location[:-2]
-    where = ".".join(shown(part) for part in location)
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(first["loc"][-1]), _keys(model, first["loc"][:-1]), 1)
-        message = "no such key" + (f"; did you mean {close[0]!r}?" if close else "")
-    elif first["type"] not in ("value_error", "missing"):
-        message += f", given {shortened(repr(first['input']))}"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    # A check of a whole section starts its message with the key that it is about.
-    separator = "." if where and first["type"] == "value_error" and message.partition(":")[0].isidentifier() else ": "
-    return f"{where}{separator}{message}{more}" if where else f"{message}{more}"
-
-
-def shown(key: Any) -> str:
-    """A key for an error line, whatever it holds."""
-    return shortened(str(key) if str(key).isprintable() else repr(key))
-
-
-def shortened(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _keys(model: Any, location: tuple) -> list[str]:
-    """Keys that the section at `location` knows."""
-    schema = model.model_json_schema()
-    node = schema
-    for part in location:
-        for choice in [node, *node.get("anyOf", [])]:
-            if "$ref" in choice:
-                choice = schema["$defs"][choice["$ref"].rsplit("/", 1)[1]]
-            if str(part) in choice.get("properties", {}):
-                node = choice["properties"][str(part)]
-                break
-            # Of a mapping by names, or by any key.
-            named = next(iter(choice.get("patternProperties", {}).values()), choice.get("additionalProperties"))
-            if isinstance(named, dict):
-                node = named
-                break
-    for choice in [node, *node.get("anyOf", [])]:
-        if "$ref" in choice:
-            choice = schema["$defs"][choice["$ref"].rsplit("/", 1)[1]]
-        if "properties" in choice:
-            return list(choice["properties"])
-    return []
-
-
-def _known(name: str, known: Any, where: str, kind: str) -> None:
-    if name not in known:
-        raise ValueError(f"{where}: unknown {kind} {name!r}; there are {', '.join(known)}")
 
 
 def _merge(base: dict, change: dict) -> dict:

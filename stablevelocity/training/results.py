@@ -8,7 +8,9 @@ import os
 import shutil
 from pathlib import Path
 
-from stablevelocity.files import atomic_write
+from stablevelocity.files import atomic_write, write_json
+from stablevelocity.provenance import name_from, provenance_file
+from stablevelocity.records import read_record
 
 
 def result_files(checkpoints: Path, steps: list[int]) -> list[tuple[int, Path]]:
@@ -17,10 +19,19 @@ def result_files(checkpoints: Path, steps: list[int]) -> list[tuple[int, Path]]:
 
 
 def publish(checkpoints: Path, folder: Path, steps: list[int]) -> None:
-    """Link the results into `folder`: weights/step-*.safetensors and metrics.csv."""
-    for _, path in result_files(checkpoints, steps):
-        _link(path, folder / "weights" / path.name)
-    _link(checkpoints / "result" / "metrics.csv", folder / "metrics.csv")
+    """Link the results into `folder`, with their record: weights/step-*.safetensors and metrics.csv."""
+    metrics = checkpoints / "result" / "metrics.csv"
+    targets = {path: folder / "weights" / path.name for _, path in result_files(checkpoints, steps)}
+    targets[metrics] = folder / "metrics.csv"
+    for source, target in targets.items():
+        _link(source, target)
+    made = read_record(provenance_file(metrics))
+    outputs = {
+        name_from(folder, targets[path]): state | {"mtime_ns": targets[path].stat().st_mtime_ns}
+        for path, state in made.outputs.items()
+    }
+    inputs = {name_from(folder, path): checksum for path, checksum in made.inputs.items()}
+    write_json(provenance_file(targets[metrics]), made.facts | {"inputs": inputs, "outputs": outputs})
 
 
 def _link(source: Path, target: Path) -> None:

@@ -8,6 +8,7 @@ checkpoint of itself continues from it, bit for bit.
 import contextlib
 import json
 import shutil
+import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,13 +27,14 @@ from stablevelocity.files import atomic_write
 from stablevelocity.models.networks import build_network
 from stablevelocity.models.weight_files import load_tensors, save_tensors
 from stablevelocity.progress import Progress, log
+from stablevelocity.provenance import write_provenance
 from stablevelocity.study import Run
 from stablevelocity.study.settings import Model
 from stablevelocity.training import checkpoints
 from stablevelocity.training.batches import Batch, BatchMaker, build_bank
 from stablevelocity.training.checkpoint_writer import CheckpointWriter
 from stablevelocity.training.features import open_features
-from stablevelocity.training.identity import run_hash
+from stablevelocity.training.identity import run_hash, settings_of, trainers_code
 from stablevelocity.training.metrics import MetricsStream, Record, memory_mb
 from stablevelocity.training.results import publish, result_files
 from stablevelocity.training.transfers import HostCopy
@@ -77,6 +79,8 @@ class Trainer:
             grid = self.latents.shape[1] // self._patch(settings.model)
             self.features = open_features(features, len(self.latents), grid, self.device, checksums=main)
         self.hash = run_hash(run, latents, features, code)
+        self.inputs = [latents, *([features] if self.features and features else [])]
+        self.codes = [trainers_code()]  # that trained the run, the last one at the end
         self.checkpoints = folder / "checkpoints" / self.hash
 
         width = self.features.width if self.features else None
@@ -123,7 +127,7 @@ class Trainer:
         totals = {f"record.{name}": value for name, value in self.record.totals(self.accelerator).items()}
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
-            info = {"step": self.step, "run": self.run.name, "hash": self.hash, "scaler": scaler}
+            info = {"step": self.step, "run": self.run.name, "hash": self.hash, "scaler": scaler, "codes": self.codes}
             self.writer.write(self.step, self._state() | totals, info)
 
     def resume(self) -> bool:
@@ -151,6 +155,7 @@ class Trainer:
         if info["scaler"] and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(info["scaler"])
         self.step = info["step"]
+        self.codes = [code for code in info["codes"] if code != self.codes[0]] + self.codes
         return True
 
     # --- one step --------------------------------------------------------------------------------------
@@ -318,4 +323,10 @@ class Trainer:
             save_tensors(path, weights, info)
         with atomic_write(self.checkpoints / "result" / "metrics.csv") as temporary:
             shutil.copyfile(self.checkpoints / "metrics.csv", temporary)
+        files = [
+            self.checkpoints / "result" / "metrics.csv",
+            *(path for _, path in result_files(self.checkpoints, self.run.steps)),
+        ]
+        code = "+".join(self.codes)
+        write_provenance(files, inputs=self.inputs, settings=settings_of(self.run), code=code, command=sys.argv)
         publish(self.checkpoints, self.folder, self.run.steps)

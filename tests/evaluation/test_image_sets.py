@@ -72,16 +72,14 @@ def _second(folder: Path, image: Image.Image, name: str = "b.png") -> Path:
     return folder
 
 
-def bad_grey(folder: Path) -> Path:
-    return _second(folder, Image.fromarray(IMAGES[0, :, :, 0]))
+def bad_values(folder: Path) -> Path:
+    return _second(folder, Image.fromarray(IMAGES[0, :, :, 0].astype(np.float32)), "b.tiff")
 
 
-def bad_alpha(folder: Path) -> Path:
-    return _second(folder, Image.fromarray(IMAGES[0]).convert("RGBA"))
-
-
-def bad_grey_16_bit(folder: Path) -> Path:
-    return _second(folder, Image.fromarray(IMAGES[0, :, :, 0].astype(np.uint16) * 257))
+def bad_animation(folder: Path) -> Path:
+    first, *others = [Image.fromarray(image) for image in IMAGES[1:3]]
+    first.save(folder / "a.gif", save_all=True, append_images=others)
+    return _second(folder, first)
 
 
 def bad_rgb_16_bit(folder: Path) -> Path:
@@ -146,15 +144,14 @@ def bad_shards(folder: Path) -> Path:
     ("make", "message"),
     [
         (bad_empty, "no images and no manifest.json$"),
-        (bad_others_only, r"no images and no manifest.json, 1 other file\(s\): a.png \(not an image\)"),
+        (bad_others_only, r"no images and no manifest.json, 1 other file\(s\): a.png \(not an image \(AVIF, BMP"),
         (bad_absent, "no such file or folder"),
         (bad_one, r"holds 1 image\(s\); metrics need at least 2"),
-        (bad_grey, r"b.png: mode L, expected 8-bit RGB"),
-        (bad_alpha, r"b.png: mode RGBA, expected 8-bit RGB"),
-        (bad_grey_16_bit, "b.png: 16 bits a channel, expected 8-bit RGB"),
-        (bad_rgb_16_bit, "b.png: 16 bits a channel, expected 8-bit RGB"),
+        (bad_values, "b.tiff: cannot be used as an image .*floating-point"),
+        (bad_rgb_16_bit, "b.png: cannot be used as an image .*16 bits a channel"),
+        (bad_animation, "a.gif: cannot be used as an image .*several pictures"),
         (bad_size, "b.png: 4x6 px, but a.png has 5x6"),
-        (bad_cut, "b.png: cannot be read as an image"),
+        (bad_cut, "b.png: cannot be used as an image .image file is truncated"),
         (bad_floats, "holds float32, expected uint8"),
         (bad_channels_first, r"shape \(7, 3, 6, 5\), expected \(n, height, width, 3\)"),
         (bad_no_images, "holds no array `arr_0`"),
@@ -188,20 +185,43 @@ def test_a_folder_holds_what_a_class_folder_of_training_holds_and_the_rest_is_sa
     np.testing.assert_array_equal(np.concatenate(list(source.batches(3))), expected)
     assert len(caplog.messages) == 1
     for left_out in (
-        "11 images; left out 4 other file(s): again (not a regular file)",
+        "11 images; left out 6 other file(s): again (not a regular file)",
         "gone.png (not a regular file)",
-        "notes.png (not an image)",
+        "notes.png (not an image (",
         "pipe.png (not a regular file)",
     ):
         assert left_out in caplog.messages[0]
-    # Training lists the same files of the folder as a class.
-    (tmp_path / "data" / "train").mkdir(parents=True)
-    (tmp_path / "data" / "train" / "class").symlink_to(folder / "below")
-    keys = [key for key, _ in ClassFolders(tmp_path / "data", size=8).index("train")]
-    ours = [file.relative_to(folder / "below").as_posix() for file in ImageFolder(folder / "below").files]
-    assert [key.removeprefix("train/class/") for key in keys if key.endswith(".png")] == [
-        name for name in ours if "/" not in name
-    ]
+
+
+def test_training_and_scoring_take_the_same_files_of_a_folder_and_the_same_pixels(tmp_path, caplog):
+    """Grey, transparent, 16-bit, another format, below a link, hidden: each as training does."""
+    folder = tmp_path / "data" / "train" / "class"
+    (folder / "below").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    pngs(folder / ".hidden")
+    ImageFolder(pngs(folder / "below"))
+    (folder / "linked").symlink_to(folder / "below")
+    grey = Image.fromarray(IMAGES[0, :, :, 0])
+    alpha = grey.convert("RGBA")
+    alpha.putalpha(Image.fromarray(IMAGES[1, :, :, 0]))
+    alpha.save(folder / "alpha.png")
+    alpha.convert("LA").save(folder / "grey_alpha.png")
+    Image.fromarray(IMAGES[0, :, :, 0].astype(np.uint16) * 257).save(folder / "deep.tiff")
+    grey.convert("P").save(folder / "palette.gif", transparency=3)
+    grey.save(folder / "grey.JFIF", "JPEG")
+    grey.save(folder / "lossless.WEBP", lossless=True)
+    scored = open_images(folder)
+    assert "left out 1 other file(s): .hidden (hidden name)" in caplog.text
+    caplog.clear()
+    source = ClassFolders(tmp_path / "data", size=5)  # the short side: nothing is resampled, a row is cut off
+    keys = [key for key, _ in source.index("train")]
+    assert "left out 1 name(s) that are hidden or lie beside the class folders: class/.hidden" in caplog.text
+    assert keys == [f"train/class/{file.relative_to(folder)}" for file in scored.files]
+    loaded = source.load(keys)
+    assert loaded.problems == []
+    assert len(keys) == 7 + 7 + 6
+    pixels = np.concatenate(list(scored.batches(64)))
+    assert np.array_equal(pixels[:, :5], loaded.images)
 
 
 def test_a_truncated_archive_is_noticed(tmp_path):

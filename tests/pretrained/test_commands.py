@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from stablevelocity.cli.checks import check_machine
 from stablevelocity.errors import UserError
 from stablevelocity.pretrained.families import FAMILIES
 from stablevelocity.pretrained.picture_files import read_pictures
@@ -96,5 +97,5 @@ def test_a_missing_prompt_file_or_folder_is_named_before_the_first_job(key, tmp_
     family = {"prompts": str(tmp_path / "there.jsonl"), key: "/no/such/thing"}
     study = parse_study({"name": "x", "pretrained": {"families": {"sd35": family}}})
     with pytest.raises(UserError, match=rf"^pretrained\.families\.sd35\.{key}: there is no '/no/such/thing'$"):
-        study.check_paths()
-    load_study("config/pretrained-tiny.yaml").check_paths()
+        check_machine(study)
+    check_machine(load_study("config/pretrained-tiny.yaml"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stablevelocity.data.shards import write_shard
+from stablevelocity.data.shards import write_manifest, write_shard
 from stablevelocity.files import write_json
 from stablevelocity.study import Study, parse_study, study_json
 from stablevelocity.study.layout import Layout
@@ -95,10 +95,19 @@ def _csv(path: Path, rows: list[dict]) -> None:
     pd.DataFrame(rows).to_csv(path, index=False)
 
 
+def bars(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Noisy images with a bright bar that stands where the label says."""
+    images = rng.integers(0, 80, (len(labels), 16, 16, 3), dtype=np.uint8)
+    images[np.arange(len(labels)), 3:13, 3 + labels] = 230
+    return {"images": images, "labels": labels}
+
+
 def _data(study: Study, results: Path) -> None:
     for split, count in (("train", 1437), ("heldout", 360)):
         names = [str(digit) for digit in range(10)]
-        write_json(results / LAYOUT.image_manifest(split), {"count": count, "num_classes": 10, "class_names": names})
+        shard = results / LAYOUT.image_shard(split, 0)
+        write_shard(shard, bars(np.arange(count) * 3 % 10, np.random.default_rng(count)))
+        write_manifest(results / LAYOUT.image_manifest(split), [shard], num_classes=10, class_names=names)
     arrays = {"mean": {"dtype": "float16", "shape": [4, 8, 8]}, "labels": {"dtype": "int64", "shape": []}}
     write_json(results / LAYOUT.latents, {"count": 1437, "scale": 0.9, "identity": "ab12", "arrays": arrays})
     facts = {"psnr_held_out": 36.1, "psnr_train": 36.4, "identity": "ab12", "scale": 0.9, "parameters": 41_000}
@@ -218,11 +227,8 @@ def _fidelity(study: Study, results: Path, rng: np.random.Generator) -> None:
             row |= {"extractor": "digits", "images": study.sampling.images, "reference": "train split"}
             rows.append(row | {"metric": metric, "value": value, "low": 0.95 * value, "high": 1.05 * value})
         _csv(results / LAYOUT.fidelity(name, step, sampler), rows)
-        labels = np.arange(min(study.sampling.images, 256)) * 7 % 10
-        images = rng.integers(0, 80, (len(labels), 16, 16, 3), dtype=np.uint8)
-        images[np.arange(len(labels)), 3:13, 3 + labels] = 230
         shard = results / LAYOUT.sample_shard(name, step, sampler, 0)
-        write_shard(shard, {"images": images, "labels": labels})
+        write_shard(shard, bars(np.arange(min(study.sampling.images, 256)) * 7 % 10, rng))
 
 
 def _sweep(study: Study, results: Path, rng: np.random.Generator) -> None:

@@ -285,10 +285,6 @@ def test_metrics_of_real_images_say_which_images_they_are_of(digits):
     assert how["Real against real: FID of halves"] == halves
 
 
-def test_a_table_has_its_provenance_beside_it(digits):
-    assert (digits / "tables/table2.csv.provenance.json").exists()
-
-
 def test_unknown_and_missing_things_end_in_one_line(tmp_path, digits):
     study = synthetic.digits()
     with pytest.raises(UserError, match="table 'table9': study digits has"):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stablevelocity.cli.checks import check_machine
 from stablevelocity.errors import UserError
 from stablevelocity.study import load_study, parse_study, study_json, study_schema
 
@@ -146,7 +147,7 @@ def test_a_file_that_is_no_yaml_or_not_there_is_named(tmp_path):
 def test_a_missing_path_is_named_by_its_key():
     study = parse_study(changed("images", {"dataset": "folder", "path": "/no/such/folder"}))
     with pytest.raises(UserError, match=r"^images\.path: there is no '/no/such/folder'$"):
-        study.check_paths()
+        check_machine(study)
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers():

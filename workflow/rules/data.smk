@@ -16,10 +16,10 @@ rule image_index:
     resources:
         **needs("image_index"),
     params:
-        settings=settings(STUDY.images.model_dump(mode="json", exclude={"shards"})),
-        code=code("data.stages.images"),
+        **stage("data.stages.images", settings=settings(STUDY.images.model_dump(mode="json", exclude={"shards"}))),
     shell:
-        "stablevelocity --log {log:q} image-index --study {STUDY_FILE:q} --split {wildcards.split:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " image-index --study {STUDY_FILE:q} --split {wildcards.split:q}"
         " --output {output:q}"
 
 
@@ -33,11 +33,10 @@ rule image_shard:
     resources:
         **needs("image_shard"),
     params:
-        settings=settings(STUDY.images),
-        code=code("data.stages.images"),
-        of=lambda wildcards: SPLITS[wildcards.split],
+        **stage("data.stages.images", settings=settings(STUDY.images), of=lambda wildcards: SPLITS[wildcards.split]),
     shell:
-        "stablevelocity --log {log:q} image-shard --study {STUDY_FILE:q} --index {input:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " image-shard --study {STUDY_FILE:q} --index {input:q}"
         " --shard {wildcards.shard:q} --of {params.of:q} --output {output:q}"
 
 
@@ -53,9 +52,10 @@ rule image_manifest:
     resources:
         **needs("image_manifest"),
     params:
-        code=code("data.shards"),
+        **stage("data.shards"),
     shell:
-        "stablevelocity --log {log:q} image-manifest --study {STUDY_FILE:q} --index {input.index:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " image-manifest --study {STUDY_FILE:q} --index {input.index:q}"
         " --output {output.manifest:q} --corrupt {output.corrupt:q} {input.shards:q}"
 
 
@@ -74,10 +74,10 @@ rule autoencoder:
     resources:
         **needs("autoencoder"),
     params:
-        settings=settings(STUDY.autoencoder),
-        code=code("data.stages.latents"),
+        **stage("data.stages.latents", settings=settings(STUDY.autoencoder)),
     shell:
-        "stablevelocity --log {log:q} autoencoder --study {STUDY_FILE:q} --train {input.train:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " autoencoder --study {STUDY_FILE:q} --train {input.train:q}"
         " --heldout {input.heldout:q} --output {output.description:q}"
 
 
@@ -94,9 +94,10 @@ rule latent_shard:
     resources:
         **needs("latent_shard"),
     params:
-        code=code("data.stages.latents"),
+        **stage("data.stages.latents"),
     shell:
-        "stablevelocity --log {log:q} latent-shard --images {input.images:q} --autoencoder {input.autoencoder:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " latent-shard --images {input.images:q} --autoencoder {input.autoencoder:q}"
         " --output {output:q}"
 
 
@@ -112,9 +113,10 @@ rule latent_manifest:
     resources:
         **needs("latent_manifest"),
     params:
-        code=code("data.stages.manifests"),
+        **stage("data.stages.manifests"),
     shell:
-        "stablevelocity --log {log:q} latent-manifest --images {input.images:q} --autoencoder {input.autoencoder:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " latent-manifest --images {input.images:q} --autoencoder {input.autoencoder:q}"
         " --output {output:q} {input.shards:q}"
 
 
@@ -132,10 +134,10 @@ rule encoder:
     resources:
         **needs("encoder"),
     params:
-        settings=settings(STUDY.encoder),
-        code=code("data.stages.features"),
+        **stage("data.stages.features", settings=settings(STUDY.encoder)),
     shell:
-        "stablevelocity --log {log:q} encoder --study {STUDY_FILE:q} --train {input.train:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " encoder --study {STUDY_FILE:q} --train {input.train:q}"
         " --heldout {input.heldout:q} --output {output.description:q}"
 
 
@@ -152,9 +154,10 @@ if STUDY.encoder.online:
         resources:
             **needs("online_features"),
         params:
-            code=code("data.stages.manifests"),
+            **stage("data.stages.manifests"),
         shell:
-            "stablevelocity --log {log:q} online-features --encoder {input.encoder:q} --images {input.images:q}"
+            "stablevelocity --log {log:q} {params.provenance:q}"
+            " online-features --encoder {input.encoder:q} --images {input.images:q}"
             " --output {output:q}"
 
 else:
@@ -172,9 +175,10 @@ else:
         resources:
             **needs("feature_shard"),
         params:
-            code=code("data.stages.features"),
+            **stage("data.stages.features"),
         shell:
-            "stablevelocity --log {log:q} feature-shard --images {input.images:q} --encoder {input.encoder:q}"
+            "stablevelocity --log {log:q} {params.provenance:q}"
+            " feature-shard --images {input.images:q} --encoder {input.encoder:q}"
             " --output {output:q}"
 
     rule feature_manifest:
@@ -188,9 +192,10 @@ else:
         resources:
             **needs("feature_manifest"),
         params:
-            code=code("data.stages.manifests"),
+            **stage("data.stages.manifests"),
         shell:
-            "stablevelocity --log {log:q} feature-manifest --encoder {input.encoder:q} --output {output:q}"
+            "stablevelocity --log {log:q} {params.provenance:q}"
+            " feature-manifest --encoder {input.encoder:q} --output {output:q}"
             " {input.shards:q}"
 
 

@@ -56,14 +56,14 @@ def generate(
     from stablevelocity.files import write_json
     from stablevelocity.pretrained import generate as library
     from stablevelocity.pretrained.families import family_named
-    from stablevelocity.pretrained.prompts import read_geneval, read_t2v_compbench
+    from stablevelocity.pretrained.prompts import read_benchmark
     from stablevelocity.pretrained.stages import own_device, source_of
 
     chosen = family_named(family)
     if offload not in ("none", "model", "sequential"):
         raise UserError(f"--offload {offload}: expected none, model or sequential")
     arms = {name: chosen.arm(name, xi=xi, low_steps=low_steps, noise_factor=noise_factor) for name in arm}
-    wanted = read_t2v_compbench(prompt_file, category) if chosen.is_video else read_geneval(prompt_file)
+    wanted = read_benchmark(family, prompt_file, category)
     source = source_of(chosen, folder, checksums=False)
     with own_device(shard, device) as place:
         pipeline = library.prepare(chosen.load(folder), place, offload)

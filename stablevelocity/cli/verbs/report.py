@@ -25,11 +25,25 @@ def table(study: StudyFile, results: Results, name: Name, output: Output) -> Non
 
 
 @app.command()
-def figure(study: StudyFile, results: Results, name: Name, output: Output) -> None:
-    """Draw one figure of the report, as PDF and as PNG."""
+def figure(
+    study: StudyFile,
+    results: Results,
+    name: Name,
+    output: Output,
+    serif: Annotated[bool, typer.Option("--serif", help="in serif type, for a paper set in Times")] = False,
+) -> None:
+    """Draw one figure of the report at the width of a page (PDF, SVG, PNG) and of a column (PDF, PNG)."""
     from stablevelocity.reporting.make import make_figure
 
-    make_figure(load_study(study), results, name, output)
+    make_figure(load_study(study), results, name, output, serif=serif)
+
+
+@app.command()
+def paper_tables(study: StudyFile, results: Results) -> None:
+    """Make the paper's tables with this study's numbers: CSV, Markdown, LaTeX and HTML in results/<study>/paper."""
+    from stablevelocity.reporting.paper_rows import make_paper_tables
+
+    make_paper_tables(load_study(study), results)
 
 
 @app.command()

@@ -5,16 +5,27 @@ from typing import Annotated
 
 import typer
 
+from stablevelocity.cluster.site import SITE_FILE, load_site
 from stablevelocity.study import load_study
 
 app = typer.Typer()
 
 
 @app.command()
-def check(study: Annotated[Path, typer.Argument(help="study file, YAML or JSON")]) -> None:
-    """Check a study file and say what it would run."""
-    found = load_study(study)
-    found.check_paths()
+def check(
+    study: Annotated[Path, typer.Argument(help="study file, YAML or JSON")],
+    site: Annotated[Path, typer.Option(help="site file; checked too where there is one")] = SITE_FILE,
+) -> None:
+    """Check a study file, and the files and folders that it names, and say what it would run."""
+    from stablevelocity.cli.checks import check_machine, without_accelerator
+    from stablevelocity.cluster.resources import check_processes, check_rules
+
+    found, settings = load_study(study), load_site(site)
+    check_rules(settings)
+    check_processes(settings, found)
+    check_machine(found)
+    for key in without_accelerator(found):
+        typer.echo(f"{key}: fp16 needs an accelerator, and this machine has none")
     runs = found.runs()
     typer.echo(f"{study}: study {found.name!r} is valid: {len(runs)} training runs, {len(found.sample_sets())} sets")
 

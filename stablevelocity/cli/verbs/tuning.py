@@ -100,15 +100,11 @@ def compare_pipeline(
 
 
 def _prompts(file: Path | None, given: list[str] | None) -> list[str]:
-    import json
-
     if (file is None) == (not given):
         raise UserError("expected --prompts FILE or one --prompt TEXT or more, and not both")
-    lines = given or [line.strip() for line in (file or Path()).read_text().splitlines() if line.strip()]
-    prompts = [json.loads(line)["prompt"] if line.startswith("{") else line for line in lines]
-    if not prompts:
-        raise UserError(f"{file}: holds no prompt")
-    return prompts
+    from stablevelocity.pretrained.prompts import read_plain
+
+    return given or read_plain(file or Path())
 
 
 def _open(

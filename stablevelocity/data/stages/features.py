@@ -9,21 +9,10 @@ from stablevelocity.data.encoding import encode_shard
 from stablevelocity.data.shards import ShardSet, read_shard
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, write_json
-from stablevelocity.models.digits import (
-    DIGITS_VIT,
-    classify,
-    save_digits_vit,
-    train_classifier_vit,
-    train_unlabelled_vit,
-)
-from stablevelocity.models.encoders import (
-    TRAINED_HERE,
-    encode_tokens,
-    feature_bytes,
-    load_encoder,
-    neighbour_accuracy,
-)
+from stablevelocity.models.digits import classify, save_digits_vit, train_classifier_vit, train_unlabelled_vit
+from stablevelocity.models.encoders import encode_tokens, feature_bytes, load_encoder, neighbour_accuracy
 from stablevelocity.progress import log
+from stablevelocity.study.published import DIGITS_VIT, DIGITS_VITS
 from stablevelocity.study.settings import Encoder
 
 
@@ -34,7 +23,7 @@ def write_encoder(settings: Encoder, train: Path, heldout: Path, output: Path) -
     images, that of its head (`held_out_accuracy`, with labels) and that of nearest neighbours (`neighbour_accuracy`).
     """
     description: dict = {"name": settings.name, "grid": settings.grid}
-    here = settings.name in TRAINED_HERE
+    here = settings.name in DIGITS_VITS
     path = output.with_suffix("") if here else settings.path
     if path is None:
         raise UserError(f"encoder.path: {settings.name} needs the file or folder of its weights")

@@ -2,11 +2,13 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from stablevelocity.data.class_folders import Split
+from stablevelocity.data.class_folders import Split, check_classes_have_images
+from stablevelocity.data.decoding import shown
 from stablevelocity.data.images import ImageSource, check_count, open_source
 from stablevelocity.data.shards import read_shard, shard_info, write_manifest, write_shard
 from stablevelocity.errors import UserError
@@ -25,20 +27,38 @@ def source_of(settings: Images) -> ImageSource:
 
 
 def write_image_index(settings: Images, split: Split, output: Path) -> None:
-    """List a split once, as CSV of key and label, so that every shard job cuts the same list."""
-    rows = source_of(settings).index(split)
+    """List a split once, as CSV of key and label, so that every shard job cuts the same list.
+
+    Raises UserError when it is empty, or lacks a class in the train split, or has fewer images than shards.
+    """
+    source, where = source_of(settings), f"{settings.dataset} at {settings.path}"
+    rows = source.index(split)
     if not rows:
-        raise UserError(f"images: {settings.dataset} at {settings.path} has no images in split {split!r}")
-    with atomic_write(output) as temporary, open(temporary, "w", newline="") as file:
+        raise UserError(f"images: {where} has no images in split {split!r}")
+    if split == "train":
+        counts = np.bincount([label for _, label in rows], minlength=source.num_classes)
+        check_classes_have_images(source.class_names, counts.tolist(), where)
+        if len(rows) < settings.shards:
+            raise UserError(f"images.shards: {settings.shards} shards, but {where} has only {len(rows)} train images")
+    _write_csv(output, ["key", "label"], rows)
+
+
+def _write_csv(path: Path, header: list[str], rows: Sequence[Sequence[object]]) -> None:
+    """A file name may hold line breaks, and bytes that are no text: both come back as they were."""
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", errors="surrogateescape") as file:
         writer = csv.writer(file)
-        writer.writerow(["key", "label"])
+        writer.writerow(header)
         writer.writerows(rows)
 
 
 def read_index(path: Path) -> tuple[list[str], np.ndarray]:
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row["key"] for row in rows], np.array([int(row["label"]) for row in rows], dtype=np.int64)
+    """(keys, labels). Raises UserError when the file is no index."""
+    try:
+        with open(path, newline="", errors="surrogateescape") as file:
+            rows = [(row["key"], int(row["label"])) for row in csv.DictReader(file)]
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise UserError(f"{path}: is no index of images (CSV of key and label); delete it to make it again") from None
+    return [key for key, _ in rows], np.array([label for _, label in rows], dtype=np.int64)
 
 
 def write_image_shard(settings: Images, index: Path, shard: int, of: int, output: Path) -> None:
@@ -62,7 +82,12 @@ def write_image_shard(settings: Images, index: Path, shard: int, of: int, output
         kept += [part[position] for position in loaded.positions]
         progress.update(len(part))
     for key, reason in corrupt:
-        log.warning(f"images: {key}: {reason}")
+        log.warning(f"images: {shown(key)}: {reason}")
+    if not kept:
+        key, reason = corrupt[0]
+        raise UserError(
+            f"images: none of the {last - first} images of {output.name} can be read ({shown(key)}: {reason})"
+        )
     rows = np.array(kept, dtype=np.int64)
     arrays = {"images": np.concatenate(images), "labels": labels[rows], "rows": rows}
     write_shard(output, arrays, {"corrupt": json.dumps(corrupt)})
@@ -71,7 +96,8 @@ def write_image_shard(settings: Images, index: Path, shard: int, of: int, output
 def write_image_manifest(settings: Images, index: Path, shards: list[Path], output: Path, corrupt: Path) -> None:
     """Check the shards against the index by count and row, and describe them; unreadable files go to `corrupt`.
 
-    Raises UserError when an image is neither in a shard nor among the unreadable ones, or is there twice.
+    Raises UserError when an image is neither in a shard nor among the unreadable ones, or is there twice, and when a
+    class of the train split has no readable image.
     """
     keys, labels = read_index(index)
     problems = [problem for shard in shards for problem in json.loads(shard_info(shard)["corrupt"])]
@@ -80,15 +106,14 @@ def write_image_manifest(settings: Images, index: Path, shards: list[Path], outp
     missing = {row for row, key in enumerate(keys) if key not in unreadable} - set(rows.tolist())
     if missing or len(np.unique(rows)) != len(rows):
         raise UserError(f"{output}: {len(missing)} images of the index are in no shard, or some are in two")
-    with atomic_write(corrupt) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["key", "reason"])
-        writer.writerows(problems)
+    _write_csv(corrupt, ["key", "reason"], problems)
+    source, where = source_of(settings), f"{settings.dataset} at {settings.path}"
+    per_class = np.bincount(labels[rows], minlength=source.num_classes).tolist()
     if output.stem == "train":
-        check_count(len(keys), len(problems), settings.count, f"{settings.dataset} at {settings.path}")
+        check_count(len(keys), len(problems), settings.count, where)
+        check_classes_have_images(source.class_names, per_class, where)
     if problems:
         log.warning(f"images: {len(problems)} of {len(keys)} cannot be read, listed in {corrupt}")
-    source = source_of(settings)
     write_manifest(
         output,
         shards,
@@ -98,5 +123,5 @@ def write_image_manifest(settings: Images, index: Path, shards: list[Path], outp
         size=settings.size,
         listed=len(keys),
         corrupt=len(problems),
-        per_class=np.bincount(labels[rows], minlength=source.num_classes).tolist(),
+        per_class=per_class,
     )

@@ -29,23 +29,22 @@ def rise(curve: DataFrame) -> float:
     return float(np.interp(RISE, scaled[k - 1 : k + 1], t[k - 1 : k + 1]))
 
 
-def published_rise(results: Results) -> dict[str, float]:
-    """The paper's read-off by the names of our sources; only where the data is of the same kind."""
-    frame = results.published("figure1_variance_regimes.csv")
-    mixtures = frame[frame["dataset"] == "GMM"]
-    values = {f"gmm-{d}": t for d, t in zip(mixtures["dimension"], mixtures["t_rise_read_off"], strict=True)}
-    others, images = frame.set_index("dataset")["t_rise_read_off"], results.study.images
+def read_offs(results: Results) -> DataFrame:
+    """The paper's rise and peak by the names of our sources; only where the data is of the same kind."""
+    frame, images = results.published("figure1_variance_regimes.csv"), results.study.images
+    sources = {"GMM": "gmm-" + frame["dimension"].astype(str)}
     if images.dataset == "cifar10" and images.size == 32:
-        values["pixels"] = others["CIFAR-10"]
+        sources["CIFAR-10"] = "pixels"
     if images.dataset == "folder" and images.size == 256:
-        values["latents"] = others["ImageNet SD-VAE latents"]
-    return values
+        sources["ImageNet SD-VAE latents"] = "latents"
+    named = [frame[frame["dataset"] == dataset].assign(source=source) for dataset, source in sources.items()]
+    return pd.concat(named).set_index("source")[["t_rise_read_off", "peak_read_off"]]
 
 
 def variance(results: Results) -> DataFrame:
-    """One row per source and distribution: split point with its interval, peak, V at three times, paper's value."""
+    """One row per source and distribution: split point with interval, peak, V at three times, the paper's read-offs."""
     splits = results.csv(LAYOUT.split_points).set_index(["source", "law"])[["xi", "low", "high"]]
-    published = published_rise(results)
+    published = read_offs(results)
     rows = []
     for (source, law), curve in results.csv(LAYOUT.variance_curves).groupby(["source", "law"], sort=False):
         curve = curve.sort_values("t")
@@ -55,7 +54,8 @@ def variance(results: Results) -> DataFrame:
         row |= dict(zip(("split_point", "split_low", "split_high"), split, strict=True))
         row |= {"rise": rise(curve), "peak_t": peak["t"], "peak_scaled": peak["mean"] / math.sqrt(peak["dimension"])}
         row |= {variance_column(t): np.interp(t, curve["t"], curve["mean"]) for t in SHOWN_TIMES}
-        rows.append(row | {"published_rise": published.get(source, math.nan) if law == "empirical" else math.nan})
+        known = published.reindex([source if law == "empirical" else ""]).iloc[0]
+        rows.append(row | dict(zip(("published_rise", "published_peak"), known, strict=True)))
     return pd.DataFrame(rows)
 
 

@@ -1,0 +1,76 @@
+"""Types of the values in a study or site file: what one key may hold, whatever the others do.
+
+Light on purpose (no torch): Snakemake reads it on every start.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+Value = TypeVar("Value")
+
+
+def _number(value: Any) -> Any:
+    """True is 1 to Python; in a study it is a mistake."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "Input should be a number")
+    return value
+
+
+def _distinct(values: list) -> list:
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise PydanticCustomError("distinct", "Each value should stand there once")
+    return values
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, str | Path) and not (str(value).isprintable() and str(value).strip()):
+        raise PydanticCustomError("text", "Input should be printable text, not empty")
+    return value
+
+
+def one_of(names: tuple[str, ...]) -> AfterValidator:
+    def known(value: str) -> str:
+        if value not in names:
+            raise PydanticCustomError("name", "Input should be one of {names}", {"names": ", ".join(names)})
+        return value
+
+    return AfterValidator(known)
+
+
+def _label(value: str) -> str:
+    if value[0] in "=+-@":
+        raise PydanticCustomError("label", "Input should not begin with =, +, - or @: a spreadsheet would compute it")
+    return value
+
+
+NUMBER = BeforeValidator(_number)
+_TEXT, _DISTINCT = BeforeValidator(_text), AfterValidator(_distinct)
+Flag = Annotated[bool, Field(strict=True)]
+Positive = Annotated[int, Field(gt=0, le=10**9), NUMBER]
+#: Samples of which a spread is computed.
+Several = Annotated[int, Field(ge=2, le=10_000_000), NUMBER]
+#: Along one axis of what is held in memory at once: a side, a width, a batch.
+Size = Annotated[int, Field(gt=0, le=2**16), NUMBER]
+#: Eight digits in the names of files.
+Steps = Annotated[int, Field(gt=0, le=99_999_999), NUMBER]
+#: Jobs of one stage; five digits in the names of files.
+Shards = Annotated[int, Field(gt=0, le=99_999), NUMBER]
+#: What generators of torch and of numpy take.
+Seed = Annotated[int, Field(ge=0, lt=2**63), NUMBER]
+PositiveFloat = Annotated[float, Field(gt=0, le=1e6), NUMBER]
+Fraction = Annotated[float, Field(gt=0, lt=1), NUMBER]
+Share = Annotated[float, Field(ge=0, le=1), NUMBER]
+ShareBelow1 = Annotated[float, Field(ge=0, lt=1), NUMBER]
+#: What the study, an arm or a sampler is called: part of paths, wildcards and job names.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+Text = Annotated[str, Field(max_length=1000), _TEXT]
+#: Free text that tables and figures show.
+Label = Annotated[str, Field(max_length=200), _TEXT, AfterValidator(_label)]
+Location = Annotated[Path, _TEXT]
+#: Values that are each worked through once; `Some`: one at least.
+Distinct = Annotated[list[Value], Field(max_length=1000), _DISTINCT]
+Some = Annotated[list[Value], Field(min_length=1, max_length=1000), _DISTINCT]
