@@ -12,7 +12,7 @@ from stablevelocity.errors import UserError
 
 
 def uniform_times(steps: int, shift: float = 1.0) -> Float64[Tensor, " times"]:
-    """`steps` + 1 equal points from 1 to 0, each the float64 nearest to its fraction; shifted by s, s t/(1 + (s - 1) t).
+    """`steps` + 1 equal points from 1 to 0, each the float64 nearest to its fraction; `shift` s: s t/(1 + (s - 1) t).
 
     (So a guidance interval that ends at 0.7 includes the grid point 175/250, which a running sum may miss.)
     """
