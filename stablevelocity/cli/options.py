@@ -1,5 +1,6 @@
 """Options that many verbs have, and what they are turned into."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,14 +15,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def _without_leftovers(output: Path) -> Path:
-    """What a killed job left of its output is removed when it starts again, not when it comes to write."""
+def _writable(output: Path) -> Path:
+    """An output whose place is checked, and cleared of what a killed job left, before there is anything to write."""
+    above = next(folder for folder in output.absolute().parents if folder.exists())
+    if output.is_dir():
+        raise UserError(f"--output {output}: is a folder, expected a file")
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"--output {output}: {above} is no folder that can be written to")
     clear_leftovers(output)
     return output
 
 
 StudyFile = Annotated[Path, typer.Option("--study", help="study file, YAML or JSON")]
-Output = Annotated[Path, typer.Option("--output", callback=_without_leftovers)]
+Output = Annotated[Path, typer.Option("--output", callback=_writable)]
 ImageShard = Annotated[Path, typer.Option("--images", help="shard of images")]
 ImageManifest = Annotated[Path, typer.Option("--images", help="manifest of the images")]
 TrainImages = Annotated[Path, typer.Option("--train", help="manifest of the train images")]

@@ -41,7 +41,7 @@ def gmm_tables(settings: Variance, dimension: int) -> tuple[pd.DataFrame, pd.Dat
 def data_tables(settings: Variance, source: str, manifest: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Curve of the train split's pixels in [-1, 1], or of its scaled latent means; empirical distribution only."""
     generator = _generator(settings)
-    data = ShardSet(manifest) if source == "pixels" else Latents(manifest)
+    data = ShardSet(manifest, "images") if source == "pixels" else Latents(manifest)
     rows = random_rows(len(data), settings.data_samples, settings.seed)
     if isinstance(data, ShardSet):
         samples = torch.from_numpy(data.rows("images", rows)).float().flatten(1) / 127.5 - 1.0

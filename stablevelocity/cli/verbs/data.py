@@ -35,8 +35,8 @@ def image_index(study: StudyFile, split: Annotated[str, typer.Option()], output:
 def image_shard(
     study: StudyFile,
     index: Annotated[Path, typer.Option()],
-    shard: Annotated[int, typer.Option(help="counted from 0")],
-    of: Annotated[int, typer.Option(help="number of shards")],
+    shard: Annotated[int, typer.Option(min=0, help="counted from 0")],
+    of: Annotated[int, typer.Option(min=1, help="number of shards")],
     output: Output,
 ) -> None:
     """Decode one slice of an index into a shard."""

@@ -23,7 +23,7 @@ def write_encoder(settings: Encoder, train: Path, heldout: Path, output: Path) -
     """
     description: dict = {"name": settings.name, "grid": settings.grid}
     if settings.name == DIGITS_VIT:
-        images, held_out = ShardSet(train), ShardSet(heldout)
+        images, held_out = ShardSet(train, "images", "labels"), ShardSet(heldout, "images", "labels")
         path = output.with_suffix("")
         model = train_classifier_vit(
             images.all("images"), images.all("labels"), steps=settings.steps, seed=settings.seed
@@ -42,10 +42,10 @@ def write_encoder(settings: Encoder, train: Path, heldout: Path, output: Path) -
 
 def write_feature_shard(images: Path, encoder: Path, output: Path) -> None:
     """Tokens (n, tokens, width) and class token (n, width), half precision, of one shard of images."""
-    description = read_json(encoder)
+    description = read_json(encoder, "name", "path", "grid")
     model = load_encoder(description["name"], Path(description["path"]), grid=description["grid"])
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    pixels = read_shard(images)["images"]
+    pixels = read_shard(images, "images")["images"]
     size = feature_bytes(model.width, model.grid, len(pixels)) / 2**20
     log.info(f"features {output.name}: {len(pixels)} images will take {size:,.1f} MiB")
     shapes: dict[str, tuple[int, ...]] = {"tokens": (model.grid**2, model.width)}

@@ -26,7 +26,7 @@ def write_autoencoder(settings: Autoencoder, train: Path, heldout: Path, output:
 
     The description (JSON) says where it is, its identity and scale, and its PSNR in dB on both splits.
     """
-    images, held_out = ShardSet(train), ShardSet(heldout)
+    images, held_out = ShardSet(train, "images"), ShardSet(heldout, "images")
     if settings.pretrained is None:
         clear_safetensors_leftovers(output.with_suffix(""))
         model = train_autoencoder(
@@ -62,10 +62,10 @@ def _psnr(model: AnyAutoencoder, images: ShardSet) -> float:
 
 def write_latent_shard(image_shard: Path, autoencoder: Path, output: Path) -> None:
     """Encode one shard of images into one shard of `mean`, `std` (half precision, unscaled) and `labels`."""
-    description = read_json(autoencoder)
+    description = read_json(autoencoder, "autoencoder", "revision")
     model = load_autoencoder(description["autoencoder"], description["revision"])
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    arrays = read_shard(image_shard)
+    arrays = read_shard(image_shard, "images", "labels")
     shape = encode_images(model, arrays["images"][:1])[0].shape[1:]
 
     def encode(pixels: np.ndarray) -> dict[str, np.ndarray]:
