@@ -88,14 +88,17 @@ def read_shard(path: Path | str, *names: str, mode: Literal["r", "r+"] = "r") ->
     """
     # safetensors' own reader copies whole arrays; its layout is plain: 8 bytes of length, a JSON header, the data.
     header, start = _read_header(path)
+    header.pop("__metadata__", None)
     missing = [name for name in names if name not in header]
     if missing:
         raise UserError(f"{path}: this shard has no {missing[0]!r}; it has {', '.join(list(header)[:5])}")
     try:
+        size = start + max(entry["data_offsets"][1] for entry in header.values())
+        if size != Path(path).stat().st_size:
+            raise ValueError(f"expected {size} bytes")
         return {
             name: np.memmap(path, DTYPES[entry["dtype"]], mode, start + entry["data_offsets"][0], tuple(entry["shape"]))
             for name, entry in header.items()
-            if name != "__metadata__"
         }
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise UserError(f"{path}: is no whole shard ({type(error).__name__}: {error})") from None

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from stablevelocity.files import atomic_write
+from stablevelocity.progress import log
 from stablevelocity.training.batches import Batch
 from stablevelocity.training.transfers import on_device
 
@@ -73,6 +74,24 @@ class Record:
         return row
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv without lines that are none, as a crashed file system leaves them."""
+    with open(path, newline="", errors="replace") as file:
+        lines = list(csv.DictReader(file))
+    rows = [row for row in lines if _is_row(row)]
+    if len(rows) < len(lines):
+        log.warning(f"{path}: {len(lines) - len(rows)} lines are no rows of numbers and are left out")
+    return rows
+
+
+def _is_row(row: dict[str, str]) -> bool:
+    try:
+        [float(value) for value in row.values() if value != ""]
+    except (TypeError, ValueError):  # bytes that are no number, or more or fewer than the header has
+        return False
+    return row["step"].isdecimal()
+
+
 class MetricsStream:
     """metrics.csv as it grows: rows after the resumed step are dropped, each new row is flushed at once."""
 
@@ -81,8 +100,7 @@ class MetricsStream:
         path.parent.mkdir(parents=True, exist_ok=True)
         rows: list[dict[str, str]] = []
         if path.exists():
-            with open(path, newline="") as file:
-                rows = [row for row in csv.DictReader(file) if row["step"] and int(row["step"]) <= step]
+            rows = [row for row in read_rows(path) if int(row["step"]) <= step]
         self._fields = list(rows[0]) if rows else None
         with atomic_write(path) as temporary, open(temporary, "w", newline="") as file:
             if self._fields:

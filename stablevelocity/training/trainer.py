@@ -8,7 +8,6 @@ checkpoint of itself continues from it, bit for bit.
 import contextlib
 import json
 import shutil
-import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,18 +24,17 @@ from stablevelocity.data.latents import Latents
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 from stablevelocity.models.networks import build_network
-from stablevelocity.models.weight_files import load_tensors, save_tensors
+from stablevelocity.models.weight_files import save_tensors
 from stablevelocity.progress import Progress, log
-from stablevelocity.provenance import write_provenance
 from stablevelocity.study import Run
 from stablevelocity.study.settings import Model
 from stablevelocity.training import checkpoints
 from stablevelocity.training.batches import Batch, BatchMaker, build_bank
 from stablevelocity.training.checkpoint_writer import CheckpointWriter
 from stablevelocity.training.features import open_features
-from stablevelocity.training.identity import run_hash, settings_of, trainers_code
+from stablevelocity.training.identity import run_hash, trainers_code
 from stablevelocity.training.metrics import MetricsStream, Record, memory_mb
-from stablevelocity.training.results import publish, result_files
+from stablevelocity.training.results import publish, result_files, write_record
 from stablevelocity.training.transfers import HostCopy
 
 CLASS_TOKEN_COEFFICIENT = 0.03  # REG: weight of the class token's velocity (docs/paper.md#va-repa)
@@ -136,10 +134,10 @@ class Trainer:
 
     def resume(self) -> bool:
         """Continue from the last checkpoint of this very run, if there is one."""
-        steps = checkpoints.checkpoint_steps(self.checkpoints)
-        if not steps:
+        found = checkpoints.load_last(self.checkpoints, self.run.steps, self.accelerator.is_main_process)
+        if found is None:
             return False
-        state, info = load_tensors(checkpoints.checkpoint_path(self.checkpoints, steps[-1]))
+        state, info = found
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
@@ -255,8 +253,11 @@ class Trainer:
             checkpoints.clear_leftovers(self.checkpoints)
         if self.resume():
             log.info(f"train {self.run.name}: continues from step {self.step}")
-        elif self.batches.bank is not None:
-            self.batches.fill_bank()
+        else:
+            if main:
+                checkpoints.tell_of_others(self.checkpoints)
+            if self.batches.bank is not None:
+                self.batches.fill_bank()
         stream = MetricsStream(self.checkpoints / "metrics.csv", self.step) if main else None
         progress = Progress(f"train {self.run.name}", settings.steps, "steps", start=self.step)
         record = self.record
@@ -315,7 +316,7 @@ class Trainer:
     def export(self) -> None:
         """Write the run's results from its checkpoints: EMA weights of each kept step, and metrics.csv."""
         for step, path in result_files(self.checkpoints, self.run.steps):
-            state, _ = load_tensors(checkpoints.checkpoint_path(self.checkpoints, step))
+            state, _ = checkpoints.load_kept(self.checkpoints, step)
             weights = {name[4:]: value for name, value in state.items() if name.startswith("ema.")}
             info = {
                 "kind": "ema",
@@ -330,10 +331,5 @@ class Trainer:
             save_tensors(path, weights, info)
         with atomic_write(self.checkpoints / "result" / "metrics.csv") as temporary:
             shutil.copyfile(self.checkpoints / "metrics.csv", temporary)
-        files = [
-            self.checkpoints / "result" / "metrics.csv",
-            *(path for _, path in result_files(self.checkpoints, self.run.steps)),
-        ]
-        code = "+".join(self.codes)
-        write_provenance(files, inputs=self.inputs, settings=settings_of(self.run), code=code, command=sys.argv)
+        write_record(self.checkpoints, self.run, self.inputs, self.codes)
         publish(self.checkpoints, self.folder, self.run.steps)
