@@ -62,6 +62,7 @@ def generate(
     chosen = family_named(family)
     arms = {name: chosen.arm(name, xi=xi, low_steps=low_steps, noise_factor=noise_factor) for name in arm}
     wanted = read_benchmark(family, prompt_file, category)
+    library.check_share(wanted, shard, shards)
     source = source_of(chosen, folder, checksums=False)
     with own_device(shard, device) as place:
         pipeline = library.prepare(chosen.load(folder), place, offload)
