@@ -25,6 +25,7 @@ from stablevelocity.progress import Progress
 from stablevelocity.provenance import code_hash
 from stablevelocity.sampling.generate import BlockSampler, generate_shard
 from stablevelocity.sampling.run_sampler import network_calls, sampler_times
+from stablevelocity.sampling.stablevs import is_euler
 from stablevelocity.study.settings import Evaluation, Sampler, Sweep
 
 SIMILARITIES = ("psnr", "ssim", "lpips", "feature_distance")
@@ -62,7 +63,8 @@ def sweep_table(
 ) -> pd.DataFrame:
     """Run a sweep: one row per sampler.
 
-    Columns: the sampler's settings (NaN where it has none), nfe (network calls per image); fid with its bootstrap
+    Columns: the sampler's settings (NaN where it has none), nfe (network calls per image); drawn_as, "stablevs" for a
+    control arm whose images are those of StableVS to the last bit and were not drawn again; fid with its bootstrap
     interval fid_low, fid_high; is, precision, recall; SIMILARITIES, means over the images against the run of
     `base_steps`. These are NaN for Euler-Maruyama, whose noise differs once the grid does, and lpips where its weights
     are not at hand. Rows that a stopped call has left in `folder` are kept, unless they depend on anything that has
@@ -89,10 +91,19 @@ def sweep_table(
             generate_shard(one, shard, images=sweep.images, processes=processes, weights=weights)
         return shard
 
+    def drawn(sampler: Sampler) -> Sampler:
+        """Whose images a sampler's are, bit for bit: Euler's control arm takes the steps of StableVS."""
+        same = sampler.solver == "euler" and is_euler(blocks.path, sampler.noise_factor)
+        return (
+            sampler.model_copy(update={"low_regime": "stablevs"})
+            if same and sampler.low_regime == "control"
+            else sampler
+        )
+
     progress = Progress(f"sweep {folder.name}", len(samplers), "samplers")
     rows = []
     for sampler in samplers:
-        file = folder / f"{replace(blocks, sampler=sampler).identity(json.dumps(row_depends_on))[:16]}.json"
+        file = folder / f"{replace(blocks, sampler=drawn(sampler)).identity(json.dumps(row_depends_on))[:16]}.json"
         if not file.exists():
             long_run = None
             if sampler.solver != "euler_maruyama":
@@ -120,6 +131,7 @@ def sweep_table(
                 "reference_steps": sweep.base_steps,
                 "extractor": extractor.name,
                 "reference": reference.name,
+                "drawn_as": drawn(sampler).low_regime,
                 **read_json(file),
             }
         )
