@@ -74,7 +74,8 @@ def published_table(title: str, frame: DataFrame) -> TextTable:
     """A file of config/published as it is; a value that is not known stays a dash."""
     columns = [COLUMNS.get(name) or name.replace("_", " ").capitalize() for name in frame]
     rows = [
-        [format.typeset(cell if isinstance(cell, str) else format.number(cell, 4)) for cell in row] for row in frame.to_numpy().tolist()
+        [format.typeset(cell if isinstance(cell, str) else format.number(cell, 4)) for cell in row]
+        for row in frame.to_numpy().tolist()
     ]
     numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
     return TextTable(title, columns, rows, max(1, numeric.index(True)), is_published=True, folded=True)
