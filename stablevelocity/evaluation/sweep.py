@@ -37,6 +37,7 @@ def sweep_samplers(sweep: Sweep, template: Sampler) -> Iterator[Sampler]:
     The rest is the template's. Where there is nothing to thin both arms are left out: the control would be the plain
     sampler.
     """
+    template = template.model_copy(update={"shift": sweep.shift})
     for solver in sweep.solvers:
         for steps in sorted({*sweep.steps, sweep.base_steps}):
             yield template.model_copy(update={"solver": solver, "steps": steps, "low_regime": "none"})
@@ -119,6 +120,7 @@ def sweep_table(
                 "reference_steps": sweep.base_steps,
                 "extractor": extractor.name,
                 "reference": reference.name,
+                "shift": np.nan if stochastic else sampler.shift,
                 **measured["metrics"],
             }
         )

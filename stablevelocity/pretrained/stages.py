@@ -1,7 +1,6 @@
 """The stages of the workflow for pretrained models: files in, files out."""
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -86,9 +85,9 @@ def own_device(shard: int, wanted: str | None = None) -> Iterator[str]:
         locks = [open_lock(_lock_file(index)) for index in turns]
         for lock in locks:
             stack.callback(os.close, lock)
-        taken = next((place for place, lock in enumerate(locks) if try_lock(lock)), None)
+        taken = next((place for place, lock in enumerate(locks) if try_lock(lock) is not False), None)
         if taken is None:
-            fcntl.flock(locks[0], fcntl.LOCK_EX)
+            try_lock(locks[0], wait=True)
         yield f"cuda:{turns[taken or 0]}"
 
 
