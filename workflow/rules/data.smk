@@ -125,7 +125,7 @@ rule encoder:
         train=LAYOUT.image_manifest("train"),
         heldout=LAYOUT.image_manifest("heldout"),
     output:
-        [] if STUDY.encoder.name != "digits-vit" else LAYOUT.encoder_weights,
+        LAYOUT.encoder_weights if STUDY.encoder.name in ("digits-vit", "digits-vit-ssl") else [],
         description=LAYOUT.encoder,
     log:
         LAYOUT.log("encoder"),
