@@ -80,8 +80,13 @@ class Planner:
     """Costs of the runs and sample sets of a study on `devices` devices, `per_run` of them for one run."""
 
     def __init__(self, study: Study, throughput: Throughput, *, devices: int, per_run: int) -> None:
+        if not study.arms:
+            raise UserError("plan: the study has no arms; expected training runs to count")
         if per_run > devices:
             raise UserError(f"plan: {per_run} devices for a run, but only {devices} in all")
+        if not (0 < throughput.peak < math.inf and 0 < throughput.utilisation <= 1):
+            given = f"peak {throughput.peak:g}, utilisation {throughput.utilisation:g}"
+            raise UserError(f"plan: {given} given, expected a positive number of TFLOP/s and a share in (0, 1]")
         self.study, self.throughput = study, throughput
         self.devices, self.per_run = devices, per_run
         self.runs = study.runs()
@@ -249,6 +254,8 @@ def read_measured(entries: Iterable[str]) -> dict[str, float]:
                     measured[name] = median(float(row["images_per_s"]) for row in csv.DictReader(file))
             else:
                 measured[name] = float(value)
+            if not 0 < measured[name] < math.inf:
+                raise ValueError
         except (ValueError, KeyError):
             raise UserError(f"--measured {entry}: expected MODEL=IMAGES_PER_SECOND or MODEL=METRICS_CSV") from None
     return measured

@@ -60,7 +60,7 @@ def encode_shard(
                 if bad.any():
                     largest = np.abs(result[bad]).max()
                     raise UserError(
-                        f"{what}: {name} of {bad.sum()} of {len(bad)} images is NaN or beyond half precision (65,504), "
+                        f"{what}: {name} of {bad.sum()} of {len(half)} images is NaN or beyond half precision (65,504), "
                         f"the first is image {part.start + bad.argmax()} of the shard, largest value {largest:g}"
                     )
                 target[name][part] = half

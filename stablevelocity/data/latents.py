@@ -42,6 +42,10 @@ class Latents:
         """Scaled posterior means of the images at `rows`, float32."""
         return torch.from_numpy(self._shards.rows("mean", rows)).float() * self.scale
 
+    def deviations(self, rows: np.ndarray) -> Float[Tensor, "n c h w"]:
+        """Scaled posterior standard deviations of the images at `rows`, float32."""
+        return torch.from_numpy(self._shards.rows("std", rows)).float() * self.scale
+
     def describe(self) -> str:
         """The identity that trained weights carry along: autoencoder and scale."""
         return json.dumps({key: self.manifest[key] for key in ("autoencoder", "identity", "scale")})

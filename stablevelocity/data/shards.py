@@ -87,8 +87,11 @@ def read_shard(path: Path | str, mode: Literal["r", "r+"] = "r") -> dict[str, np
     # safetensors' own reader copies whole arrays; its layout is plain: 8 bytes of length, a JSON header, the data.
     with open(path, "rb") as file:
         header_bytes = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(header_bytes))
-    header.pop("__metadata__", None)
+        header = json.loads(file.read(min(header_bytes, os.fstat(file.fileno()).st_size)))
+        header.pop("__metadata__", None)
+        size = 8 + header_bytes + max(entry["data_offsets"][1] for entry in header.values())
+        if size != os.fstat(file.fileno()).st_size:
+            raise UserError(f"{path}: is not whole; expected {size} bytes")
     return {
         name: np.memmap(
             path,
@@ -154,6 +157,8 @@ class ShardSet:
     def __init__(self, manifest: Path | str, *, checksums: bool = True):
         folder = Path(manifest).parent
         self.manifest = read_json(manifest)
+        if not isinstance(self.manifest, dict) or not {"shards", "arrays"} <= set(self.manifest):
+            raise UserError(f"{manifest}: is no manifest of shards")
         self.files = [folder / _bare_name(entry["file"], manifest) for entry in self.manifest["shards"]]
         for file, entry in zip(self.files, self.manifest["shards"], strict=True):
             if not file.exists():

@@ -33,7 +33,7 @@ def open_sampler(weights: Path, autoencoder: Path, sampler: Sampler, sampling: S
         decoder,
         float(description["scale"]),
         sampler,
-        seed=sampling.seed,
+        seed=info["run"]["seed"] if sampling.seed == "by_run" else sampling.seed,
         block=sampling.block,
         precision=sampling.precision,
     )

@@ -312,7 +312,9 @@ class Sampling(Section):
     images: Positive = Field(default=50_000, description="images per set")
     shards: Shards = Field(default=1, description="jobs per set")
     block: Size = Field(default=64, description="images generated together; part of the randomness")
-    seed: Seed = 0
+    seed: Seed | Literal["by_run"] = Field(
+        default=0, description="by_run: a run's own, so that its seeds differ in their samples too"
+    )
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: Flag = Field(default=False, description="compile the network: other rounding, 1.6 times faster on an H100")
     samplers: dict[Name, Sampler] = Field(default={}, description="by name; one at least where there are arms")

@@ -33,8 +33,8 @@ def check(
 @app.command()
 def plan(
     study: Annotated[Path, typer.Argument(help="study file, YAML or JSON")],
-    gpus: Annotated[int, typer.Option(help="devices in all")] = 8,
-    gpus_per_run: Annotated[int, typer.Option(help="devices that train one run")] = 8,
+    gpus: Annotated[int, typer.Option(min=1, help="devices in all")] = 8,
+    gpus_per_run: Annotated[int, typer.Option(min=1, help="devices that train one run")] = 8,
     peak: Annotated[float, typer.Option(help="TFLOP/s of one device; 989: H100 in bfloat16")] = 989.0,
     utilisation: Annotated[float, typer.Option(help="share of the peak reached; 0.39: measured on an H100")] = 0.39,
     measured: Annotated[

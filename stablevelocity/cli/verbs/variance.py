@@ -1,7 +1,7 @@
 """Verbs of the variance curves and the toy experiment. Heavy imports happen in the verb."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,7 +16,7 @@ app = typer.Typer()
 @app.command()
 def gmm_variance(
     study: StudyFile,
-    dimension: Annotated[int, typer.Option()],
+    dimension: Annotated[int, typer.Option(min=1, max=65_536)],
     curve: Annotated[Path, typer.Option()],
     split_point: Annotated[Path, typer.Option()],
 ) -> None:
@@ -29,7 +29,7 @@ def gmm_variance(
 @app.command()
 def data_variance(
     study: StudyFile,
-    source: Annotated[str, typer.Option(help="pixels or latents")],
+    source: Annotated[Literal["pixels", "latents"], typer.Option()],
     manifest: Annotated[Path, typer.Option()],
     curve: Annotated[Path, typer.Option()],
     split_point: Annotated[Path, typer.Option()],
