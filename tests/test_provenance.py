@@ -19,8 +19,8 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setattr(fresh, "PACKAGE", copy)
 
     def clear():
-        fresh._parse.cache_clear()
-        fresh._imports_of.cache_clear()
+        for cached in (fresh._parse, fresh._imports_of, fresh._digest, fresh._tree_digest):
+            cached.cache_clear()
 
     def edit(file: str, text: str):
         path = copy / file
@@ -28,6 +28,7 @@ def package(tmp_path, monkeypatch):
         clear()
 
     clear()
+    edit.clear, edit.folder = clear, copy
     yield edit
     monkeypatch.undo()
     clear()
@@ -75,6 +76,49 @@ def test_a_comment_changes_no_hash(package):
     training = provenance.code_hash(TRAINING)
     package("reference_bank.py", "\n# A remark.\n")
     assert provenance.code_hash(TRAINING) == training
+
+
+def move(package, old: str, new: str):
+    """Move a module, and say so wherever it is imported."""
+    target = package.folder / f"{new.replace('.', '/')}.py"
+    target.parent.mkdir(exist_ok=True)
+    (target.parent / "__init__.py").touch()
+    (package.folder / f"{old.replace('.', '/')}.py").rename(target)
+    (old_parent, _, old_name), (new_parent, _, new_name) = (name.rpartition(".") for name in (old, new))
+    as_module = f"from stablevelocity.{new_parent} import {new_name}"
+    for file in package.folder.rglob("*.py"):
+        text = file.read_text().replace(f"from stablevelocity.{old} import", f"from stablevelocity.{new} import")
+        before = f"from stablevelocity{'.' if old_parent else ''}{old_parent} import {old_name}\n"
+        file.write_text(text.replace(before, f"{as_module}\n"))
+    package.clear()
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("reference_bank", "mathematics.reference_bank"),
+        ("targets", "mathematics.aims"),
+        ("training.checkpoints", "training.kept.checkpoints"),  # imported as a module
+    ],
+)
+def test_a_moved_module_changes_no_hash(package, old, new):
+    before = provenance.code_hash(TRAINING)
+    move(package, old, new)
+    assert provenance.code_hash(TRAINING) == before
+    package(f"{new.replace('.', '/')}.py", "\nEXTRA = 1\n")  # and it still counts
+    assert provenance.code_hash(TRAINING) != before
+
+
+def test_a_function_taken_from_another_module_changes_the_hash(package):
+    """Though it has the same name where it is used."""
+    file = package.folder / "training" / "batches.py"
+    text = file.read_text()
+    file.write_text(text + "\nfrom stablevelocity.files import sha256 as extra\n")
+    package.clear()
+    before = provenance.code_hash(TRAINING)
+    file.write_text(text + "\nfrom stablevelocity.files import read_json as extra\n")
+    package.clear()
+    assert provenance.code_hash(TRAINING) != before
 
 
 def test_an_unknown_module_is_an_error():

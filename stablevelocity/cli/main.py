@@ -11,14 +11,29 @@ from typing import Annotated
 
 import typer
 
+from stablevelocity.cli.failures import one_line
 from stablevelocity.cli.verbs import data, evaluation, pretrained, report, sampling, study, training, tuning, variance
 from stablevelocity.errors import UserError
+from stablevelocity.provenance import code_hash, provenance_file, write_provenance
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+def record(_: None, makes: list[Path], reads: list[Path], settings: str, code: list[str], **__: object) -> None:
+    """After a verb that the workflow called: leave beside what it made what that was made from."""
+    if makes:
+        write_provenance(
+            makes,
+            inputs=reads,
+            settings=settings,
+            code=code_hash(*(f"stablevelocity.{module}" for module in code)),
+            command=sys.argv,
+        )
+
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, result_callback=record)
 
 
 def main() -> None:
-    """Entry point: a wrong command line, a UserError, or a file that is not there ends in one line."""
+    """Entry point: a wrong command line, and what the user can mend, end in one line without traceback."""
     try:
         sys.exit(app(standalone_mode=False))
     except typer.Abort:  # Ctrl-C
@@ -30,13 +45,13 @@ def main() -> None:
             said = " ".join(error.format_message().split()).rstrip(".")
             print(f"error: {said}; see stablevelocity --help", file=sys.stderr)
         sys.exit(2)
-    except UserError as error:
-        logging.getLogger("stablevelocity").error(f"error: {error}")
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except FileNotFoundError as error:
-        if error.filename is None:
+    except Exception as error:
+        if (line := one_line(error)) is None:
             raise
-        logging.getLogger("stablevelocity").error(f"error: {error.filename}: no such file")
+        logging.getLogger("stablevelocity").error(f"error: {line}")
         sys.exit(1)
 
 
@@ -44,8 +59,14 @@ def main() -> None:
 def prepare(
     context: typer.Context,
     log: Annotated[Path | None, typer.Option(help="also write what is said to this file")] = None,
+    makes: Annotated[list[Path], typer.Option(help="a file that is made; its provenance is written beside it")] = [],  # noqa: B006
+    reads: Annotated[list[Path], typer.Option(help="for its provenance: a file that it is made from")] = [],  # noqa: B006
+    settings: Annotated[str, typer.Option(help="for its provenance: the settings it depends on")] = "",
+    code: Annotated[list[str], typer.Option(help="for its provenance: the modules that make it")] = [],  # noqa: B006
 ) -> None:
     """Stable Velocity, reproduced: StableVM, VA-REPA and StableVS."""
+    if makes:  # if this job is killed, no record speaks of files that another one made
+        provenance_file(makes[0]).unlink(missing_ok=True)
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)

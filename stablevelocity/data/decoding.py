@@ -55,29 +55,40 @@ def center_crop(image: Image.Image, size: int) -> UInt8[np.ndarray, "size size 3
 
 
 class Listing(NamedTuple):
-    """What an image folder holds: `files`, and apart from them the `hidden` names, of tools and the operating system."""
+    """What an image folder holds: `files`, and apart from them the `hidden` names of tools and operating systems."""
 
     files: list[Path]
     hidden: list[Path]
 
 
 def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Listing:
-    """All in a folder and in the folders below it, sorted by path; links are followed. One rule for training and scoring.
+    """All in a folder and in the folders below it, sorted by path; links are followed.
 
-    Whether a file is an image is not for its name to say. A link to a folder `above` stands in the list as a file.
+    The one rule for training and for scoring. Whether a file is an image is not for its name to say. A link to a folder
+    `above` stands in the list as a file.
     """
     above = (*above, folder.resolve())
     found = Listing([], [])
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
+    with os.scandir(folder) as entries:  # knows what is a folder without asking the disk for each file
+        kinds = sorted((entry.name, _is_folder(entry)) for entry in entries)
+    for name, is_folder in kinds:
+        entry = folder / name
+        if name.startswith("."):
             found.hidden.append(entry)
-        elif entry.is_dir() and entry.resolve() not in above:
+        elif is_folder and entry.resolve() not in above:
             below = files_below(entry, above)
             found.files.extend(below.files)
             found.hidden.extend(below.hidden)
         else:
             found.files.append(entry)
     return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
 
 
 def shown(name: Path | str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from stablevelocity.data.shards import new_shard
+from stablevelocity.errors import UserError
 from stablevelocity.progress import Progress, log
 
 # Images on their way at once, three times over: being read, being encoded, being written. 100 MB at 256x256.
@@ -24,7 +25,8 @@ def encode_shard(
     output: Path,
     **arrays: np.ndarray,
 ) -> None:
-    """Write `encode(images)` in half precision, and `arrays` as they are, as one shard.
+    """Write `encode(images)` in half precision, and `arrays` as they are, as one shard. Raises UserError, and writes
+    nothing, where a result is not finite in half precision.
 
     `images` (n, ...), usually mapped from disk, are read by one thread and results are written by another while this
     one encodes, in slices, so that a shard of any size takes bounded memory. `shapes` has the shape of each result
@@ -52,7 +54,16 @@ def encode_shard(
 
         def write(part: slice, results: dict[str, np.ndarray]) -> None:
             for name, result in results.items():
-                target[name][part] = result
+                with np.errstate(over="ignore"):  # refused in the next line
+                    half = result.astype(np.float16)
+                bad = ~np.isfinite(half).reshape(len(half), -1).all(axis=1)
+                if bad.any():
+                    largest, first = np.abs(result[bad]).max(), part.start + bad.argmax()
+                    raise UserError(
+                        f"{what}: {name} of {bad.sum()} images of {len(half)} is NaN or above 65,504 (half precision), "
+                        f"that of image {first} first; the largest value is {largest:g}"
+                    )
+                target[name][part] = half
 
         coming = reader.submit(timed, "reading", read, parts[0])
         going: Future[None] | None = None

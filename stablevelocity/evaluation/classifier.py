@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json, sha256, write_json
 from stablevelocity.models.train_small import train_small
+from stablevelocity.models.weight_files import check_finite, reading_weights
 
 SPATIAL_CHANNELS = 7  # as ADM takes of Inception's feature map
 SMOOTHING = 0.1
@@ -128,17 +129,12 @@ def save_classifier(classifier: DigitClassifier, folder: Path | str, **facts: fl
 def load_classifier(folder: Path | str, device: str = "cpu") -> DigitClassifier:
     """Read a classifier. Raises UserError when the folder holds none."""
     folder = Path(folder)
-    try:
+    with reading_weights(folder, "config.json and model.safetensors of a digit classifier, as `judge` trains it"):
         config = read_json(folder / "config.json")
-        state = load_file(folder / "model.safetensors")
-    except FileNotFoundError:
-        files = "config.json and model.safetensors"
-        raise UserError(
-            f"{folder}: no digit classifier there ({files}); train one with `stablevelocity judge`"
-        ) from None
-    config.pop("facts", None)
-    classifier = DigitClassifier(**config)
-    classifier.load_state_dict(state)
+        config.pop("facts", None)
+        classifier = DigitClassifier(**config)
+        classifier.load_state_dict(load_file(folder / "model.safetensors"))
+    check_finite(classifier.state_dict(), folder)
     classifier.identity = f"digits:sha256:{sha256(folder / 'model.safetensors')}"
     return classifier.eval().requires_grad_(False).to(device)
 

@@ -24,6 +24,7 @@ from stablevelocity.evaluation.fidelity import (
     precision_recall,
 )
 from stablevelocity.evaluation.image_sets import open_images
+from stablevelocity.models.weight_files import reading_weights
 from stablevelocity.progress import log
 
 ADM_NAMES = ("mu", "sigma", "mu_s", "sigma_s")
@@ -66,10 +67,10 @@ class ReferenceStatistics:
     @staticmethod
     def load(path: Path | str) -> "ReferenceStatistics":
         """Read a file of `save`."""
-        with safe_open(path, "pt") as file:
+        with reading_weights(path, "reference statistics"), safe_open(path, "pt") as file:
             info = file.metadata()
             mu, sigma, mu_s, sigma_s, features = (file.get_tensor(name) for name in (*ADM_NAMES, "features"))
-        count = int(info["count"]) if info["count"] else None
+            count = int(info["count"]) if info["count"] else None
         pool, spatial = GaussianStatistics(mu, sigma, count), GaussianStatistics(mu_s, sigma_s, count)
         return ReferenceStatistics(pool, spatial, features, info["extractor"], info["name"])
 
@@ -101,7 +102,7 @@ def read_adm_statistics(path: Path | str) -> tuple[GaussianStatistics, GaussianS
 
     Raises UserError when some are missing, or their shapes do not fit each other, or they are not finite.
     """
-    with np.load(path, allow_pickle=False) as archive:
+    with reading_weights(path, "statistics in ADM's layout"), np.load(path, allow_pickle=False) as archive:
         if "mu" not in archive:
             return None
         missing = [name for name in ADM_NAMES if name not in archive]

@@ -17,6 +17,7 @@ from stablevelocity.files import read_json, sha256
 from stablevelocity.models.pixels import psnr
 from stablevelocity.models.small_autoencoder import SmallAutoencoder, load_small_autoencoder
 from stablevelocity.models.train_small import train_small
+from stablevelocity.models.weight_files import check_finite, reading_weights
 
 #: A SmallAutoencoder or a `diffusers.AutoencoderKL`, whose import takes 11 s and so stands where one is loaded.
 AnyAutoencoder: TypeAlias = Any
@@ -89,27 +90,55 @@ def _standardise_latents(model: AnyAutoencoder, center: np.ndarray, spread: np.n
 def load_autoencoder(name: str | Path, revision: str | None = None) -> AnyAutoencoder:
     """Load an autoencoder in diffusers' format from a folder, or from the local hub cache at a pinned revision.
 
-    Raises UserError when it is not on this machine; nothing is downloaded here.
+    Raises UserError when it is not on this machine, or not whole, or holds NaN; nothing is downloaded here.
     """
-    model = load_small_autoencoder(Path(name)) if (Path(name) / "config.json").is_file() else None
-    if model is None:
-        from diffusers import AutoencoderKL
-
-        try:
-            model = AutoencoderKL.from_pretrained(str(name), revision=revision, local_files_only=True)
-        except OSError:
-            raise UserError(
-                f"autoencoder {str(name)!r}{f' at {revision}' if revision else ''} is not on this machine; "
-                f"fetch it with `stablevelocity download {name}{f' --revision {revision}' if revision else ''}`"
-            ) from None
+    folder = Path(name)
+    if not folder.is_dir():
+        model = _diffusers_autoencoder(name, revision)
+    elif not (folder / "config.json").is_file():
+        inside = f"; give {folder / 'vae'}" if (folder / "vae" / "config.json").is_file() else ""
+        raise UserError(f"autoencoder {str(name)!r}: this folder has no config.json in diffusers' format{inside}")
+    else:
+        with reading_weights(folder, "autoencoder in diffusers' format"):
+            model = load_small_autoencoder(folder) or _diffusers_autoencoder(name, None)
+    check_finite(model.state_dict(), name)
+    if model.config.get("latents_mean") is not None or model.config.get("latents_std") is not None:
+        raise UserError(f"autoencoder {str(name)!r}: latents_mean and latents_std of its config.json are not supported")
     return model.eval().requires_grad_(False)
+
+
+def _diffusers_autoencoder(name: str | Path, revision: str | None) -> AnyAutoencoder:
+    from diffusers import AutoencoderKL
+
+    try:
+        loaded: Any = AutoencoderKL.from_pretrained(
+            str(name), revision=revision, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except OSError:
+        if Path(name).is_dir():
+            raise
+        at = f" --revision {revision}" if revision else ""
+        raise UserError(
+            f"autoencoder {str(name)!r}{at} is not on this machine; fetch it with `stablevelocity download {name}{at}`"
+        ) from None
+    # diffusers leaves what the file lacks at random values, with a warning.
+    model, info = loaded
+    unset = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
+    if unset:
+        raise UserError(f"autoencoder {str(name)!r}: its weights lack {len(unset)} tensors, {unset[0]} among them")
+    return model
+
+
+def _shift(model: AnyAutoencoder) -> float:
+    """What published latents are lowered by before they are scaled (`shift_factor`)."""
+    return model.config.get("shift_factor") or 0.0
 
 
 @torch.no_grad()
 def encode_images(
     model: AnyAutoencoder, images: UInt8[np.ndarray, "n height width 3"], batch: int = 64
 ) -> tuple[Float[np.ndarray, "n c h w"], Float[np.ndarray, "n c h w"]]:
-    """Mean and standard deviation of the latent posterior of each image, unscaled, float32.
+    """Mean (less the autoencoder's shift) and standard deviation of each image's posterior, unscaled, float32.
 
     `images` may be a memory map; it is read batch by batch.
     """
@@ -118,7 +147,7 @@ def encode_images(
     for start in range(0, len(images), batch):
         x = to_unit_range(torch.from_numpy(np.array(images[start : start + batch])).to(device))
         posterior = model.encode(x.to(model.dtype)).latent_dist
-        means.append(posterior.mean.float().cpu().numpy())
+        means.append((posterior.mean.float() - _shift(model)).cpu().numpy())
         stds.append(posterior.std.float().cpu().numpy())
     return np.concatenate(means), np.concatenate(stds)
 
@@ -128,7 +157,8 @@ def decode_latents(
     model: AnyAutoencoder, latents: Float[Tensor, "batch c h w"], scale: float
 ) -> UInt8[Tensor, "batch height width 3"]:
     """Images of scaled latents (what the network generates) through the decoder."""
-    return to_uint8(model.decode((latents / scale).to(model.device, model.dtype)).sample)
+    unscaled = latents / scale + _shift(model)
+    return to_uint8(model.decode(unscaled.to(model.device, model.dtype)).sample)
 
 
 def reconstruction_psnr(model: AnyAutoencoder, images: UInt8[np.ndarray, "n height width 3"]) -> float:

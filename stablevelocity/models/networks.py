@@ -5,7 +5,7 @@ from typing import Any
 
 from stablevelocity.errors import UserError
 from stablevelocity.models.sit import SiT, build_sit
-from stablevelocity.models.weight_files import load_tensors
+from stablevelocity.models.weight_files import check_finite, load_tensors, reading_weights
 from stablevelocity.study import Run
 
 
@@ -37,13 +37,15 @@ def load_network(path: Path | str) -> tuple[SiT, dict[str, Any]]:
     """(network in evaluation mode, what the file says of itself) of a weight file of `Trainer.export`.
 
     `info` has kind ("ema"), step, run (settings), latents (autoencoder and scale), shape, num_classes.
-    Raises UserError when the file does not say which kind of weights it holds.
+    Raises UserError when the file is no such file, or does not say which kind of weights it holds, or holds NaN.
     """
     path = Path(path)
     tensors, info = load_tensors(path)
     if info.get("kind") not in ("ema", "raw"):
         raise UserError(f"{path}: does not say whether it holds raw or EMA weights; expected a file of a training run")
-    run = Run.model_validate(info["run"])
-    network = build_network(run, tuple(info["shape"]), info["num_classes"], info["feature_width"])
-    network.load_state_dict(tensors)
+    check_finite(tensors, path)
+    with reading_weights(path, "weights of the run that it names"):
+        run = Run.model_validate(info["run"])
+        network = build_network(run, tuple(info["shape"]), info["num_classes"], info["feature_width"])
+        network.load_state_dict(tensors)
     return network.eval().requires_grad_(False), info

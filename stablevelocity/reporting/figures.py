@@ -1,95 +1,111 @@
-"""The style that all figures share, and the parts that several are drawn from."""
+"""The style that all figures share, and the parts that several are drawn from.
 
+A figure is drawn twice, at the width of a page and at that of a column: `panels` arranges its panels accordingly.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
 from stablevelocity.files import atomic_write
 from stablevelocity.reporting.results import DataFrame
-from stablevelocity.reporting.statistics import over_seeds
+from stablevelocity.reporting.statistics import t_factor
+from stablevelocity.reporting.templates import TEMPLATES
 from stablevelocity.study import Study
 
-WIDTH = 9.0
-"""Inches. At the report's page width a point of text is then about 1.5 pixels."""
+STYLE = TEMPLATES / "figures.mplstyle"
+Width = Literal["page", "column"]
+INCHES: dict[Width, float] = {"page": 6.75, "column": 3.25}
+SUFFIXES: dict[Width, tuple[str, ...]] = {"page": ("pdf", "svg", "png"), "column": ("column.pdf", "column.png")}
+"""Of the files of a figure. The page shows the SVG, and the PNG of a column's width on small screens."""
 
-DOTS_PER_INCH = 150
 SHORT_SPAN = 1.5
 """Largest over smallest value, below which a logarithmic axis would have no round numbers to show."""
 MOST_COLOURS = 20_000
 """A drawing has fewer, a photograph more."""
-
-# Okabe & Ito's colours, told apart in all common forms of colour blindness; yellow left out (too pale on white).
-COLOURS = ("#4d4d4d", "#0072b2", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#7b3294")
+COLOURS = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7b3294")
+"""Those of the style file."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 PUBLISHED_COLOUR = "#8a6d00"
-STYLE: Any = {
-    "font.size": 10,
-    "font.family": "DejaVu Sans",
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e3e3e3",
-    "grid.linewidth": 0.7,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 5,
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "stablevelocity",
-}
 
 
-def styled() -> Any:
-    """The context in which all figures are drawn."""
-    return matplotlib.rc_context(STYLE)
+@contextmanager
+def styled(width: Width = "page", *, serif: bool = False) -> Iterator[None]:
+    """The context in which a figure is drawn. `serif`: in the type of a paper set in Times."""
+    family = {"font.family": "STIXGeneral", "font.size": 8.5} if serif else {}
+    with matplotlib.style.context([STYLE, {"figure.figsize": (INCHES[width], 2.4), **family}]):
+        yield
 
 
-def save(figure: Figure, out: Path) -> None:
-    """Write a figure as .pdf and .png, laid out once for both; the same data gives the same bytes."""
+def save(figure: Figure, out: Path, suffixes: tuple[str, ...]) -> None:
+    """Write a figure beside `out` with these suffixes, laid out once for all; the same data gives the same bytes."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    with atomic_write(out.with_suffix(".pdf")) as temporary:
-        figure.savefig(temporary, metadata={"CreationDate": None, "Producer": None, "Creator": None})
-    _save_png(figure, out.with_suffix(".png"))
+    for suffix in suffixes:
+        with atomic_write(out.with_name(f"{out.name.split('.')[0]}.{suffix}")) as temporary:
+            if suffix.endswith("png"):
+                _save_png(figure, temporary)
+            elif suffix == "svg":
+                figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+                temporary.write_text(_shorter(temporary.read_text()))
+            else:
+                nothing = {"CreationDate": None, "Producer": None, "Creator": None}
+                figure.savefig(temporary, format="pdf", metadata=nothing)
 
 
 def _save_png(figure: Figure, path: Path) -> None:
     """A third of the size for drawings: their few colours fit a palette. Photographs stay as they are."""
-    canvas = FigureCanvasAgg(figure)
-    figure.set_dpi(DOTS_PER_INCH)
-    canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    figure.savefig(path, format="png", metadata={"Software": None})
+    image = Image.open(path).convert("RGB")
     if image.getcolors(MOST_COLOURS):
         image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    with atomic_write(path) as temporary:
-        image.save(temporary, optimize=True, dpi=(DOTS_PER_INCH, DOTS_PER_INCH))
+    image.save(path, "PNG", optimize=True, dpi=(figure.dpi, figure.dpi))
 
 
-def new_figure(rows: int = 1, columns: int = 1, height: float = 3.6, widths: list[float] | None = None) -> Any:
-    """(figure, array of axes) at page width; `height` in inches, `widths` relative ones of the columns."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, width_ratios=widths)
+def _shorter(svg: str) -> str:
+    """Coordinates of paths to a hundredth of a point, and neither comments nor indentation: half the size."""
+    svg = re.sub(r"<!--.*?-->\s*|<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path.group().replace("\n", "")), svg)
+    return re.sub(r"\n\s*", "\n", svg)
 
 
-def panels(count: int, columns: int, height: float, margin: float) -> Any:
-    """(figure, array of axes) with `count` panels, at most `columns` in a row, each row `height` inches high."""
+def is_wide() -> bool:
+    """Whether the figure is drawn at the width of a page."""
+    return matplotlib.rcParams["figure.figsize"][0] > INCHES["column"]
+
+
+def panels(
+    count: int, columns: int = 4, height: float = 2.2, margin: float = 0.0, widths: list[float] | None = None
+) -> tuple[Figure, list[Any]]:
+    """A figure and its `count` panels, `columns` in a row of a page; in a column two of four or more, else one.
+
+    `height` is that of a row in inches, to which `margin` is added once; `widths` are relative ones of the columns.
+    """
+    columns = min(count, columns)
+    columns = columns if is_wide() else 2 if columns > 3 else 1
     rows = -(-count // columns)
-    figure, axes = new_figure(rows, min(count, columns), height * rows + margin)
+    figure = Figure(figsize=(matplotlib.rcParams["figure.figsize"][0], height * rows + margin), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, width_ratios=widths if columns > 1 else None)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
-    return figure, axes
+    return figure, list(axes.flat[:count])
+
+
+def legend_below(figure: Figure, columns: int, handles: Any, labels: Any = None) -> None:
+    """One legend for all panels, in `columns` columns on a page and half as many in a column."""
+    found = {"handles": handles} | ({"labels": labels} if labels is not None else {})
+    figure.legend(**found, loc="outside lower center", ncols=columns if is_wide() else max(1, columns // 2))
 
 
 def colour(index: int) -> str:
@@ -100,29 +116,47 @@ def marker(index: int) -> str:
     return MARKERS[index % len(MARKERS)]
 
 
-def arm_colours(study: Study) -> dict[str, str]:
-    """The colour of each arm, the same in all figures of a study."""
-    return {arm: colour(index) for index, arm in enumerate(study.arms)}
+def arm_looks(study: Study) -> dict[str, dict[str, Any]]:
+    """Colour, marker and label of each arm, the same in all figures of a study."""
+    # The marker is shifted at each round of the colours, so that no two of 64 arms look alike.
+    return {
+        name: {"color": colour(index), "marker": marker(index + index // len(COLOURS)), "label": arm.label}
+        for index, (name, arm) in enumerate(study.arms.items())
+    }
 
 
-def arm_markers(study: Study) -> dict[str, str]:
-    # Shifted at each round of the colours, so that no two of 64 arms look alike.
-    return {arm: marker(index + index // len(COLOURS)) for index, arm in enumerate(study.arms)}
+def mean_and_range(axes: Axes, frame: DataFrame, x: str, y: str, **look: Any) -> None:
+    """A line through the means over seeds, and a band from the lowest to the highest."""
+    seeds = frame.groupby(x)[y].agg(["mean", "min", "max"])
+    axes.plot(seeds["mean"], **look)
+    band(axes, seeds.index, seeds["min"], seeds["max"], look["color"])
 
 
-def band(axes: Axes, x: Any, low: Any, high: Any, paint: str, alpha: float = 0.18) -> None:
+def band(axes: Axes, x: Any, low: Any, high: Any, paint: str, alpha: float = 0.15) -> None:
     """The area between two lines."""
     axes.fill_between(x, low, high, color=paint, alpha=alpha, linewidth=0)
+
+
+def mosaic(axes: Axes, pictures: np.ndarray, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
+    """Pictures (rows, columns, H, W, 3) uint8 with white lines between them; labels at rows and above columns."""
+    count, across, height, width, channels = pictures.shape
+    gap = max(1, width // 24)
+    cells = np.pad(pictures, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
+    height, width = height + gap, width + gap
+    axes.imshow(cells.swapaxes(1, 2).reshape(count * height, across * width, channels)[:-gap, :-gap])
+    axes.set_yticks(height * (np.arange(len(rows)) + 0.5), rows)
+    axes.set_xticks(width * (np.arange(len(columns)) + 0.5), columns)
+    axes.tick_params(length=0, bottom=False, labelbottom=False, labeltop=True)
+    axes.set_frame_on(False)
+    axes.grid(visible=False)
 
 
 def mark_published(axes: Axes, what: str) -> None:
     """Make a panel of published values unmistakable: tinted, framed and labelled."""
     axes.set_facecolor("#fbf6e6")
     for side in axes.spines.values():
-        side.set_visible(True)
-        side.set_color(PUBLISHED_COLOUR)
-        side.set_linestyle("--")
-    axes.set_title(f"PUBLISHED VALUES\n{what}", color=PUBLISHED_COLOUR)
+        side.set(visible=True, color=PUBLISHED_COLOUR, linestyle="--")
+    axes.set_title(f"PUBLISHED VALUES\n{what}", color=PUBLISHED_COLOUR, pad=7)
 
 
 def plain_log(axis: Axis, low: float, high: float) -> None:
@@ -132,7 +166,13 @@ def plain_log(axis: Axis, low: float, high: float) -> None:
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     axis.set_major_locator(FixedLocator([float(step) * 10.0**decade for decade in decades for step in steps]))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if 1e-4 < value < 1e5 else _power(value)))
+
+
+def _power(value: float) -> str:
+    digits, exponent = f"{value:e}".split("e")
+    factor = "" if float(digits) == 1 else rf"{float(digits):g} \times "
+    return rf"${factor}10^{{{int(exponent)}}}$"
 
 
 def log_y(axes: Axes) -> None:
@@ -149,23 +189,30 @@ def log_y(axes: Axes) -> None:
 def dots(axes: Axes, study: Study, values: DataFrame) -> None:
     """One line per arm, from a table of arms by seeds: every seed hollow, the mean filled, its 95 % interval as a bar.
 
-    Intervals that would flatten everything else (two seeds) are cut at the frame and end in an arrow.
+    The intervals take the spread from all arms together, which assumes that seeds scatter alike in all of them: two
+    seeds of one arm alone would give an interval that dwarfs everything else. Each lies within the frame as a whole.
     """
-    least, most = np.nanmin(values), np.nanmax(values)
-    spread = (most - least) or abs(most) * 0.1 or 1.0
-    left, right = least - 0.6 * spread, most + 0.6 * spread
-    left = max(left, 0.0) if least >= 0 else left
-    colours, markers = arm_colours(study), arm_markers(study)
-    for place, arm in enumerate(values.index):
-        paint, mark, seeds = colours[arm], markers[arm], values.loc[arm].dropna()
-        mean, _, low, high, count = over_seeds(seeds)
-        if count > 1:
-            axes.plot([max(low, left), min(high, right)], [place] * 2, color=paint, linewidth=2.2, alpha=0.45)
-            for end, beyond, arrow in ((left, low < left, "<"), (right, high > right, ">")):
-                if beyond:
-                    axes.plot(end, place, arrow, color=paint, markersize=6, clip_on=False)
-        axes.plot(seeds, [place - 0.24] * count, mark, mfc="white", mec=paint, markersize=6)
-        axes.plot(mean, place, mark, color=paint, markersize=8)
-    axes.set(xlim=(left, right), ylim=(len(values) - 0.4, -0.6))
+    looks, half = arm_looks(study), pooled_half_widths(values)
+    for place, (arm, seeds) in enumerate(values.iterrows()):
+        paint, mark, seeds = looks[arm]["color"], looks[arm]["marker"], seeds.dropna()
+        if np.isfinite(half[arm]):
+            ends = seeds.mean() - half[arm], seeds.mean() + half[arm]
+            axes.plot(ends, [place] * 2, color=paint, linewidth=2.2, alpha=0.45, solid_capstyle="butt")
+        axes.plot(seeds, [place - 0.24] * len(seeds), mark, mfc="white", mec=paint, markersize=4)
+        axes.plot(seeds.mean(), place, mark, color=paint, markersize=5.5)
+    axes.margins(x=0.06)
+    axes.set_ylim(len(values) - 0.4, -0.6)
     axes.set_yticks(range(len(values)), [study.arms[arm].label for arm in values.index])
     axes.grid(axis="y", visible=False)
+
+
+def pooled_half_widths(values: DataFrame) -> Any:
+    """Of the 95 % interval of each arm's mean, by the standard deviation over seeds of all arms together.
+
+    Student's t with as many degrees of freedom as there are values beyond the first of each arm; NaN if none.
+    """
+    counts = values.count(axis="columns")
+    freedom = int((counts - 1).clip(lower=0).sum())
+    squares = float((values.sub(values.mean(axis="columns"), axis="index") ** 2).sum().sum())
+    deviation = np.sqrt(squares / freedom) if freedom else np.nan
+    return t_factor(freedom) * deviation / np.sqrt(counts) if freedom else counts * np.nan

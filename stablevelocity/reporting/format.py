@@ -4,6 +4,7 @@ templates/tables.yaml and the other templates name these functions.
 """
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,20 @@ from stablevelocity.reporting.names import FAMILIES, OBJECTIVES, SOLVERS
 UNKNOWN = "–"
 WORDS = ("word", "label", "runs", "sampler", "named_sampler", "last_key", "setting")
 """Functions that write words, not numbers."""
+
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def typeset(text: Any) -> str:
+    """Plain text as print has it: a true minus, ±, ≥, ≤, and 4.71 × 10⁻³⁸ for 4.71e-38."""
+    text = re.sub(
+        r"\b(\d(?:\.\d+)?)e([+-]\d+)\b",
+        lambda found: f"{found[1]} × 10{str(int(found[2])).translate(SUPERSCRIPTS)}",
+        str(text),
+    )
+    text = re.sub(r"(?<![\w.)\]-])-(?=\.?\d)", "−", text.replace("+-", "±"))
+    return text.replace(">=", "≥").replace("<=", "≤")
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -76,6 +91,13 @@ def plain(value: float) -> str:
 def counted(value: float, unit: str) -> str:
     """ "1 seed", "2 seeds"."""
     return f"{whole(value)} {unit}{'' if value == 1 else 's'}"
+
+
+def clock(seconds: float) -> str:
+    """ "40 s", "24 min", "3.5 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def listed(values: Iterable[Any], form: Any = str, separator: str = ", ") -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, write_json
-from stablevelocity.provenance import write_provenance
 from stablevelocity.reporting import registry
+from stablevelocity.reporting.claims import records
 from stablevelocity.reporting.describe import scope_text
 from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.spec import Product
@@ -15,7 +15,7 @@ DIGITS = "%.6g"
 
 
 def make_table(study: Study, folder: Path, name: str, out: Path) -> None:
-    """Write table `name` to `out` (CSV), and beside it where it came from.
+    """Write table `name` to `out` (CSV).
 
     Rows are named by the columns that the registry calls its keys. Columns that start with `published_` hold the
     paper's values, all others were measured here. Raises UserError for a name that the study does not have.
@@ -26,26 +26,26 @@ def make_table(study: Study, folder: Path, name: str, out: Path) -> None:
     assert not missing, f"table {name} lacks its keys {missing}"
     with atomic_write(out) as temporary:
         frame.to_csv(temporary, index=False, float_format=DIGITS)
-    write_provenance(out, study=study.name, table=name, inputs=product.inputs(study), published=list(product.published))
 
 
-def make_figure(study: Study, folder: Path, name: str, out: Path) -> None:
-    """Draw figure `name` once and write it as .pdf and .png beside each other; `out` is either of the two paths.
+def make_figure(study: Study, folder: Path, name: str, out: Path, *, serif: bool = False) -> None:
+    """Draw figure `name` at both widths and write all its files beside each other; `out` is the path of one of them.
 
     Raises UserError for a name that the study does not have.
     """
-    from stablevelocity.reporting.figures import save, styled
+    from stablevelocity.reporting.figures import SUFFIXES, save, styled
 
     product = _of(registry.figures(study), "figure", name, study)
-    with styled():
-        save(product.load()(Results(study, folder)), out)
+    for width, suffixes in SUFFIXES.items():
+        with styled(width, serif=serif):
+            save(product.load()(Results(study, folder)), out, suffixes)
 
 
 def make_claims(study: Study, folder: Path, out: Path) -> None:
     """Test every claim that the study's tables speak of, and write them to `out` (claims.json)."""
     results = Results(study, folder, tables=registry.tables(study))
     claims = [c for section in registry.sections(study) if section.has_claims for c in section.load("claims")(results)]
-    write_json(out, [claim.record(scope_text(study)) for claim in claims])
+    write_json(out, records(claims, scope_text(study)))
 
 
 def _of(products: dict[str, Product], kind: str, name: str, study: Study) -> Product:

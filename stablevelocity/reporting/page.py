@@ -1,20 +1,26 @@
 """The report: one HTML file that opens offline and asks nothing of any server.
 
-Images are inlined, there is no script, and a content policy in the file forbids every request. All text is in
-templates/.
+Images are inlined, the only script sorts tables, and a content policy in the file forbids every request and any other
+script. All text is in templates/.
 """
 
 import base64
+import hashlib
+import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import yaml
 from markupsafe import Markup
+from PIL import Image
 
 from stablevelocity import provenance
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json
-from stablevelocity.reporting import describe, history, registry
-from stablevelocity.reporting.claims import headlines, overview
-from stablevelocity.reporting.results import Results
+from stablevelocity.reporting import describe, history, registry, stages
+from stablevelocity.reporting.results import PUBLISHED, Results
 from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.reporting.templates import TEMPLATES, environment
 from stablevelocity.reporting.text_table import published_table, text_table
@@ -35,38 +41,79 @@ def make_page(study: Study, folder: Path, out: Path) -> None:
             f"{folder}: the report needs {missing[0]} (and {len(missing) - 1} more); run the workflow first"
         )
     results = Results(study, folder, tables=registry.tables(study))
+    script, durations = (TEMPLATES / "page.js").read_text(), history.durations(folder)
     templates = environment(escape=True)
     templates.globals.update(study=study, results=results, layout=LAYOUT, images=_images(study, folder))
-    templates.globals.update(text_table=text_table, published_table=published_table)
+    templates.globals.update(text_table=text_table, published_table=published_table, repository=_repository(out))
     sections = []
     for section in registry.sections(study):
         facts = section.load("view")(results) if section.has_view else {}
         text = templates.get_template(f"{section.name}.html.j2").render(facts)
         sections.append({"name": section.name, "title": section.title, "text": Markup(text)})
-    claims = read_json(folder / LAYOUT.claims)
     html = templates.get_template("page.html.j2").render(
         scope=describe.scope_text(study),
         paper_scale=describe.paper_scale(study),
         style=Markup((TEMPLATES / "page.css").read_text()),
-        overview=overview(claims),
-        headlines=headlines(claims),
-        claims=claims,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        numbered={"figure": _numbered("figure", registry.figures(study)), "table": _numbered("table", results.tables)},
+        claims=read_json(folder / LAYOUT.claims),
         sections=sections,
+        settings={name: _settings(study, name) for name in study.arms},
         study_hash=history.study_hash(study),
         package_hash=history.package_hash(),
         provenance=provenance.environment(),
-        durations=history.durations(folder),
+        durations=durations,
+        timeline=history.timeline(folder),
+        stage_of=stages.stage_of,
+        stages=stages.graph(study, durations),
     )
     with atomic_write(out) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
 
-def _images(study: Study, folder: Path) -> dict[str, str]:
-    """Figures of the study, and images among the files of its sections, by name."""
-    images = {name: folder / LAYOUT.figure(name, "png") for name in registry.figures(study)}
-    images |= {name: folder / name for name in registry.files(study) if name.endswith(IMAGES)}
-    return {name: _data_address(image) for name, image in images.items()}
+def _numbered(kind: str, names: Iterable[str]) -> list[str]:
+    """Numbers of the paper's tables or figures among these."""
+    return sorted(name.removeprefix(kind) for name in names if name.startswith(kind) and name[len(kind) :].isdigit())
 
 
-def _data_address(image: Path) -> str:
-    return f"data:image/{image.suffix[1:]};base64,{base64.b64encode(image.read_bytes()).decode('ascii')}"
+def _settings(study: Study, arm: str) -> str:
+    """All that the runs of an arm were made with, as a study file has it."""
+    chosen = {"arm": study.arms[arm], "training": study.arm_training(arm)}
+    return yaml.safe_dump({name: part.model_dump(mode="json") for name, part in chosen.items()}, sort_keys=False)
+
+
+def _repository(out: Path) -> str | None:
+    """The way from the page to the repository, when it is written from there; links to its files begin with it."""
+    return Path(os.path.relpath(Path.cwd(), out.parent)).as_posix() if PUBLISHED.exists() else None
+
+
+def _images(study: Study, folder: Path) -> dict[str, dict[str, Any]]:
+    """By name: figures of the study at both widths, and images among the files of its sections; size in pixels."""
+    images = {}
+    for name in registry.figures(study):
+        wide, narrow = (folder / LAYOUT.figure(name, suffix) for suffix in ("svg", "column.png"))
+        svg = wide.read_text()
+        images[name] = {
+            "wide": _svg_address(svg),
+            "narrow": _data_address("png", narrow.read_bytes()),
+            "size": [2 * round(float(side)) for side in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2]],
+            "is_drawing": "<image" not in svg,
+        }
+    for name in registry.files(study):
+        if name.endswith(IMAGES):
+            file = folder / name
+            with Image.open(file) as image:
+                images[name] = {"wide": _data_address(file.suffix[1:], file.read_bytes()), "size": image.size}
+    return images
+
+
+def _svg_address(svg: str) -> Markup:
+    """Three quarters of the length that base64 would have; for an attribute in double quotes."""
+    for character, code in {"%": "%25", "'": "%27", '"': "'", "#": "%23", "&": "%26", "\n": " "}.items():
+        svg = svg.replace(character, code)
+    return Markup("data:image/svg+xml," + svg)
+
+
+def _data_address(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

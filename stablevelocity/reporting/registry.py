@@ -24,6 +24,20 @@ def tables(study: Study) -> dict[str, Product]:
     return {table.name: table for section in sections(study) for table in section.tables if table.inputs(study)}
 
 
+PAPER_TABLES = ("table1", "table2", "table3", "ablations", "table4", "table5", "pretrained_xi")
+FORMATS = ("csv", "md", "tex", "html")
+
+
+def paper_tables(study: Study) -> list[str]:
+    """Tables of the paper that the study has numbers for, by the table that these stand in."""
+    return [name for name in PAPER_TABLES if name in tables(study)]
+
+
+def paper_files(study: Study) -> list[str]:
+    """Those tables in every format, relative to results/<study>."""
+    return [LAYOUT.paper_table(name, suffix) for name in paper_tables(study) for suffix in FORMATS]
+
+
 def figures(study: Study) -> dict[str, Product]:
     """Figures of the study by name."""
     return {figure.name: figure for section in sections(study) for figure in section.figures if figure.inputs(study)}
@@ -46,7 +60,7 @@ def claims_inputs(study: Study) -> list[str]:
 
 def page_inputs(study: Study) -> list[str]:
     """What report.html is made from, relative to results/<study>."""
-    drawn = [LAYOUT.figure(name, "png") for name in figures(study)]
+    drawn = [LAYOUT.figure(name, suffix) for name in figures(study) for suffix in ("svg", "column.png")]
     return [*claims_inputs(study), *drawn, *files(study), LAYOUT.claims]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from stablevelocity.reporting import describe, format
 
@@ -21,8 +22,15 @@ def environment(*, escape: bool) -> Environment:
     )
     for module in (format, describe):
         made.globals.update({name: one for name, one in vars(module).items() if _is_of(one, module)})
-    made.filters["whole"] = format.whole
+    made.filters |= {"whole": format.whole, "typeset": _typeset}
     return made
+
+
+def _typeset(text: Any) -> str:
+    """`format.typeset`, of escaped text as well."""
+    if isinstance(text, Markup):
+        return Markup(format.typeset(text).replace("&gt;=", "≥").replace("&lt;=", "≤"))
+    return format.typeset(text)
 
 
 def _is_of(one: Any, module: Any) -> bool:

@@ -18,7 +18,7 @@ class TextTable:
     """Cells as they are shown. The first `words` columns hold words, the rest numbers.
 
     `published` are the columns, by index, with the paper's values; `is_published` is a table of the paper alone.
-    `folded` tables open on a click.
+    `folded` tables open on a click. `name` is that of the file of a table of the study, `arms` the arm of each row.
     """
 
     title: str
@@ -28,6 +28,8 @@ class TextTable:
     published: frozenset[int] = frozenset()
     is_published: bool = False
     folded: bool = False
+    name: str = ""
+    arms: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -48,13 +50,15 @@ def text_table(name: str, frame: DataFrame, *facts: Any) -> TextTable:
     words = next((place for place, (_, _, form) in enumerate(columns) if form not in format.WORDS), len(columns))
     published = frozenset(place for place, (_, sources, _) in enumerate(columns) if sources.startswith("published"))
     titles = [title for title, _, _ in columns]
-    return TextTable(entry["title"].format(*facts), titles, cells, words, published, folded=entry.get("folded", False))
+    arms = tuple(rows["arm"]) if "arm" in rows else ()
+    more = {"folded": entry.get("folded", False), "name": name, "arms": arms}
+    return TextTable(entry["title"].format(*facts), titles, cells, words, published, **more)
 
 
 def _cell(form: str, *values: Any) -> str:
     """`form`: a function of format.py and its digits, such as "signed 2"."""
     name, *digits = form.split()
-    return getattr(format, name)(*values, *map(int, digits))
+    return format.typeset(getattr(format, name)(*values, *map(int, digits)))
 
 
 def _matching(title: str, sources: str, form: str = "number", *, frame: DataFrame) -> list[tuple[str, str, str]]:
@@ -70,7 +74,8 @@ def published_table(title: str, frame: DataFrame) -> TextTable:
     """A file of config/published as it is; a value that is not known stays a dash."""
     columns = [COLUMNS.get(name) or name.replace("_", " ").capitalize() for name in frame]
     rows = [
-        [cell if isinstance(cell, str) else format.number(cell, 4) for cell in row] for row in frame.to_numpy().tolist()
+        [format.typeset(cell if isinstance(cell, str) else format.number(cell, 4)) for cell in row]
+        for row in frame.to_numpy().tolist()
     ]
     numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
     return TextTable(title, columns, rows, max(1, numeric.index(True)), is_published=True, folded=True)

@@ -43,6 +43,11 @@ class RunFiles:
         return self.folder / "checkpoints" / run_hash
 
     @property
+    def begun(self) -> Path:
+        """Which code began the run, by the hash of its settings and data."""
+        return self.folder / "checkpoints" / "begun.json"
+
+    @property
     def growing_metrics(self) -> list[Path]:
         """metrics.csv of every folder of checkpoints that has one, the one written last at the end."""
         found = self.folder.glob("checkpoints/*/metrics.csv")
@@ -168,6 +173,14 @@ class Layout:
         """`name`: error, target_variance, gradient_variance or cost."""
         return self._path(f"toy/{name}.csv")
 
+    @property
+    def exact_flow(self) -> str:
+        return self._path("exact_flow/samples.csv")
+
+    @property
+    def latent_spectrum(self) -> str:
+        return self._path("exact_flow/latent_spectrum.csv")
+
     # --- training and sampling -----------------------------------------------------------------------------
 
     @property
@@ -225,6 +238,9 @@ class Layout:
     def sweep(self, run: str = "{run}") -> str:
         return self._path(f"metrics/sweep/{run}.csv")
 
+    def sweep_images(self, run: str = "{run}") -> str:
+        return self._path(f"metrics/sweep/{run}.images.csv")
+
     # --- pretrained models ---------------------------------------------------------------------------------
 
     def tiny_model(self, family: str = "{family}") -> str:
@@ -238,6 +254,9 @@ class Layout:
 
     def family_metrics(self, family: str = "{family}") -> str:
         return self._path(f"pretrained/{family}/metrics.csv")
+
+    def family_pairs(self, family: str = "{family}") -> str:
+        return self._path(f"pretrained/{family}/pairs.csv")
 
     def video_comparison(self, family: str = "{family}", suffix: str = "mp4") -> str:
         """Side by side: `mp4`, and a small `gif` of it for the page."""
@@ -258,6 +277,10 @@ class Layout:
 
     def figure(self, name: str = "{figure}", suffix: str = "pdf") -> str:
         return self._path(f"figures/{name}.{suffix}")
+
+    def paper_table(self, name: str = "{table}", suffix: str = "csv") -> str:
+        """In the paper's rows and columns: `suffix` csv, md, tex or html."""
+        return self._path(f"paper/{name}.{suffix}")
 
     @property
     def claims(self) -> str:

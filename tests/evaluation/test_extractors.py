@@ -89,7 +89,7 @@ def test_unknown_extractors_and_absent_weights_are_refused(tmp_path):
     (tmp_path / "weights.pth").write_bytes(b"others")
     with pytest.raises(UserError, match=r"SHA-256 .*, expected 6726825d0af5f729"):
         load_extractor("inception", tmp_path / "weights.pth")
-    with pytest.raises(UserError, match=r"no digit classifier there .*train one with `stablevelocity judge`"):
+    with pytest.raises(UserError, match=r"no such file; expected .* of a digit classifier, as `judge` trains it"):
         load_extractor("digits", tmp_path)
 
 

@@ -1,4 +1,5 @@
 # The study, the site, and what every rules file uses: paths, resources, and the triggers of a re-run.
+import functools
 import json
 import re
 
@@ -7,6 +8,7 @@ from stablevelocity.cluster.backends import remove_job_variables
 from stablevelocity.cluster.resources import check_rules, snakemake_resources, training_resources
 from stablevelocity.cluster.site import SITE_FILE, load_site
 from stablevelocity.cluster.study_lock import acquire_study_lock, remove_stale_locks
+from stablevelocity.cli.failures import one_line
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 from stablevelocity.provenance import code_hash
@@ -17,19 +19,19 @@ DEFAULT_STUDY = Path(workflow.basedir).parent / "config" / "digits.yaml"
 
 
 def or_one_line(function, *arguments):
-    """Call; a mistake that the user can mend ends Snakemake in one line."""
+    """Call; what the user can mend ends Snakemake in one line."""
     try:
         return function(*arguments)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {one_line(error)}")
 
 
 def read_study():
-    """The study of this invocation: --configfile and --config, or the default study."""
+    """The study of this invocation: --configfile and --config without `remake`, or the default study."""
     files = workflow.configfiles
     content = {} if files else read_yaml(DEFAULT_STUDY)
     # As Snakemake does it for its files: the command line wins, key by key of nested sections.
-    update_config(content, config)
+    update_config(content, {key: value for key, value in config.items() if key != "remake"})
     return parse_study(content, ", ".join(map(str, files)) or str(DEFAULT_STUDY))
 
 
@@ -67,9 +69,31 @@ def settings(*parts):
     return re.sub(r'{(?!["}])', r"\\u007b", text)
 
 
+@functools.cache
 def code(*modules):
-    """Hash of the package's code that a rule runs: a change of it makes the rule run again."""
+    """Hash of the package's code in `modules`. A rule that costs seconds has it as a parameter: when it changes, the
+    rule runs again. What costs more stays when its code changes.
+    """
     return code_hash(*(f"stablevelocity.{module}" for module in modules))
+
+
+def stage(*modules, settings="", **others):
+    """Parameters of a rule: the settings that its results depend on, which make it run again when they change, and
+    words for the verb, which leaves beside its results what they were made from, by which code (`modules`).
+    """
+
+    def today(wildcards):
+        given = [module(wildcards) if callable(module) else module for module in modules]
+        return settings(wildcards) if callable(settings) else settings, given
+
+    # With arguments other than wildcards it is no trigger.
+    def provenance(wildcards, input, output):
+        text, given = today(wildcards)
+        words = {"--reads": input, "--makes": output, "--code": given, "--settings": [text] if text else []}
+        return [word for option, values in words.items() for value in values for word in (option, value)]
+
+    provenance.today = today
+    return {"settings": settings, "provenance": provenance, **others}
 
 
 def present(path):

@@ -8,6 +8,16 @@ def image_shards(split):
     return [LAYOUT.image_shard(split, shard) for shard in range(SPLITS[split])]
 
 
+def image_settings(wildcards):
+    """Of a folder also which images it holds: those that come or go make the index again, and what follows from it."""
+    given = [STUDY.images.model_dump(mode="json", exclude={"shards"})]
+    if STUDY.images.dataset == "folder":
+        from stablevelocity.data.class_folders import listing
+
+        given.append(or_one_line(listing, STUDY.images.path, wildcards.split))
+    return settings(*given)
+
+
 rule image_index:
     output:
         LAYOUT.image_index(),
@@ -16,10 +26,10 @@ rule image_index:
     resources:
         **needs("image_index"),
     params:
-        settings=settings(STUDY.images.model_dump(mode="json", exclude={"shards"})),
-        code=code("data.stages.images"),
+        **stage("data.stages.images", settings=image_settings),
     shell:
-        "stablevelocity --log {log:q} image-index --study {STUDY_FILE:q} --split {wildcards.split:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " image-index --study {STUDY_FILE:q} --split {wildcards.split:q}"
         " --output {output:q}"
 
 
@@ -33,11 +43,10 @@ rule image_shard:
     resources:
         **needs("image_shard"),
     params:
-        settings=settings(STUDY.images),
-        code=code("data.stages.images"),
-        of=lambda wildcards: SPLITS[wildcards.split],
+        **stage("data.stages.images", settings=settings(STUDY.images), of=lambda wildcards: SPLITS[wildcards.split]),
     shell:
-        "stablevelocity --log {log:q} image-shard --study {STUDY_FILE:q} --index {input:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " image-shard --study {STUDY_FILE:q} --index {input:q}"
         " --shard {wildcards.shard:q} --of {params.of:q} --output {output:q}"
 
 
@@ -53,9 +62,10 @@ rule image_manifest:
     resources:
         **needs("image_manifest"),
     params:
-        code=code("data.shards"),
+        **stage("data.shards"),
     shell:
-        "stablevelocity --log {log:q} image-manifest --study {STUDY_FILE:q} --index {input.index:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " image-manifest --study {STUDY_FILE:q} --index {input.index:q}"
         " --output {output.manifest:q} --corrupt {output.corrupt:q} {input.shards:q}"
 
 
@@ -74,10 +84,10 @@ rule autoencoder:
     resources:
         **needs("autoencoder"),
     params:
-        settings=settings(STUDY.autoencoder),
-        code=code("data.stages.latents"),
+        **stage("data.stages.latents", settings=settings(STUDY.autoencoder)),
     shell:
-        "stablevelocity --log {log:q} autoencoder --study {STUDY_FILE:q} --train {input.train:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " autoencoder --study {STUDY_FILE:q} --train {input.train:q}"
         " --heldout {input.heldout:q} --output {output.description:q}"
 
 
@@ -94,9 +104,10 @@ rule latent_shard:
     resources:
         **needs("latent_shard"),
     params:
-        code=code("data.stages.latents"),
+        **stage("data.stages.latents"),
     shell:
-        "stablevelocity --log {log:q} latent-shard --images {input.images:q} --autoencoder {input.autoencoder:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " latent-shard --images {input.images:q} --autoencoder {input.autoencoder:q}"
         " --output {output:q}"
 
 
@@ -112,9 +123,10 @@ rule latent_manifest:
     resources:
         **needs("latent_manifest"),
     params:
-        code=code("data.stages.manifests"),
+        **stage("data.stages.manifests"),
     shell:
-        "stablevelocity --log {log:q} latent-manifest --images {input.images:q} --autoencoder {input.autoencoder:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " latent-manifest --images {input.images:q} --autoencoder {input.autoencoder:q}"
         " --output {output:q} {input.shards:q}"
 
 
@@ -123,7 +135,7 @@ rule encoder:
         train=LAYOUT.image_manifest("train"),
         heldout=LAYOUT.image_manifest("heldout"),
     output:
-        [] if STUDY.encoder.name != "digits-vit" else LAYOUT.encoder_weights,
+        LAYOUT.encoder_weights if STUDY.encoder.name in ("digits-vit", "digits-vit-ssl") else [],
         description=LAYOUT.encoder,
     log:
         LAYOUT.log("encoder"),
@@ -132,10 +144,10 @@ rule encoder:
     resources:
         **needs("encoder"),
     params:
-        settings=settings(STUDY.encoder),
-        code=code("data.stages.features"),
+        **stage("data.stages.features", settings=settings(STUDY.encoder)),
     shell:
-        "stablevelocity --log {log:q} encoder --study {STUDY_FILE:q} --train {input.train:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " encoder --study {STUDY_FILE:q} --train {input.train:q}"
         " --heldout {input.heldout:q} --output {output.description:q}"
 
 
@@ -152,9 +164,10 @@ if STUDY.encoder.online:
         resources:
             **needs("online_features"),
         params:
-            code=code("data.stages.manifests"),
+            **stage("data.stages.manifests"),
         shell:
-            "stablevelocity --log {log:q} online-features --encoder {input.encoder:q} --images {input.images:q}"
+            "stablevelocity --log {log:q} {params.provenance:q}"
+            " online-features --encoder {input.encoder:q} --images {input.images:q}"
             " --output {output:q}"
 
 else:
@@ -172,9 +185,10 @@ else:
         resources:
             **needs("feature_shard"),
         params:
-            code=code("data.stages.features"),
+            **stage("data.stages.features"),
         shell:
-            "stablevelocity --log {log:q} feature-shard --images {input.images:q} --encoder {input.encoder:q}"
+            "stablevelocity --log {log:q} {params.provenance:q}"
+            " feature-shard --images {input.images:q} --encoder {input.encoder:q}"
             " --output {output:q}"
 
     rule feature_manifest:
@@ -188,9 +202,10 @@ else:
         resources:
             **needs("feature_manifest"),
         params:
-            code=code("data.stages.manifests"),
+            **stage("data.stages.manifests"),
         shell:
-            "stablevelocity --log {log:q} feature-manifest --encoder {input.encoder:q} --output {output:q}"
+            "stablevelocity --log {log:q} {params.provenance:q}"
+            " feature-manifest --encoder {input.encoder:q} --output {output:q}"
             " {input.shards:q}"
 
 

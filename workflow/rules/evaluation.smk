@@ -20,10 +20,10 @@ rule judge:
     resources:
         **needs("judge"),
     params:
-        settings=settings(STUDY.evaluation.judge_steps, STUDY.evaluation.seed),
-        code=code("evaluation.stages"),
+        **stage("evaluation.stages", settings=settings(STUDY.evaluation.judge_steps, STUDY.evaluation.seed)),
     shell:
-        "stablevelocity --log {log:q} judge --study {STUDY_FILE:q} --train {input.train:q} --heldout {input.heldout:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " judge --study {STUDY_FILE:q} --train {input.train:q} --heldout {input.heldout:q}"
         " --output {output.description:q}"
 
 
@@ -42,14 +42,17 @@ rule reference:
     resources:
         **needs("reference"),
     params:
-        settings=settings(
-            STUDY.evaluation.model_dump(mode="json", include={"extractor", "weights", "reference"}),
-            *INCEPTION_STATE,
-            *state_of(STUDY.evaluation.reference),
+        **stage(
+            "evaluation.stages",
+            settings=settings(
+                STUDY.evaluation.model_dump(mode="json", include={"extractor", "weights", "reference"}),
+                *INCEPTION_STATE,
+                *state_of(STUDY.evaluation.reference),
+            ),
         ),
-        code=code("evaluation.stages"),
     shell:
-        "stablevelocity --log {log:q} reference --study {STUDY_FILE:q} --train {input.train:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " reference --study {STUDY_FILE:q} --train {input.train:q}"
         " --judge={input.judge:q} --output {output:q}"
 
 
@@ -68,10 +71,10 @@ rule fidelity:
     resources:
         **needs("fidelity"),
     params:
-        settings=settings(STUDY.evaluation, *INCEPTION_STATE),
-        code=code("evaluation.stages"),
+        **stage("evaluation.stages", settings=settings(STUDY.evaluation, *INCEPTION_STATE)),
     shell:
-        "stablevelocity --log {log:q} evaluate --study {STUDY_FILE:q} --run {wildcards.run:q} --step {wildcards.step:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " evaluate --study {STUDY_FILE:q} --run {wildcards.run:q} --step {wildcards.step:q}"
         " --sampler {wildcards.sampler:q} --samples {input.samples:q} --reference {input.reference:q}"
         " --judge={input.judge:q} --output {output:q}"
 
@@ -89,10 +92,10 @@ rule floor:
     resources:
         **needs("floor"),
     params:
-        settings=settings(STUDY.evaluation, *INCEPTION_STATE),
-        code=code("evaluation.stages"),
+        **stage("evaluation.stages", settings=settings(STUDY.evaluation, *INCEPTION_STATE)),
     shell:
-        "stablevelocity --log {log:q} floor --study {STUDY_FILE:q} --heldout {input.heldout:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " floor --study {STUDY_FILE:q} --heldout {input.heldout:q}"
         " --reference {input.reference:q} --judge={input.judge:q} --output {output:q}"
 
 
@@ -104,7 +107,8 @@ rule sweep:
         judge=CLASSIFIER,
         inception=INCEPTION,
     output:
-        LAYOUT.sweep(),
+        table=LAYOUT.sweep(),
+        images=LAYOUT.sweep_images(),
     log:
         LAYOUT.log("sweep-{run}"),
     benchmark:
@@ -112,20 +116,23 @@ rule sweep:
     resources:
         **needs("sweep"),
     params:
-        settings=settings(
-            STUDY.sampling.sweep,
-            STUDY.sampler(STUDY.sampling.main),
-            STUDY.sampling.model_dump(mode="json", include={"block", "seed", "precision", "compile"}),
-            STUDY.evaluation,
-            *INCEPTION_STATE,
+        **stage(
+            "evaluation.sweep_stage",
+            settings=settings(
+                STUDY.sampling.sweep,
+                STUDY.sampler(STUDY.sampling.main),
+                STUDY.sampling.model_dump(mode="json", include={"block", "seed", "precision", "compile"}),
+                STUDY.evaluation,
+                *INCEPTION_STATE,
+            ),
         ),
-        code=code("evaluation.sweep_stage"),
     shell:
-        "stablevelocity --log {log:q} sweep --study {STUDY_FILE:q} --run {wildcards.run:q} --weights {input.weights:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " sweep --study {STUDY_FILE:q} --run {wildcards.run:q} --weights {input.weights:q}"
         " --autoencoder {input.autoencoder:q} --reference {input.reference:q} --judge={input.judge:q}"
-        " --processes {threads:q} --output {output:q}"
+        " --processes {threads:q} --output {output.table:q} --images-output {output.images:q}"
 
 
 PRODUCTS += [rules.reference.output, rules.floor.output, *([rules.judge.output] if DIGITS else [])]
-PRODUCTS += map(LAYOUT.sweep, STUDY.sweep_runs())
+PRODUCTS += [*map(LAYOUT.sweep, STUDY.sweep_runs()), *map(LAYOUT.sweep_images, STUDY.sweep_runs())]
 PRODUCTS += [LAYOUT.fidelity(*images) for images in STUDY.sample_sets()]

@@ -39,10 +39,10 @@ rule tiny_model:
     resources:
         **needs("tiny_model"),
     params:
-        settings=lambda wildcards: settings(FAMILIES[wildcards.family].tiny),
-        code=code("pretrained.tiny_training"),
+        **stage("pretrained.tiny_training", settings=lambda wildcards: settings(FAMILIES[wildcards.family].tiny)),
     shell:
-        "stablevelocity --log {log:q} tiny-model --study {STUDY_FILE:q} --family {wildcards.family:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " tiny-model --study {STUDY_FILE:q} --family {wildcards.family:q}"
         " --autoencoder={input.autoencoder:q} --output {output:q}"
 
 
@@ -56,14 +56,19 @@ rule prompts:
     resources:
         **needs("prompts"),
     params:
-        settings=lambda wildcards: settings(
-            FAMILIES[wildcards.family].model_dump(mode="json", include={"prompts", "category", "prompts_per_task"}),
-            STUDY.pretrained.seed,
-            *state_of(FAMILIES[wildcards.family].prompts),
+        **stage(
+            "pretrained.prompts",
+            settings=lambda wildcards: settings(
+                FAMILIES[wildcards.family].model_dump(
+                    mode="json", include={"prompts", "category", "prompts_per_task"}
+                ),
+                STUDY.pretrained.seed,
+                *state_of(FAMILIES[wildcards.family].prompts),
+            ),
         ),
-        code=code("pretrained.prompts"),
     shell:
-        "stablevelocity --log {log:q} prompts --study {STUDY_FILE:q} --family {wildcards.family:q} --output {output:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " prompts --study {STUDY_FILE:q} --family {wildcards.family:q} --output {output:q}"
 
 
 rule generate_arms:
@@ -79,13 +84,18 @@ rule generate_arms:
     resources:
         **needs("generate_arms"),
     params:
-        settings=lambda wildcards: settings(
-            FAMILIES[wildcards.family].model_dump(mode="json", exclude={"tiny"}),
-            STUDY.pretrained.model_dump(mode="json", include={"xi", "low_steps", "xi_sweep", "noise_factor", "seed"}),
+        **stage(
+            "pretrained.generate",
+            settings=lambda wildcards: settings(
+                FAMILIES[wildcards.family].model_dump(mode="json", exclude={"tiny"}),
+                STUDY.pretrained.model_dump(
+                    mode="json", include={"xi", "low_steps", "xi_sweep", "noise_factor", "seed"}
+                ),
+            ),
         ),
-        code=code("pretrained.generate"),
     shell:
-        "stablevelocity --log {log:q} generate-arms --study {STUDY_FILE:q} --family {wildcards.family:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " generate-arms --study {STUDY_FILE:q} --family {wildcards.family:q}"
         " --model={input.model:q} --prompts {input.prompts:q} --shard {wildcards.shard:q} --output {output:q}"
 
 
@@ -94,16 +104,18 @@ rule score_family:
         prompts=LAYOUT.prompts(),
         shards=lambda wildcards: shards_of(wildcards.family),
     output:
-        LAYOUT.family_metrics(),
+        table=LAYOUT.family_metrics(),
+        pairs=LAYOUT.family_pairs(),
     log:
         LAYOUT.log("score_family-{family}"),
     resources:
         **needs("score_family"),
     params:
-        code=code("pretrained.score", "pretrained.detectors", "pretrained.benchmarks.geneval_detector"),
+        **stage("pretrained.score", "pretrained.detectors", "pretrained.benchmarks.geneval_detector"),
     shell:
-        "stablevelocity --log {log:q} score-family --study {STUDY_FILE:q} --family {wildcards.family:q}"
-        " --prompts {input.prompts:q} --output {output:q} {input.shards:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " score-family --study {STUDY_FILE:q} --family {wildcards.family:q}"
+        " --prompts {input.prompts:q} --output {output.table:q} --pairs-output {output.pairs:q} {input.shards:q}"
 
 
 rule compare_videos:
@@ -118,9 +130,10 @@ rule compare_videos:
     resources:
         **needs("compare_videos"),
     params:
-        code=code("pretrained.picture_files"),
+        **stage("pretrained.picture_files"),
     shell:
-        "stablevelocity --log {log:q} compare-videos --study {STUDY_FILE:q} --family {wildcards.family:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " compare-videos --study {STUDY_FILE:q} --family {wildcards.family:q}"
         " --prompts {input.prompts:q} --shard {input.shards[0]:q} --video {output.video:q} --preview {output.preview:q}"
 
 
@@ -132,9 +145,9 @@ rule judge_accuracy:
     resources:
         **needs("judge_accuracy"),
     params:
-        code=code("pretrained.detectors"),
+        **stage("pretrained.detectors"),
     shell:
-        "stablevelocity --log {log:q} judge-accuracy --output {output:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}" " judge-accuracy --output {output:q}"
 
 
 rule scheduler_errors:
@@ -145,12 +158,15 @@ rule scheduler_errors:
     resources:
         **needs("scheduler_errors"),
     params:
-        settings=settings(
-            STUDY.pretrained.model_dump(mode="json", include={"xi", "low_steps", "gmm_dimensions", "gmm_points"})
+        **stage(
+            "experiments.scheduler_accuracy",
+            settings=settings(
+                STUDY.pretrained.model_dump(mode="json", include={"xi", "low_steps", "gmm_dimensions", "gmm_points"})
+            ),
         ),
-        code=code("experiments.scheduler_accuracy"),
     shell:
-        "stablevelocity --log {log:q} scheduler-errors --study {STUDY_FILE:q} --output {output:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " scheduler-errors --study {STUDY_FILE:q} --output {output:q}"
 
 
 PRODUCTS += [rules.judge_accuracy.output, rules.scheduler_errors.output]

@@ -4,6 +4,7 @@ from stablevelocity.reporting import registry
 
 TABLES = registry.tables(STUDY)
 FIGURES = registry.figures(STUDY)
+FIGURE_FILES = ("pdf", "svg", "png", "column.pdf", "column.png")
 TEMPLATES = sorted(str(file) for file in (Path(registry.__file__).parent / "templates").iterdir())
 
 
@@ -29,10 +30,11 @@ rule table:
     resources:
         report_slots=1,
     params:
-        settings=settings(STUDY),
+        **stage(lambda wildcards: TABLES[wildcards.table].module, settings=settings(STUDY)),
         code=lambda wildcards: code(TABLES[wildcards.table].module),
     shell:
-        "stablevelocity --log {log:q} table --study {STUDY_FILE:q} --results {LAYOUT.root:q} --name {wildcards.table:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " table --study {STUDY_FILE:q} --results {LAYOUT.root:q} --name {wildcards.table:q}"
         " --output {output:q}"
 
 
@@ -41,12 +43,28 @@ rule tables:
         [LAYOUT.table(name) for name in TABLES],
 
 
+rule paper_tables:
+    input:
+        within(registry.claims_inputs(STUDY)),
+        sorted(str(file) for file in Path("config/published").glob("*.csv")),
+    output:
+        within(registry.paper_files(STUDY)),
+    log:
+        LAYOUT.log("paper_tables"),
+    localrule: True
+    params:
+        **stage("reporting.paper_rows", settings=settings(STUDY)),
+        code=code("reporting.paper_rows"),
+    shell:
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " paper-tables --study {STUDY_FILE:q} --results {LAYOUT.root:q}"
+
+
 rule figure:
     input:
         lambda wildcards: inputs_of(FIGURES[wildcards.figure]),
     output:
-        LAYOUT.figure(),
-        LAYOUT.figure(suffix="png"),
+        [LAYOUT.figure(suffix=suffix) for suffix in FIGURE_FILES],
     log:
         LAYOUT.log("figure-{figure}"),
     wildcard_constraints:
@@ -55,10 +73,11 @@ rule figure:
     resources:
         report_slots=1,
     params:
-        settings=settings(STUDY),
+        **stage(lambda wildcards: FIGURES[wildcards.figure].module, settings=settings(STUDY)),
         code=lambda wildcards: code(FIGURES[wildcards.figure].module),
     shell:
-        "stablevelocity --log {log:q} figure --study {STUDY_FILE:q} --results {LAYOUT.root:q} --name {wildcards.figure:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " figure --study {STUDY_FILE:q} --results {LAYOUT.root:q} --name {wildcards.figure:q}"
         " --output {output[0]:q}"
 
 
@@ -77,9 +96,11 @@ rule claims:
         LAYOUT.log("claims"),
     localrule: True
     params:
+        **stage(*registry.claims_modules()),
         code=code(*registry.claims_modules()),
     shell:
-        "stablevelocity --log {log:q} claims --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " claims --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"
 
 
 rule report:
@@ -92,11 +113,18 @@ rule report:
         LAYOUT.log("report"),
     localrule: True
     params:
-        settings=settings(STUDY),
+        **stage(*registry.page_modules(), settings=settings(STUDY)),
         code=code(*registry.page_modules()),
     shell:
-        "stablevelocity --log {log:q} report --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " report --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"
 
 
-PRODUCTS += [rules.tables.input, rules.figures.input, rules.claims.output, rules.report.output]
-PRODUCTS += [LAYOUT.figure(name, "png") for name in FIGURES]
+PRODUCTS += [
+    rules.tables.input,
+    rules.paper_tables.output,
+    rules.figures.input,
+    rules.claims.output,
+    rules.report.output,
+]
+PRODUCTS += [LAYOUT.figure(name, suffix) for name in FIGURES for suffix in FIGURE_FILES]

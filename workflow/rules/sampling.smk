@@ -13,15 +13,18 @@ rule sample_shard:
     resources:
         **needs("sample_shard"),
     params:
-        settings=lambda wildcards: settings(
-            STUDY.sampler(wildcards.sampler),
-            STUDY.sampling.model_dump(
-                mode="json", include={"images", "shards", "block", "seed", "precision", "compile"}
+        **stage(
+            "sampling.stages",
+            settings=lambda wildcards: settings(
+                STUDY.sampler(wildcards.sampler),
+                STUDY.sampling.model_dump(
+                    mode="json", include={"images", "shards", "block", "seed", "precision", "compile"}
+                ),
             ),
         ),
-        code=code("sampling.stages"),
     shell:
-        "stablevelocity --log {log:q} sample --study {STUDY_FILE:q} --sampler {wildcards.sampler:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " sample --study {STUDY_FILE:q} --sampler {wildcards.sampler:q}"
         " --weights {input.weights:q} --autoencoder {input.autoencoder:q} --shard {wildcards.shard:q}"
         " --processes {threads:q} --output {output:q}"
 
@@ -38,9 +41,10 @@ rule sample_manifest:
     resources:
         **needs("sample_manifest"),
     params:
-        code=code("data.stages.manifests"),
+        **stage("data.stages.manifests"),
     shell:
-        "stablevelocity --log {log:q} sample-manifest --study {STUDY_FILE:q} --sampler {wildcards.sampler:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " sample-manifest --study {STUDY_FILE:q} --sampler {wildcards.sampler:q}"
         " --weights {input.weights:q} --autoencoder {input.autoencoder:q} --output {output:q} {input.shards:q}"
 
 

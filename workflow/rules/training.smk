@@ -37,10 +37,11 @@ for batch in BATCHES:
             runs=[word for run in batch for word in ("--run", run.name)],
             folder=LAYOUT.runs,
             settings=settings(*batch),
-            code=code("training.trainer"),
+            # With an argument that is no wildcard it is no trigger.
+            remake=lambda wildcards, output: [w for name in REMADE_RUNS for w in ("--remake", name)],
         shell:
             "stablevelocity --log {log:q} train --study {STUDY_FILE:q} {params.runs:q} --latents {input.latents:q}"
-            " --features={input.features:q} --code {params.code:q} --folder {params.folder:q}"
+            " --features={input.features:q} --folder {params.folder:q} {params.remake:q}"
             " --launcher {resources.launcher:q} --site {SITE_FILE:q}"
 
 
@@ -56,9 +57,10 @@ rule alignment_curve:
     resources:
         **needs("alignment_curve"),
     params:
-        code=code("training.alignment_curve"),
+        **stage("training.alignment_curve"),
     shell:
-        "stablevelocity --log {log:q} alignment-curve --study {STUDY_FILE:q} --weights {input.weights:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " alignment-curve --study {STUDY_FILE:q} --weights {input.weights:q}"
         " --latents {input.latents:q} --features {input.features:q} --output {output:q}"
 
 

@@ -16,10 +16,10 @@ rule gmm_variance:
     resources:
         **needs("gmm_variance"),
     params:
-        settings=settings(STUDY.variance),
-        code=code("experiments.variance_study"),
+        **stage("experiments.variance_study", settings=settings(STUDY.variance)),
     shell:
-        "stablevelocity --log {log:q} gmm-variance --study {STUDY_FILE:q} --dimension {wildcards.dimension:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " gmm-variance --study {STUDY_FILE:q} --dimension {wildcards.dimension:q}"
         " --curve {output.curve:q} --split-point {output.split_point:q}"
 
 
@@ -38,10 +38,10 @@ rule data_variance:
     resources:
         **needs("data_variance"),
     params:
-        settings=settings(STUDY.variance),
-        code=code("experiments.variance_study"),
+        **stage("experiments.variance_study", settings=settings(STUDY.variance)),
     shell:
-        "stablevelocity --log {log:q} data-variance --study {STUDY_FILE:q} --source {wildcards.source:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " data-variance --study {STUDY_FILE:q} --source {wildcards.source:q}"
         " --manifest {input:q} --curve {output.curve:q} --split-point {output.split_point:q}"
 
 
@@ -56,9 +56,13 @@ rule variance_curves:
         LAYOUT.log("variance_curves"),
     resources:
         **needs("variance_curves"),
+    params:
+        **stage(),
     shell:
         "stablevelocity --log {log:q} join-tables --output {output.curves:q} {input.curves:q}"
-        " && stablevelocity --log {log:q} join-tables --output {output.split_points:q} {input.split_points:q}"
+        " && stablevelocity --log {log:q} {params.provenance:q}"
+        " join-tables --output {output.split_points:q}"
+        " {input.split_points:q}"
 
 
 rule variance_references:
@@ -71,10 +75,10 @@ rule variance_references:
     resources:
         **needs("variance_references"),
     params:
-        settings=settings(STUDY.variance),
-        code=code("experiments.variance_study"),
+        **stage("experiments.variance_study", settings=settings(STUDY.variance)),
     shell:
-        "stablevelocity --log {log:q} variance-references --study {STUDY_FILE:q} --output {output:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " variance-references --study {STUDY_FILE:q} --output {output:q}"
 
 
 rule toy:
@@ -87,13 +91,43 @@ rule toy:
     resources:
         **needs("toy"),
     params:
-        folder=LAYOUT.toy_folder,
-        settings=settings(STUDY.toy),
-        code=code("experiments.toy"),
+        **stage("experiments.toy", folder=LAYOUT.toy_folder, settings=settings(STUDY.toy)),
     shell:
-        "stablevelocity --log {log:q} toy --study {STUDY_FILE:q} --folder {params.folder:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}" " toy --study {STUDY_FILE:q} --folder {params.folder:q}"
+
+
+rule exact_flow:
+    output:
+        LAYOUT.exact_flow,
+    log:
+        LAYOUT.log("exact_flow"),
+    benchmark:
+        LAYOUT.benchmark("exact_flow")
+    resources:
+        **needs("exact_flow"),
+    params:
+        **stage("experiments.exact_flow", settings=settings(STUDY.exact_flow)),
+    shell:
+        "stablevelocity --log {log:q} {params.provenance:q} exact-flow --study {STUDY_FILE:q} --output {output:q}"
+
+
+rule latent_spectrum:
+    input:
+        LAYOUT.latents,
+    output:
+        LAYOUT.latent_spectrum,
+    log:
+        LAYOUT.log("latent_spectrum"),
+    resources:
+        **needs("latent_spectrum"),
+    params:
+        **stage("experiments.latent_spectrum"),
+    shell:
+        "stablevelocity --log {log:q} {params.provenance:q} latent-spectrum {input:q} --output {output:q}"
 
 
 PRODUCTS += [rules.variance_curves.input, rules.variance_curves.output, rules.variance_references.output]
 if STUDY.toy:
     PRODUCTS += [rules.toy.output]
+if STUDY.exact_flow:
+    PRODUCTS += [rules.exact_flow.output, rules.latent_spectrum.output]

@@ -135,18 +135,23 @@ def download(
 
 @app.command()
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="SiT or REPA checkpoint, a file of torch.save")],
+    checkpoint: Annotated[Path, typer.Argument(help="SiT, REPA or iREPA checkpoint, a file of torch.save")],
     output: Output,
     kind: Annotated[str, typer.Option(help="ema or raw; needed where the file does not say")] = "",
     reversed_time: Annotated[bool, typer.Option(help="for files of SiT itself, where t = 0 is noise")] = False,
     step: Annotated[int | None, typer.Option(min=0, help="training steps, where the file does not say")] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="of the label table; needed where 1,000 rows leave it open")
+    ] = None,
 ) -> None:
     """Turn a published checkpoint into safetensors, once; no code in it is run."""
     from stablevelocity.training.import_weights import convert_checkpoint
 
     if kind not in ("", "ema", "raw"):
         raise UserError(f"--kind {kind}: expected ema or raw")
-    run = convert_checkpoint(checkpoint, output, kind=kind or None, reversed_time=reversed_time, step=step)
+    run = convert_checkpoint(
+        checkpoint, output, kind=kind or None, reversed_time=reversed_time, step=step, classes=classes
+    )
     typer.echo(f"{output}: {run.training.model.name}")
 
 

@@ -88,6 +88,7 @@ def sweep(
     autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
     reference: ReferenceFile,
     output: Output,
+    images_output: Annotated[Path, typer.Option(help="similarity to the long run, image by image")],
     judge: ClassifierFile = "",
     processes: Annotated[int, typer.Option(min=1, help="the numbers do not depend on it")] = 1,
 ) -> None:
@@ -96,7 +97,8 @@ def sweep(
 
     loaded = load_study(study)
     run_of(loaded, run)
-    run_sweep(loaded, run, weights, autoencoder, _path(judge), reference, output, processes)
+    files = (weights, autoencoder, _path(judge), reference, output, images_output)
+    run_sweep(loaded, run, *files, processes)
 
 
 @app.command()

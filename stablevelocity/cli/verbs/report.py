@@ -25,11 +25,25 @@ def table(study: StudyFile, results: Results, name: Name, output: Output) -> Non
 
 
 @app.command()
-def figure(study: StudyFile, results: Results, name: Name, output: Output) -> None:
-    """Draw one figure of the report, as PDF and as PNG."""
+def figure(
+    study: StudyFile,
+    results: Results,
+    name: Name,
+    output: Output,
+    serif: Annotated[bool, typer.Option("--serif", help="in serif type, for a paper set in Times")] = False,
+) -> None:
+    """Draw one figure of the report at the width of a page (PDF, SVG, PNG) and of a column (PDF, PNG)."""
     from stablevelocity.reporting.make import make_figure
 
-    make_figure(load_study(study), results, name, output)
+    make_figure(load_study(study), results, name, output, serif=serif)
+
+
+@app.command()
+def paper_tables(study: StudyFile, results: Results) -> None:
+    """Make the paper's tables with this study's numbers: CSV, Markdown, LaTeX and HTML in results/<study>/paper."""
+    from stablevelocity.reporting.paper_rows import make_paper_tables
+
+    make_paper_tables(load_study(study), results)
 
 
 @app.command()
@@ -69,6 +83,31 @@ def compare(
     comparison = compare_results(results, reference)
     typer.echo(str(comparison))
     sys.exit(0 if comparison.agrees else 1)
+
+
+@app.command()
+def archive(
+    results: Annotated[Path, typer.Argument(help="a finished results/<study>, or a copy of one")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="the zip")],
+) -> None:
+    """Write page, tables, figures, study and the record of every job as one zip, an RO-Crate with checksums."""
+    from stablevelocity.reporting.reference import make_archive
+
+    make_archive(results, output)
+
+
+@app.command()
+def trace(
+    table: Annotated[Path, typer.Argument(help="results/<study>/tables/<table>.csv")],
+    row: Annotated[str, typer.Option(help="a label, a method, or values of key columns: 'StableVM', 'cfm, 1500, ode'")],
+    column: Annotated[str, typer.Option(help="such as fid")],
+    as_json: Annotated[bool, typer.Option("--json", help="every job in full, as JSON")] = False,
+) -> None:
+    """Show where a number came from: each job behind it with its command, code, versions, host and checksums."""
+    from stablevelocity.reporting.trace import find
+
+    found = find(table, row, column)
+    typer.echo(found.as_json() if as_json else "\n".join(found.lines()))
 
 
 @app.command()

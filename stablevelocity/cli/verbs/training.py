@@ -19,7 +19,7 @@ def train(
     latents: Annotated[Path, typer.Option(help="manifest of the latents")],
     folder: Annotated[Path, typer.Option(help="folder of the runs; each gets its own in it")],
     features: Annotated[str, typer.Option(help="manifest of the encoder's features; empty: none")] = "",
-    code: Annotated[str, typer.Option(help="hash of the code, part of the run's identity")] = "",
+    remake: Annotated[list[str], typer.Option(help="a run that today's code begins anew, if other code made it")] = [],  # noqa: B006
     launcher: Annotated[str, typer.Option(help="local, submitit-local or slurm")] = "local",
     site: Annotated[Path, typer.Option(help="what differs between clusters")] = Path("config/site.yaml"),
 ) -> None:
@@ -27,14 +27,15 @@ def train(
     from stablevelocity.cluster.launch import launch
     from stablevelocity.cluster.site import load_site
     from stablevelocity.cluster.tasks import Task
+    from stablevelocity.training.identity import begun_code
 
     found = load_study(study)
     wanted = [run_of(found, name) for name in run]
     given = Path(features) if features else None
-    tasks = [
-        Task(one, latents, given if one.alignment or one.class_token else None, folder / one.name, code)
-        for one in wanted
-    ]
+    tasks = []
+    for one in wanted:
+        inputs = latents, given if one.alignment or one.class_token else None, folder / one.name
+        tasks.append(Task(one, *inputs, begun_code(one, *inputs, remake=one.name in remake)))
     launch(tasks, launcher, load_site(site))
 
 

@@ -1,15 +1,24 @@
 """Pictures side by side, and PSNR and score over xi."""
 
+import textwrap
 from collections.abc import Callable
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stablevelocity.pretrained.families import FAMILIES
 from stablevelocity.pretrained.picture_files import read_pictures, shrink
 from stablevelocity.pretrained.prompts import read_prompts
-from stablevelocity.reporting.figures import PUBLISHED_COLOUR, colour, mark_published, marker, new_figure
+from stablevelocity.reporting.figures import (
+    INCHES,
+    PUBLISHED_COLOUR,
+    colour,
+    is_wide,
+    mark_published,
+    marker,
+    mosaic,
+    panels,
+)
 from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.sections.pretrained import XI, image_families, tables, video_families
 from stablevelocity.reporting.spec import LAYOUT
@@ -25,8 +34,7 @@ SIDE = 256
 
 def pretrained_xi(results: Results) -> Figure:
     """PSNR to the long run and score over xi, per family; the paper's own sweep beside."""
-    figure, axes = new_figure(1, 3, height=3.4)
-    similarity, score, panel = axes[0]
+    figure, (similarity, score, panel) = panels(3, height=2.3)
     for index, (family, rows) in enumerate(tables.pretrained_xi(results).groupby("family", sort=False)):
         for kind, line, name in (("stablevs", "-", ""), ("control", ":", ", control")):
             part = rows[rows["kind"] == kind].set_index("xi").sort_index()
@@ -44,43 +52,44 @@ def pretrained_xi(results: Results) -> Figure:
 
 
 def pretrained_images(results: Results) -> Figure:
-    """For each image family the arms (rows) by some prompts (columns), from the same noise."""
+    """For each image family some prompts (rows) by the ways of sampling (columns), from the same noise."""
     names = image_families(results.study)
-    figure, axes = new_figure(1, len(names), height=3.2)
-    for panel, family in zip(axes[0], names, strict=True):
-        prompts, chosen = _prompts(results, family)
-        pictures = _pictures(results, family, chosen, lambda picture: shrink(picture, SIDE))
-        _mosaic(panel, pictures, list(KINDS.values()) if panel is axes[0, 0] else [""] * len(KINDS), 8)
-        width = pictures.shape[3]
-        places = [width * (i + 0.5) for i in range(len(chosen))]
-        labels = [prompts[prompt] for prompt in chosen]
-        panel.set_xticks(places, labels, fontsize=7, rotation=45, ha="right", rotation_mode="anchor")
-        panel.set_title(FAMILIES[family].title)
+    figure, axes = panels(len(names), height=3.6 if is_wide() else 4.0)
+    for axis, family in zip(axes, names, strict=True):
+        prompts = _prompts(results, family)
+        pictures = _pictures(results, family, list(prompts), lambda picture: shrink(picture, SIDE))
+        named = is_wide() and axis is not axes[0]
+        mosaic(axis, pictures.swapaxes(0, 1), [""] * len(prompts) if named else list(prompts.values()))
+        axis.set_xticks(axis.get_images()[0].get_size()[1] * (np.arange(len(KINDS)) + 0.5) / len(KINDS))
+        axis.set_xticklabels(KINDS.values(), rotation=30, ha="left", rotation_mode="anchor")
+        axis.set_title(FAMILIES[family].title)
     return figure
 
 
 def pretrained_videos(results: Results) -> Figure:
-    """Some frames of some videos, evenly spread, first and last among them: a row per prompt and arm."""
-    names = video_families(results.study)
-    figure, axes = new_figure(1, len(names), height=1.4 * PROMPTS)
-    for panel, family in zip(axes[0], names, strict=True):
-        prompts, chosen = _prompts(results, family)
-        count = _pictures(results, family, chosen[:1], lambda video: video[:, :1, :1]).shape[2]
-        frames = np.linspace(0, count - 1, min(FRAMES, count)).round().astype(int)
-        videos = _pictures(results, family, chosen, lambda video, frames=frames: shrink(video[frames], SIDE))
-        labels = [f"{prompts[prompt]}: {kind}" for prompt in chosen for kind in KINDS.values()]
-        _mosaic(panel, videos.swapaxes(0, 1).reshape(-1, *videos.shape[2:]), labels, 7)
-        width = videos.shape[4]
-        panel.set_xticks([width * (i + 0.5) for i in range(len(frames))], [str(frame + 1) for frame in frames])
-        panel.set(xlabel="frame", title=FAMILIES[family].title)
+    """Some frames (columns) of some videos, evenly spread: a panel per prompt, a row per way of sampling."""
+    wanted = [(family, *one) for family in video_families(results.study) for one in _prompts(results, family).items()]
+    frames_of = {family: _frames(results, family) for family, *_ in wanted}
+    figure, axes = panels(len(wanted), columns=2, height=INCHES["column"] * 0.85)
+    for axis, (family, prompt, words) in zip(axes, wanted, strict=True):
+        frames = frames_of[family]
+        videos = _pictures(results, family, [prompt], lambda video, frames=frames: shrink(video[frames], SIDE))
+        mosaic(axis, videos[:, 0], list(KINDS.values()), [f"frame {frame + 1}" for frame in frames])
+        axis.set_title(f"{FAMILIES[family].title}: {words}")
     return figure
 
 
-def _prompts(results: Results, family: str) -> tuple[list[str], list[int]]:
-    """All prompts, shortened, and the indices of some that are evenly spread."""
+def _frames(results: Results, family: str) -> np.ndarray:
+    """Indices of some frames, first and last among them."""
+    count = _pictures(results, family, [0], lambda video: video[:, :1, :1]).shape[2]
+    return np.linspace(0, count - 1, min(FRAMES, count)).round().astype(int)
+
+
+def _prompts(results: Results, family: str) -> dict[int, str]:
+    """Some prompts that are evenly spread, by their index, in lines that fit beside a picture."""
     prompts = [wanted["prompt"] for wanted in read_prompts(results.folder / LAYOUT.prompts(family))]
     chosen = np.linspace(0, len(prompts) - 1, PROMPTS).round().astype(int).tolist()
-    return [prompt if len(prompt) <= 28 else prompt[:26] + "..." for prompt in prompts], chosen
+    return {index: textwrap.fill(prompts[index], 16, max_lines=4, placeholder=" …") for index in chosen}
 
 
 def _pictures(results: Results, family: str, chosen: list[int], reduced: Callable[..., np.ndarray]) -> np.ndarray:
@@ -95,11 +104,3 @@ def _pictures(results: Results, family: str, chosen: list[int], reduced: Callabl
         arm = folder / f"{SOLVERS[family][0]}-{kind}"
         columns.append([reduced(read_pictures(FAMILIES[family], arm, prompts, 1, [prompt])[0]) for prompt in chosen])
     return np.array(columns)
-
-
-def _mosaic(panel: Axes, pictures: np.ndarray, labels: list[str], size: float) -> None:
-    """(rows, columns, H, W, 3) pictures without gaps, a label at each row."""
-    rows, columns, height, width, channels = pictures.shape
-    panel.imshow(pictures.swapaxes(1, 2).reshape(rows * height, columns * width, channels))
-    panel.set_yticks([height * (i + 0.5) for i in range(rows)], labels, fontsize=size)
-    panel.grid(visible=False)

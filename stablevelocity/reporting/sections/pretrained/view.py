@@ -9,6 +9,8 @@ from stablevelocity.reporting.results import DataFrame, Results
 from stablevelocity.reporting.sections.pretrained import families, video_families
 from stablevelocity.study.pretrained_settings import SOLVERS as BASES
 
+FAITHFUL_PSNR = 25
+"""Of an autoencoder on training scenes, in dB: below it colours and small strokes are lost."""
 EQUAL = "equal by construction, tested"
 
 
@@ -27,7 +29,17 @@ def view(results: Results) -> dict[str, Any]:
         "sweep": _sweep(results.table("pretrained_xi"), same),
         "equal": EQUAL,
         "compared": compared,
+        "faded": _faded(results.table("tiny_models")),
     }
+
+
+def _faded(models: DataFrame) -> str:
+    """Which tiny models' colours cannot be trusted, and why."""
+    if models is None or not (models["autoencoder_psnr"] < FAITHFUL_PSNR).any():
+        return ""
+    poor = models[models["autoencoder_psnr"] < FAITHFUL_PSNR].to_dict("records")
+    told = ", ".join(f"{FAMILIES[row['family']]} {row['autoencoder_psnr']:.1f} dB" for row in poor)
+    return f" Colours of a model whose autoencoder is poor are not the prompt's, a red digit comes out olive: {told}."
 
 
 def _sweep(table: DataFrame, same: list[str]) -> DataFrame:

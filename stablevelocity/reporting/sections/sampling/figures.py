@@ -7,7 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from stablevelocity.reporting.figures import PUBLISHED_COLOUR, log_y, mark_published, new_figure, panels, plain_log
+from stablevelocity.reporting.figures import (
+    PUBLISHED_COLOUR,
+    legend_below,
+    log_y,
+    mark_published,
+    panels,
+    plain_log,
+)
 from stablevelocity.reporting.names import GRIDS, SOLVERS
 from stablevelocity.reporting.results import DataFrame, Results
 from stablevelocity.reporting.sections.sampling import TABLE4, XI
@@ -19,39 +26,45 @@ THINNED: dict[str, dict[str, Any]] = {
     "control": {"marker": "o", "mfc": "white", "linestyle": ""},
     "stablevs": {"marker": "*", "linestyle": ""},
 }
-SIZES = (8, 12)
+SIZES = (5, 8)
 """Of the markers for the two values of xi that `few_step` shows."""
 
 
 def stablevs(results: Results) -> Figure:
-    """PSNR to the long run and FID against xi, a column per number of low-regime steps; published PSNR at the right.
+    """PSNR to the long run and FID against xi, a column per number of low-regime steps; published PSNR at the end.
 
     Means over the swept runs. Filled: StableVS; hollow: control on the same grid; dotted: base solver, as many calls.
     """
     table = made.stablevs(results)
     measures = [measure for measure in MEASURES if f"{measure}_stablevs" in table]
     lows = table.groupby("low_steps")
-    figure, axes = new_figure(len(measures), lows.ngroups + 1, 2.7 * len(measures) + 0.5)
+    columns = lows.ngroups + 1
+    figure, axes = panels(
+        columns * len(measures), columns=columns, height=2.1, margin=0.0 if len(measures) > 1 else 0.5
+    )
     split, low_end, high_end = made.latent_split(results)
-    for row, measure in zip(axes, measures, strict=True):
-        for axis, (_, part) in zip(row, lows, strict=False):
+    for place, measure in enumerate(measures):
+        row = axes[place * columns : (place + 1) * columns]
+        for axis, (low, part) in zip(row, lows, strict=False):
             _lines(axis, part, measure)
             if np.isfinite(split) and split > 0:
                 axis.axvspan(low_end, high_end, color="#009e73", alpha=0.15, linewidth=0)
-                axis.axvline(split, color="#009e73", linestyle="--", linewidth=1.2, label="latents' split point")
-            axis.axvline(made.PAPER_XI, color=PUBLISHED_COLOUR, linestyle="-.", linewidth=1.1, label="the paper's xi")
+                axis.axvline(split, color="#009e73", linestyle="--", linewidth=1, label="latents' split point")
+            axis.axvline(made.PAPER_XI, color=PUBLISHED_COLOUR, linestyle="-.", linewidth=1, label="the paper's xi")
+            axis.set(title=f"{low} low-regime steps", xlabel="xi", ylabel=MEASURES[measure] if axis is row[0] else "")
         limits = np.array([axis.get_ylim() for axis in row[:-1]])
         for axis in row[:-1]:
             axis.set_ylim(limits[:, 0].min(), limits[:, 1].max())
             if measure == "fid":
                 log_y(axis)
-        row[0].set_ylabel(MEASURES[measure])
-        row[-1].axis("off")
-    for top, bottom, low in zip(axes[0], axes[-1], lows.groups, strict=False):
-        top.set_title(f"{low} low-regime steps")
-        bottom.set_xlabel("xi")
-    _published(axes[0, -1], results)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    # The published panel stands at the end of the first row, the legend at that of the second.
+    _published(axes[columns - 1], results)
+    handles, labels = axes[0].get_legend_handles_labels()
+    if len(measures) > 1:
+        axes[-1].axis("off")
+        axes[-1].legend(handles, labels, loc="center")
+    else:
+        legend_below(figure, 4, handles, labels)
     return figure
 
 
@@ -60,19 +73,18 @@ def _lines(axis: Axes, table: DataFrame, measure: str) -> None:
         paint, mark = STYLES[solver]
         name = SOLVERS[solver]
         base, control, ours = (part.groupby("xi")[f"{measure}_{arm}"].mean() for arm in ("base", "control", "stablevs"))
-        hollow = {"marker": mark, "color": paint, "mfc": "white", "markersize": 9, "linewidth": 1}
-        axis.plot(base, ":x", color=paint, linewidth=1.3, label=f"{name}, same calls")
+        hollow = {"marker": mark, "color": paint, "mfc": "white", "markersize": 6, "linewidth": 0.8}
+        axis.plot(base, ":x", color=paint, linewidth=1, label=f"{name}, same calls")
         axis.plot(control, alpha=0.55, **hollow)
         axis.plot([], [], label=f"{name}, control", **hollow)
-        axis.plot(ours, marker=mark, color=paint, markersize=4.5, label=f"{name} + StableVS")
+        axis.plot(ours, marker=mark, color=paint, markersize=3, label=f"{name} + StableVS")
 
 
 def _published(axis: Axes, results: Results) -> None:
     """The paper's own sweep of xi on SD3.5-Large."""
     frame, plain = results.published(XI), results.published(TABLE4)
-    axis.axis("on")
-    axis.plot(frame["xi"], frame["psnr"], "o-", color=PUBLISHED_COLOUR, markersize=4.5)
-    note: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
+    axis.plot(frame["xi"], frame["psnr"], "o-", color=PUBLISHED_COLOUR)
+    note: dict[str, Any] = {"textcoords": "offset points", "fontsize": "x-small"}
     for row in frame.itertuples():
         axis.annotate(f"{row.total_steps}", (row.xi, row.psnr), xytext=(4, 5), **note)
     row = (plain["model"] == "SD3.5-Large") & (plain["solver"] == "Euler") & (plain["total_steps"] == 20)
@@ -81,7 +93,6 @@ def _published(axis: Axes, results: Results) -> None:
     axis.annotate("Euler, 20 steps", (0.7, value), xytext=(0, 4), **note)
     axis.set(xlim=(0.66, 0.94), ylim=(10, 50), xlabel="xi  (labels: total steps)", ylabel="PSNR to 30 steps, dB")
     mark_published(axis, "SD3.5, 9 low steps")
-    axis.title.set_fontsize(9)
 
 
 def few_step(results: Results) -> Figure:
@@ -89,12 +100,11 @@ def few_step(results: Results) -> Figure:
     table = made.few_step(results)
     sizes = dict(zip(sorted(table["xi"].dropna().unique(), reverse=True), SIZES, strict=False))
     runs = table.groupby("run", sort=False)
-    figure, axes = panels(runs.ngroups, 3, 2.9, 0.9)
-    for axis, (_, part) in zip(axes.flat, runs, strict=False):
+    figure, axes = panels(runs.ngroups, 3, 2.1, 0.5)
+    for axis, (_, part) in zip(axes, runs, strict=True):
         _fidelity(axis, part, sizes)
-        axis.set(title=results.study.arms[part["arm"].iloc[0]].label, xlabel="network calls")
-    for axis in axes[:, 0]:
-        axis.set_ylabel(MEASURES["fid"])
+        label = results.study.arms[part["arm"].iloc[0]].label
+        axis.set(title=label, xlabel="network calls", ylabel=MEASURES["fid"] if axis is axes[0] else "")
     handles = []
     for solver in table["solver"].unique():
         paint, mark = STYLES[solver]
@@ -103,7 +113,7 @@ def few_step(results: Results) -> Figure:
         for regime, shape in THINNED.items():
             label = f"{GRIDS[regime]}, xi = {xi:g}"
             handles.append(Line2D([], [], color="#555555", markersize=size, label=label, **shape))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    legend_below(figure, 4, handles)
     return figure
 
 

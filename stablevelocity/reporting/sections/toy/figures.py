@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stablevelocity.reporting.figures import band, log_y, new_figure, panels
+from stablevelocity.reporting.figures import is_wide, log_y, mean_and_range, panels
 from stablevelocity.reporting.format import counted
 from stablevelocity.reporting.names import OBJECTIVES
 from stablevelocity.reporting.results import DataFrame, Results
@@ -34,18 +34,16 @@ def protocol(results: Results) -> str:
             f"{counted(len(toy.seeds), 'seed')}"
         )
     )
-    return textwrap.fill(text, 100)
+    return textwrap.fill(text, 110 if is_wide() else 55)
 
 
 def _lines(axis: Axes, frame: DataFrame, x: str, y: str, markevery: list[int] | None) -> None:
-    """Mean over seeds by objective; where there are several seeds, a band from the lowest to the highest."""
+    """Mean and range over seeds by objective."""
     for objective, part in frame.groupby("objective", sort=False):
         paint, mark, line = STYLES[objective]
-        seeds = part.groupby(x)[y].agg(["mean", "min", "max"])
+        look = {"color": paint, "marker": mark, "linestyle": line, "markevery": markevery}
         # A logarithmic axis has no 0: points far below the split point give it.
-        seeds = seeds[seeds["mean"] > 0]
-        axis.plot(seeds["mean"], line, marker=mark, markevery=markevery, color=paint, label=OBJECTIVES[objective])
-        band(axis, seeds.index, seeds["min"], seeds["max"], paint)
+        mean_and_range(axis, part[part[y] > 0], x, y, label=OBJECTIVES[objective], **look)
     log_y(axis)
 
 
@@ -53,41 +51,39 @@ def toy_error(results: Results) -> Figure:
     """Squared error to the exact velocity against updates, one panel per time; band: lowest to highest seed."""
     frame = results.csv(LAYOUT.toy("error"))
     times = frame.groupby("t")
-    figure, axes = panels(times.ngroups, 4, 3.3, 0.3)
-    for axis, (t, part) in zip(axes.flat, times, strict=False):
+    figure, axes = panels(times.ngroups, height=2.1, margin=0.2)
+    for axis, (t, part) in zip(axes, times, strict=True):
         _lines(axis, part, "update", "error", [-1])
-        axis.set(title=f"t = {t:g}", xlabel="updates")
-        axis.tick_params(axis="x", labelsize=8.5)
-    axes[0, 0].set_ylabel("squared error to the exact velocity")
-    axes[0, 0].legend()
-    figure.suptitle(protocol(results), fontsize=9.5)
+        axis.set(title=f"t = {t:g}", xlabel="updates", ylabel="squared error" if axis is axes[0] else "")
+        axis.locator_params(axis="x", nbins=3)
+    axes[0].legend()
+    figure.suptitle(protocol(results), fontsize="medium")
     return figure
 
 
 def toy_variance(results: Results) -> Figure:
     """Variance of the target and of the gradient against t."""
-    figure, axes = new_figure(1, 2, 3.6)
-    for axis, what, label in zip(axes[0], ("target", "gradient"), ("trace", "per-parameter trace"), strict=True):
+    figure, axes = panels(2, height=2.5, margin=0.2)
+    for axis, what, label in zip(axes, ("target", "gradient"), ("trace", "per-parameter trace"), strict=True):
         _lines(axis, results.csv(LAYOUT.toy(f"{what}_variance")), "t", "variance", None)
         axis.set(title=f"Variance of the {what}", ylabel=f"{label} of the covariance", xlabel="t   (0 data, 1 noise)")
-    axes[0, 0].legend()
-    figure.suptitle(protocol(results), fontsize=9.5)
+    axes[0].legend()
+    figure.suptitle(protocol(results), fontsize="medium")
     return figure
 
 
 def toy_cost(results: Results) -> Figure:
     """Time of one training step against the number of references, in its parts; n = 0 is CFM."""
     frame = results.csv(LAYOUT.toy("cost")).sort_values("references")
-    figure, axes = new_figure(1, 1, 3.2)
-    axis = axes[0, 0]
+    figure, (axis,) = panels(1, height=2.3)
     places, bottom = np.arange(len(frame)), np.zeros(len(frame))
     for part, (label, paint) in PARTS.items():
         height = 1e3 * frame[part].to_numpy()
         axis.bar(places, height, 0.6, bottom, color=paint, label=label)
         bottom += height
-    axis.bar_label(axis.containers[-1], [f"{total:.2f}" for total in bottom], padding=2, fontsize=9)
-    axis.set_xticks(places, [f"n = {count:,}" if count else "CFM" for count in frame["references"]])
-    axis.set(ylim=(0, 1.15 * bottom.max()), xlabel="references of the StableVM target")
+    axis.bar_label(axis.containers[-1], [f"{total:.2f}" for total in bottom], padding=2, fontsize="small")
+    axis.set_xticks(places, [f"{count:,}" if count else "CFM" for count in frame["references"]])
+    axis.set(ylim=(0, 1.4 * bottom.max()), xlabel="references of the StableVM target")
     axis.set_ylabel("milliseconds per training step")
     axis.grid(axis="x", visible=False)
     axis.legend(loc="upper left")

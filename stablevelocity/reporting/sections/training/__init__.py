@@ -64,6 +64,15 @@ def of_runs(study: Study) -> list[str]:
     return [LAYOUT.training_metrics(run.name) for run in principal_runs(study)]
 
 
+def of_figure3(study: Study) -> list[str]:
+    return [*of_aligned(study), *of_regimes(study)] if of_aligned(study) else []
+
+
+def of_samples(study: Study) -> list[str]:
+    files = list(sample_files(study).values())
+    return [LAYOUT.image_manifest("train"), *files] if files else []
+
+
 ROW = ("arm", "step", "sampler")
 
 SECTION = Section(
@@ -86,9 +95,8 @@ SECTION = Section(
     ),
     figures=(
         Product("training_fidelity", FIGURES, MAIN),
-        Product("figure3a", FIGURES, of_aligned),
-        Product("figure3b", FIGURES, of_regimes, (FIGURE3B,)),
+        Product("figure3", FIGURES, of_figure3, (FIGURE3B,)),
         Product("training_curves", FIGURES, of_runs),
-        Product("samples", f"{HERE}.samples", lambda study: list(sample_files(study).values())),
+        Product("samples", f"{HERE}.samples", of_samples),
     ),
 )

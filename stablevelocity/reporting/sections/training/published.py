@@ -22,6 +22,7 @@ from stablevelocity.study.settings import Alignment, Training
 ITERATIONS_PER_EPOCH = 5004
 METRICS = ("fid", "sfid", "is", "precision", "recall")
 OPTIMISER = ("batch", "lr", "betas", "weight_decay", "clip", "ema", "label_drop")
+DECODER = "stabilityai/sd-vae-ft-ema"
 STUDY = {
     "images.dataset": "folder",
     "images.size": 256,
@@ -34,42 +35,45 @@ PLAIN = {"guidance": 1.0, "labels": "random"}
 GUIDED = {"guidance": 1.8, "guidance_interval": (0.0, 0.7)}
 
 
-def _has(settings: Any, values: dict[str, Any]) -> bool:
-    return all(attrgetter(key)(settings) == value for key, value in values.items())
+def _apart(settings: Any, values: dict[str, Any]) -> list[str]:
+    """ "images.size 16, not 256" for each of `values` that these settings do not have."""
+    given = {key: attrgetter(key)(settings) for key in values}
+    return [f"{key} {given[key]}, not {value}" for key, value in values.items() if given[key] != value]
 
 
-def _papers_protocol(study: Study, arm: str, sampler: str, guidance: dict[str, Any]) -> bool:
-    """True when data, autoencoders, sampler, features, reference, number of samples and arm are the paper's
-    (docs/paper.md#imagenet)."""
-    return (
-        _has(study, STUDY)
-        and decoder_of(study)[0] == "stabilityai/sd-vae-ft-ema"
-        and study.evaluation.reference is not None
-        and _has(study.sampler(sampler), {**SAMPLER, **guidance})
-        and _papers_arm(study, arm)
-    )
-
-
-def _papers_arm(study: Study, name: str) -> bool:
-    """True for the two kinds of arms that tables 1 to 3 hold, trained by docs/paper.md#imagenet: a base method aligned
-    on the whole path, and it with StableVM and the variance-aware weight. False for one part alone and for ablations:
-    another xi, weight, bank, or time from which StableVM is used.
+def apart(study: Study, arm: str, sampler: str, guidance: dict[str, Any]) -> list[str]:
+    """How a row is measured otherwise than the paper's: data, autoencoders, sampler, features, reference, number of
+    samples and arm (docs/paper.md#imagenet). Empty when the two may stand beside each other.
     """
-    arm = study.arms[name]
-    if arm.alignment is None or not _has(
-        study.arm_training(name), {key: getattr(Training(), key) for key in OPTIMISER}
-    ):
-        return False
-    what = kind(arm)
-    if (what.stablevm, what.regime) not in ((True, "low (soft)"), (False, "whole")):
-        return False
-    bank, t_min = arm.stablevm.bank, arm.stablevm.t_min
-    if what.stablevm and not ((t_min, bank.capacity) == (0.5, 256) and bank.null_capacity in (None, 256)):
-        return False
+    decoder = decoder_of(study)[0]
+    return [
+        *_apart(study, STUDY),
+        *([] if decoder == DECODER else [f"decoder {decoder}, not {DECODER}"]),
+        *([] if study.evaluation.reference else ["reference: the train split, not ADM's batch"]),
+        *_apart(study.sampler(sampler), {**SAMPLER, **guidance}),
+        *_apart_arm(study, arm),
+    ]
+
+
+def _apart_arm(study: Study, name: str) -> list[str]:
+    """As `apart`, of an arm. Tables 1 to 3 hold two kinds, trained by docs/paper.md#imagenet: a base method aligned on
+    the whole path, and it with StableVM and the variance-aware weight; not one part alone, and no ablations: another
+    xi, weight, bank, or time from which StableVM is used.
+    """
+    arm, what = study.arms[name], kind(study.arms[name])
+    if arm.alignment is None or (what.stablevm, what.regime) not in ((True, "low (soft)"), (False, "whole")):
+        return [f"the paper has no {what.method} in tables 1 to 3"]
+    found = _apart(study.arm_training(name), {key: getattr(Training(), key) for key in OPTIMISER})
+    bank = arm.stablevm.bank
+    if what.stablevm:
+        found += _apart(arm.stablevm, {"t_min": 0.5, "bank.capacity": 256})
+        found += [] if bank.null_capacity in (None, 256) else _apart(bank, {"null_capacity": 256})
     alignment = {"projector": "conv", "spatial_norm": 0.6} if what.base == "iREPA" else {}
     if what.regime == "whole":  # its weight is 1: xi and k say nothing
         alignment |= {"schedule": "uniform", "xi": arm.alignment.xi, "k": arm.alignment.k}
-    return arm.alignment == Alignment.model_validate(alignment) and study.encoder.name == "dinov2-base"
+    papers = Alignment.model_validate(alignment)
+    found += _apart(arm.alignment, {key: getattr(papers, key) for key in Alignment.model_fields})
+    return found + _apart(study, {"encoder.name": "dinov2-base"})
 
 
 def _row(frame: DataFrame, metrics: tuple[str, ...] = METRICS, **where: Any) -> dict[str, float]:
@@ -82,7 +86,7 @@ def _row(frame: DataFrame, metrics: tuple[str, ...] = METRICS, **where: Any) -> 
 def without_guidance(results: Results, arm: str, step: int, sampler: str) -> dict[str, float]:
     """The row of the paper's table 2, or of table 3 for iREPA and REG, that a measured row repeats."""
     study, what = results.study, kind(results.study.arms[arm])
-    if not _papers_protocol(study, arm, sampler, PLAIN):
+    if apart(study, arm, sampler, PLAIN):
         return {}
     table, method = TABLE2, what.method
     if what.base in ("iREPA", "REG"):
@@ -93,7 +97,7 @@ def without_guidance(results: Results, arm: str, step: int, sampler: str) -> dic
 def ablation_of_xi(results: Results, arm: str, base: str, step: int, sampler: str) -> dict[str, float]:
     """The FID in the paper's ablation of the training's xi, for an arm that differs from `base` in xi alone."""
     study, alignment = results.study, results.study.arms[arm].alignment
-    if alignment is None or not _papers_protocol(study, base, sampler, PLAIN):
+    if alignment is None or apart(study, base, sampler, PLAIN):
         return {}
     model = study.arm_training(arm).model.name
     return _row(results.published(XI), ("fid",), model=model, iterations=step, xi=alignment.xi)
@@ -102,7 +106,7 @@ def ablation_of_xi(results: Results, arm: str, base: str, step: int, sampler: st
 def with_guidance(results: Results, arm: str, step: int, sampler: str) -> dict[str, float]:
     """The row of the paper's table 1 that a measured row repeats."""
     study = results.study
-    if study.arm_training(arm).model.name != "SiT-XL/2" or not _papers_protocol(study, arm, sampler, GUIDED):
+    if study.arm_training(arm).model.name != "SiT-XL/2" or apart(study, arm, sampler, GUIDED):
         return {}
     epochs, labels = round(step / ITERATIONS_PER_EPOCH), study.sampler(sampler).labels
     method = kind(study.arms[arm]).method

@@ -1,18 +1,19 @@
-"""Grids of generated images: one per arm, the same labels and noise in all of them."""
+"""Grids of images: real ones, and those of each arm, the same labels and noise in all of them."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from stablevelocity.data.shards import read_shard
-from stablevelocity.reporting.figures import WIDTH, new_figure
+from stablevelocity.data.shards import ShardSet, read_shard
+from stablevelocity.reporting.figures import INCHES, is_wide, mosaic, panels
 from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.sections.training import sample_files
+from stablevelocity.reporting.spec import LAYOUT
 
 CLASSES = 10
 
 
 def samples(results: Results) -> Figure:
-    """For each arm (first seed, last step, main sampler) images of the first classes, sorted by class.
+    """Real images, and for each arm (first seed, last step, main sampler) images of the same classes in the same order.
 
     The main sampler's noise and labels depend on the sampling seed only, so position by position the arms started from
     the same noise.
@@ -20,14 +21,30 @@ def samples(results: Results) -> Figure:
     shards = {arm: read_shard(results.folder / file) for arm, file in sample_files(results.study).items()}
     first = next(iter(shards.values()))
     rows, columns = (2, 20) if first["images"].shape[1] < 64 else (1, 8)
+    rows, columns = (rows, columns) if is_wide() else (2 * rows, columns // 2)
     chosen = _chosen(np.asarray(first["labels"]), rows, columns)
-    figure, axes = new_figure(len(shards), 1, (WIDTH * rows / columns + 0.32) * len(shards))
-    for axis, (arm, arrays) in zip(axes[:, 0], shards.items(), strict=True):
-        images = np.asarray(arrays["images"])
-        axis.imshow(_grid(images[chosen[chosen < len(images)]], columns), interpolation="nearest", aspect="equal")
-        axis.set_title(results.study.arms[arm].label)
-        axis.axis("off")
+    grids = {"Real images": _real(results, np.asarray(first["labels"])[chosen])}
+    for arm, arrays in shards.items():
+        grids[results.study.arms[arm].label] = np.asarray(arrays["images"])[chosen[chosen < len(arrays["images"])]]
+    figure, axes = panels(
+        len(grids), columns=1, height=INCHES["page" if is_wide() else "column"] * rows / columns + 0.22
+    )
+    for axis, (title, images) in zip(axes, grids.items(), strict=True):
+        full = np.full((rows * columns, *images.shape[1:]), 255, np.uint8)
+        full[: len(images)] = images
+        mosaic(axis, full.reshape(rows, columns, *images.shape[1:]))
+        axis.set_title(title)
     return figure
+
+
+def _real(results: Results, labels: np.ndarray) -> np.ndarray:
+    """Training images of these classes, as many of each as asked for and each once; white where there are too few."""
+    data = ShardSet(results.folder / LAYOUT.image_manifest("train"), checksums=False)
+    of_class = {label: iter(np.flatnonzero(data.all("labels") == label)) for label in np.unique(labels)}
+    rows = np.array([next(of_class[label], -1) for label in labels])
+    images = data.rows("images", rows.clip(0))
+    images[rows < 0] = 255
+    return images
 
 
 def _chosen(labels: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -37,13 +54,3 @@ def _chosen(labels: np.ndarray, rows: int, columns: int) -> np.ndarray:
     found = [np.flatnonzero(labels == one) for one in classes]
     order = [block[row * across : (row + 1) * across] for row in range(rows) for block in found]
     return np.concatenate(order)[: rows * columns]
-
-
-def _grid(images: np.ndarray, columns: int) -> np.ndarray:
-    """(n, h, w, 3) uint8 laid out in rows, white where images run out."""
-    n, height, width, channels = images.shape
-    rows = -(-n // columns)
-    canvas = np.full((rows * columns, height + 1, width + 1, channels), 255, np.uint8)
-    canvas[:n, :height, :width] = images
-    canvas = canvas.reshape(rows, columns, height + 1, width + 1, channels).transpose(0, 2, 1, 3, 4)
-    return canvas.reshape(rows * (height + 1), columns * (width + 1), channels)

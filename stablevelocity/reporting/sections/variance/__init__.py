@@ -16,6 +16,11 @@ def mixtures(study: Study) -> list[str]:
     return [LAYOUT.variance_references] if study.variance.gmm_dimensions else []
 
 
+def pixels(study: Study) -> list[str]:
+    """Images of the pixels' own curve, and its split point."""
+    return [LAYOUT.image_manifest("train"), LAYOUT.split_points] if "pixels" in study.variance.data else []
+
+
 SECTION = Section(
     name="variance",
     title="Two regimes of variance",
@@ -26,6 +31,7 @@ SECTION = Section(
     figures=(
         Product("figure1", FIGURES, curves, PAPER),
         Product("figure1_references", FIGURES, mixtures),
+        Product("figure2", FIGURES, pixels),
     ),
     has_view=False,
 )

@@ -1,4 +1,4 @@
-"""Figure 1: V(t)/sqrt(d) and split points; and how the curve moves with the number of references."""
+"""Figure 1: V(t)/sqrt(d) and split points, and how the curve moves with the number of references; figure 2."""
 
 from typing import Any
 
@@ -7,13 +7,15 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stablevelocity.reporting.figures import PUBLISHED_COLOUR, band, colour, marker, new_figure
+from stablevelocity.data.shards import ShardSet, random_rows
+from stablevelocity.reporting.figures import PUBLISHED_COLOUR, band, colour, is_wide, marker, mosaic, panels
 from stablevelocity.reporting.results import DataFrame, Results
 from stablevelocity.reporting.sections.variance.tables import variance
 from stablevelocity.reporting.spec import LAYOUT
 
 READING_ERROR = 0.01
 """Of the published read-offs, in t."""
+OTHERS = {"exact": ("--", "exact (no finite set)"), "noise": (":", "as many points of pure noise, same covariance")}
 TIME = "t   (0 data, 1 noise)"
 
 
@@ -26,15 +28,14 @@ def figure1(results: Results) -> Figure:
     curves = results.csv(LAYOUT.variance_curves)
     colours = {source: colour(place + 1) for place, source in enumerate(curves["source"].unique())}
     mixture = curves["source"].str.startswith("gmm")
-    panels = {"Gaussian mixtures": curves[mixture], "The data of this study": curves[~mixture]}
-    panels = {title: part for title, part in panels.items() if len(part)}
-    figure, axes = new_figure(1, len(panels) + 1, 3.9)
-    for axis, (title, part) in zip(axes[0], panels.items(), strict=False):
+    parts = {"Gaussian mixtures": curves[mixture], "The data of this study": curves[~mixture]}
+    parts = {title: part for title, part in parts.items() if len(part)}
+    figure, axes = panels(len(parts) + 1, height=2.7)
+    for axis, (title, part) in zip(axes, parts.items(), strict=False):
         _curves(axis, part, colours)
-        axis.set_title(title)
-    axes[0, 0].set_ylabel("target variance V / √d")
+        axis.set(title=title, ylabel="target variance V / √d" if axis is axes[0] else "")
     table = variance(results)
-    _split_points(axes[0, -1], table[table["law"] == "empirical"].reset_index(drop=True), colours)
+    _split_points(axes[-1], table[table["law"] == "empirical"].reset_index(drop=True), colours)
     return figure
 
 
@@ -43,27 +44,27 @@ def _curves(axis: Axes, curves: DataFrame, colours: dict[str, str]) -> None:
         part = part.sort_values("t")
         t, dimension, paint = part["t"], part["dimension"].iloc[0], colours[source]
         scaled = part[["mean", "q15", "q85"]] / np.sqrt(dimension)
-        if law == "exact":
-            axis.plot(t, scaled["mean"], "--", color=paint, linewidth=1.3)
+        if law in OTHERS:
+            axis.plot(t, scaled["mean"], OTHERS[law][0], color=paint, linewidth=1)
         else:
             axis.plot(t, scaled["mean"], color=paint, label=source_label(source, dimension))
             band(axis, t, scaled["q15"], scaled["q85"], paint)
-    if (curves["law"] == "exact").any():
-        axis.plot([], [], "--", color="#333333", linewidth=1.3, label="exact (no finite set)")
+    for law in [law for law in OTHERS if (curves["law"] == law).any()]:
+        line, label = OTHERS[law]
+        axis.plot([], [], line, color="#333333", linewidth=1, label=label)
     axis.set_yscale("symlog", linthresh=0.1)
-    axis.set_ylim(bottom=-0.01)
     axis.set(xlim=(0, 1), xlabel=TIME)
-    axis.legend(loc="upper left")
     # Room for the legend above curves that begin high.
-    axis.set_ylim(top=axis.get_ylim()[1] * 12)
+    axis.set_ylim(-0.01, axis.get_ylim()[1] * 20)
+    axis.legend(loc="upper left")
 
 
 def _split_points(axis: Axes, table: DataFrame, colours: dict[str, str]) -> None:
     for place, row in table.iterrows():
         paint = colours[row["source"]]
-        axis.plot(row[["split_low", "split_high"]], [place] * 2, color=paint, linewidth=5, alpha=0.35)
-        axis.plot(row["split_point"], place, marker(0), color=paint, markersize=7)
-        axis.plot(row["rise"], place + 0.18, marker(1), mfc="white", color=paint, markersize=6)
+        axis.plot(row[["split_low", "split_high"]], [place] * 2, color=paint, linewidth=4, alpha=0.35)
+        axis.plot(row["split_point"], place, marker(0), color=paint, markersize=5)
+        axis.plot(row["rise"], place + 0.18, marker(1), mfc="white", color=paint, markersize=4)
     published = table[table["published_rise"].notna()]
     diamond: dict[str, Any] = {"marker": "D", "mfc": "white", "color": PUBLISHED_COLOUR, "linestyle": ""}
     axis.errorbar(published["published_rise"], published.index + 0.36, xerr=READING_ERROR, **diamond)
@@ -73,18 +74,18 @@ def _split_points(axis: Axes, table: DataFrame, colours: dict[str, str]) -> None
         axis.plot([], [], label="PUBLISHED: passes 0.1", **diamond)
     labels = [source_label(row.source, row.dimension).replace(", ", "\n") for row in table.itertuples()]
     axis.set_yticks(range(len(table)), labels)
-    axis.set(xlim=(0, 1), ylim=(len(table) + 0.9, -0.5), xlabel="t", title="Where the variance starts")
+    axis.set(xlim=(0, 1), ylim=(len(table) + 1.4, -0.5), xlabel="t", title="Where the variance starts")
     axis.grid(axis="y", visible=False)
-    axis.legend(loc="lower left", fontsize=8.5)
+    axis.legend(loc="lower left")
 
 
 def figure1_references(results: Results) -> Figure:
     """V/sqrt(d) of a mixture from ever larger sets of references beside the exact curve, and their ratio."""
     frame = results.csv(LAYOUT.variance_references).sort_values("t")
     groups = frame.groupby("source", sort=False)
-    figure, axes = new_figure(1, 2 * groups.ngroups, 3.6)
+    figure, axes = panels(2 * groups.ngroups, columns=2, height=2.6)
     for place, (_, part) in enumerate(groups):
-        left, right = axes[0, 2 * place : 2 * place + 2]
+        left, right = axes[2 * place : 2 * place + 2]
         dimension = part["dimension"].iloc[0]
         exact = part[part["law"] == "exact"]
         counts = part.dropna(subset="references").groupby("references")
@@ -99,7 +100,39 @@ def figure1_references(results: Results) -> Figure:
         left.set_ylim(bottom=-0.01)
         left.set(ylabel="target variance V / √d", title=f"Mixture, d = {dimension}", xlim=(0, 1), xlabel=TIME)
         left.legend()
-        right.axhline(1, color="black", linestyle="--", linewidth=1.2)
+        right.axhline(1, color="black", linestyle="--", linewidth=1)
         right.set(ylabel="V of M references / exact V", title="Share of the exact variance seen")
         right.set(xlim=(0, 1), xlabel=TIME)
     return figure
+
+
+def figure2(results: Results) -> Figure:
+    """A real image noised to three times, its likeliest origins with their weights, and the mean of all by weight."""
+    study, splits = results.study, results.csv(LAYOUT.split_points).set_index(["source", "law"])["xi"]
+    images = ShardSet(results.folder / LAYOUT.image_manifest("train"), checksums=False)
+    rows = random_rows(len(images), study.variance.data_samples, study.variance.seed)
+    references = images.rows("images", rows).astype(np.float32) / 127.5 - 1
+    rng = np.random.default_rng(study.variance.seed)
+    clean, noise = references[rng.integers(len(references))], rng.standard_normal(references[0].shape)
+    xi = float(splits["pixels", "empirical"])
+    times = {"below": 0.8 * xi, "above": xi + (1 - xi) / 3, "far above": xi + (1 - xi) * 2 / 3}
+    figure, axes = panels(len(times), columns=1, height=0.95)
+    for axis, (side, t) in zip(axes, times.items(), strict=True):
+        noised = (1 - t) * clean + t * noise
+        weights = origin_weights(noised, references, t)
+        likeliest = np.argsort(-weights)[: 8 if is_wide() else 5]
+        labels = ["noised", *(f"{weight:.2f}" for weight in weights[likeliest]), "mean"]
+        shown = np.stack([noised, *references[likeliest], np.tensordot(weights, references, 1)])
+        mosaic(axis, ((shown.clip(-1, 1) + 1) * 127.5).astype(np.uint8)[None], columns=labels)
+        axis.set_title(f"t = {t:.2f}, {side} the split point {xi:.2f}")
+    return figure
+
+
+def origin_weights(noised: np.ndarray, references: np.ndarray, t: float) -> np.ndarray:
+    """Posterior probability of each reference to be what was noised, on the linear path: they add up to 1.
+
+    softmax(-|x_t - (1 - t) x_i|^2 / 2 t^2), equation 6 of the paper for references with equal chances.
+    """
+    distances = np.square(noised - (1 - t) * references, dtype=np.float64).reshape(len(references), -1).sum(1)
+    weights = np.exp((distances.min() - distances) / (2 * t * t))
+    return weights / weights.sum()

@@ -1,0 +1,71 @@
+# What lies beside a result says what it was made from, and so what is made again, with or without Snakemake's own memory
+# in .snakemake/ (docs/architecture.md). Included last: it asks every rule what it would make its files from today.
+from snakemake.dag import DAG
+from snakemake.iocontainers import Wildcards
+from stablevelocity.records import codes_line, read_records, restore_times, seal
+from stablevelocity.training.identity import settings_of, trainers_code
+
+TRAINED = {LAYOUT.training_metrics(name): run for name, run in RUNS.items()}
+STAGES = [rule for rule in workflow.rules if "provenance" in rule.params.keys()]
+REMADE_RUNS = []
+
+
+def today(record):
+    """(settings, code, names) that would make a record's files today; none for files that the study has no more."""
+    file = str(record.first)
+    if file in TRAINED:
+        return settings_of(TRAINED[file]), trainers_code(), {"train", TRAINED[file].name}
+    for rule in STAGES:
+        if rule.is_producer(file):
+            wildcards = rule.get_wildcards(file)
+            text, modules = rule.params.provenance.today(Wildcards(fromdict=wildcards))
+            return text, code(*modules), {rule.name, *wildcards.values()}
+    return None
+
+
+def remade():
+    """What is to be made again if other code made it: `--config remake=code`, or names of runs and rules."""
+    given = config.get("remake", [])
+    names = {str(name) for name in (given if isinstance(given, list) else [given])}
+    known = {"code", "train", *RUNS, *(rule.name for rule in STAGES)}
+    if names - known:
+        raise UserError(
+            f"remake: {', '.join(names - known)} given, expected code, or names of {', '.join(sorted(known))}"
+        )
+    return names
+
+
+def compare_with_records():
+    """Files to make again, as their settings changed or `remake` asks for it; the others that other code made stay."""
+    records, names = read_records(LAYOUT.root), remade()
+    restore_times(records)
+    forced, older = [], []
+    for record in records:
+        if (now := today(record)) is None:
+            continue
+        text, code_now, own_names = now
+        other_code = record.code != code_now and not record.verified_under(code_now)
+        if record.facts["settings"] != text or other_code and names & {"code", *own_names}:
+            forced += map(str, record.outputs)
+            REMADE_RUNS.extend(own_names & set(RUNS) if str(record.first) in TRAINED and other_code else [])
+        elif record.code != code_now:
+            older.append((record, code_now))
+    if line := codes_line(LAYOUT.root, older):
+        logger.info(line)
+    return forced
+
+
+if workflow.is_main_process:
+    FORCED = or_one_line(compare_with_records)
+    init = DAG.__init__
+
+    def with_forced(self, *arguments, forcefiles, **named):
+        init(self, *arguments, forcefiles={*forcefiles, *FORCED}, **named)
+
+    # --forcerun would make them targets too, asked for or not.
+    DAG.__init__ = with_forced
+
+
+onsuccess:
+    if not workflow.dryrun:
+        or_one_line(seal, Path(LAYOUT.root))
