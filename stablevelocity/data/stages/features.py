@@ -29,8 +29,8 @@ def write_encoder(settings: Encoder, train: Path, heldout: Path, output: Path) -
     if path is None:
         raise UserError(f"encoder.path: {settings.name} needs the file or folder of its weights")
     if here:
-        images, labels = ShardSet(train).all("images"), ShardSet(train).all("labels")
-        others, other_labels = ShardSet(heldout).all("images"), ShardSet(heldout).all("labels")
+        both = [ShardSet(manifest, "images", "labels") for manifest in (train, heldout)]
+        (images, labels), (others, other_labels) = ((part.all("images"), part.all("labels")) for part in both)
         if settings.name == DIGITS_VIT:
             model = train_classifier_vit(images, labels, steps=settings.steps, seed=settings.seed)
             description["held_out_accuracy"] = float((classify(model, others).argmax(1) == other_labels).mean())
@@ -47,7 +47,7 @@ def write_encoder(settings: Encoder, train: Path, heldout: Path, output: Path) -
 
 def open_encoder(encoder: Path) -> FrozenEncoder:
     """The encoder of a description, on the device."""
-    description = read_json(encoder)
+    description = read_json(encoder, "name", "path", "grid")
     model = load_encoder(description["name"], Path(description["path"]), grid=description["grid"])
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return model
@@ -55,7 +55,7 @@ def open_encoder(encoder: Path) -> FrozenEncoder:
 
 def write_feature_shard(images: Path, encoder: Path, output: Path) -> None:
     """Tokens (n, tokens, width) and class token (n, width), half precision, of one shard of images."""
-    model, pixels = open_encoder(encoder), read_shard(images)["images"]
+    model, pixels = open_encoder(encoder), read_shard(images, "images")["images"]
     size = feature_bytes(model.width, model.grid, len(pixels)) / 2**20
     log.info(f"features {output.name}: {len(pixels)} images will take {size:,.1f} MiB")
     shapes: dict[str, tuple[int, ...]] = {"tokens": (model.grid**2, model.width)}
