@@ -69,8 +69,6 @@ rule autoencoder:
         description=LAYOUT.autoencoder,
     log:
         LAYOUT.log("autoencoder"),
-    benchmark:
-        LAYOUT.benchmark("autoencoder")
     resources:
         **needs("autoencoder"),
     params:
@@ -89,8 +87,6 @@ rule latent_shard:
         LAYOUT.latent_shard(),
     log:
         LAYOUT.log("latent_shard-{split}-{shard}"),
-    benchmark:
-        LAYOUT.benchmark("latent_shard-{split}-{shard}")
     resources:
         **needs("latent_shard"),
     params:
@@ -129,8 +125,6 @@ rule encoder:
         description=LAYOUT.encoder,
     log:
         LAYOUT.log("encoder"),
-    benchmark:
-        LAYOUT.benchmark("encoder")
     resources:
         **needs("encoder"),
     params:
@@ -170,8 +164,6 @@ else:
             LAYOUT.feature_shard(),
         log:
             LAYOUT.log("feature_shard-{shard}"),
-        benchmark:
-            LAYOUT.benchmark("feature_shard-{shard}")
         resources:
             **needs("feature_shard"),
         params:

@@ -8,8 +8,6 @@ rule gmm_variance:
         split_point=LAYOUT.variance_split_point("gmm-{dimension}"),
     log:
         LAYOUT.log("gmm_variance-{dimension}"),
-    benchmark:
-        LAYOUT.benchmark("gmm_variance-{dimension}")
     wildcard_constraints:
         dimension=r"\d+",
     priority: 1  # long and needed late: started first, so that no core waits for it at the end
@@ -31,8 +29,6 @@ rule data_variance:
         split_point=LAYOUT.variance_split_point(),
     log:
         LAYOUT.log("data_variance-{source}"),
-    benchmark:
-        LAYOUT.benchmark("data_variance-{source}")
     wildcard_constraints:
         source="pixels|latents",
     resources:
@@ -70,8 +66,6 @@ rule variance_references:
         LAYOUT.variance_references,
     log:
         LAYOUT.log("variance_references"),
-    benchmark:
-        LAYOUT.benchmark("variance_references")
     resources:
         **needs("variance_references"),
     params:
@@ -86,8 +80,6 @@ rule toy:
         [LAYOUT.toy(name) for name in ("error", "target_variance", "gradient_variance", "cost")],
     log:
         LAYOUT.log("toy"),
-    benchmark:
-        LAYOUT.benchmark("toy")
     resources:
         **needs("toy"),
     params:
