@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from stablevelocity.cli.failures import one_line
+from stablevelocity.cli.overall_progress import QUIET
 from stablevelocity.cli.verbs import data, evaluation, pretrained, report, sampling, study, training, tuning, variance
 from stablevelocity.errors import UserError
 from stablevelocity.files import write_json
@@ -80,7 +81,9 @@ def prepare(
     """Stable Velocity, reproduced: StableVM, VA-REPA and StableVS."""
     if makes:  # if this job is killed, no record speaks of files that another one made
         provenance_file(makes[0]).unlink(missing_ok=True)
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = []
+    if log is None or QUIET not in os.environ:
+        handlers.append(logging.StreamHandler(sys.stderr))
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(log))

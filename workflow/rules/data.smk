@@ -13,6 +13,7 @@ rule image_index:
         LAYOUT.image_index(),
     log:
         LAYOUT.log("image_index-{split}"),
+    priority: FIRST
     resources:
         **needs("image_index"),
     params:
@@ -30,6 +31,7 @@ rule image_shard:
         LAYOUT.image_shard(),
     log:
         LAYOUT.log("image_shard-{split}-{shard}"),
+    priority: FIRST
     resources:
         **needs("image_shard"),
     params:
@@ -49,6 +51,7 @@ rule image_manifest:
         corrupt=LAYOUT.unreadable_images(),
     log:
         LAYOUT.log("image_manifest-{split}"),
+    priority: FIRST
     resources:
         **needs("image_manifest"),
     params:
@@ -69,6 +72,7 @@ rule autoencoder:
         description=LAYOUT.autoencoder,
     log:
         LAYOUT.log("autoencoder"),
+    priority: FIRST
     resources:
         **needs("autoencoder"),
     params:
@@ -87,6 +91,7 @@ rule latent_shard:
         LAYOUT.latent_shard(),
     log:
         LAYOUT.log("latent_shard-{split}-{shard}"),
+    priority: FIRST
     resources:
         **needs("latent_shard"),
     params:
@@ -106,6 +111,7 @@ rule latent_manifest:
         LAYOUT.latents,
     log:
         LAYOUT.log("latent_manifest"),
+    priority: FIRST
     resources:
         **needs("latent_manifest"),
     params:

@@ -10,7 +10,7 @@ rule gmm_variance:
         LAYOUT.log("gmm_variance-{dimension}"),
     wildcard_constraints:
         dimension=r"\d+",
-    priority: 1  # long and needed late: started first, so that no core waits for it at the end
+    priority: FIRST
     resources:
         **needs("gmm_variance"),
     params:
@@ -31,6 +31,7 @@ rule data_variance:
         LAYOUT.log("data_variance-{source}"),
     wildcard_constraints:
         source="pixels|latents",
+    priority: FIRST
     resources:
         **needs("data_variance"),
     params:
@@ -50,6 +51,7 @@ rule variance_curves:
         split_points=LAYOUT.split_points,
     log:
         LAYOUT.log("variance_curves"),
+    priority: FIRST
     resources:
         **needs("variance_curves"),
     params:
@@ -66,6 +68,7 @@ rule variance_references:
         LAYOUT.variance_references,
     log:
         LAYOUT.log("variance_references"),
+    priority: FIRST
     resources:
         **needs("variance_references"),
     params:
