@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from stablevelocity.data.decoding import FORMATS, decode, files_below, read_regular, reason_of, shown
+from stablevelocity.data.decoding import FORMATS, check_regular, decode, files_below, read_regular, reason_of, shown
 from stablevelocity.data.shards import ShardSet
 from stablevelocity.errors import UserError
 from stablevelocity.progress import log
@@ -143,8 +143,7 @@ class ImageFolder:
 def _no_image(file: Path) -> str | None:
     """Why a file is no image, from its first bytes; None for an image, which may still be damaged."""
     try:
-        if not file.is_file():
-            return "not a regular file"
+        check_regular(file.stat())
         Image.open(file, formats=FORMATS).close()
     except (OSError, ValueError) as error:
         return reason_of(error)
