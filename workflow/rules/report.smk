@@ -79,6 +79,7 @@ rule figure:
         LAYOUT.log("figure-{figure}"),
     wildcard_constraints:
         figure=one_of(FIGURES),
+    priority: lambda wildcards: FIRST if FIGURES[wildcards.figure].module.endswith("variance.figures") else 0
     localrule: True
     resources:
         report_slots=1,
