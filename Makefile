@@ -2,7 +2,9 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test test-slurm environment check
+OLDEST_DIFFUSERS = 0.37.0
+
+.PHONY: demo test test-slurm test-oldest environment check
 
 # The whole default study, then ten lines of what was found. 15 minutes on 2 cores after the installation.
 demo: environment
@@ -15,6 +17,11 @@ test: environment
 # A real SLURM, started by the tests: needs root and Debian's packages, and says so. Twelve minutes on 2 cores.
 test-slurm: environment
 	pytest -m slurm -rs
+
+# The schedulers under the oldest diffusers that pyproject.toml admits, beside an environment that has a newer one.
+test-oldest: environment
+	uv pip install --quiet --no-deps --target .oldest diffusers==$(OLDEST_DIFFUSERS) httpx httpcore h11 anyio
+	PYTHONPATH=$(CURDIR)/.oldest pytest -n auto tests/schedulers
 
 # What CI checks besides the tests.
 check: environment

@@ -1,7 +1,6 @@
 """Files that are either whole or absent: write to a temporary name, fsync, rename."""
 
 import contextlib
-import fcntl
 import glob
 import hashlib
 import json
@@ -25,7 +24,8 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 
     The temporary file has the name of `path` (libraries choose a format by it), in a hidden folder beside it (they
     also put temporary files of their own there). On an exception it is removed and `path` is left as it was. What a
-    killed writer of `path` left is removed. Missing parent folders are made.
+    killed writer of `path` left is removed. Missing parent folders are made. Whoever made it, its mode follows the
+    umask: colleagues of a group may read it if they may read other files.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,9 +35,13 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         temporary = folder / path.name
         yield temporary
         with open(temporary, "rb") as file:
+            os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(lock).st_mode))
             os.fsync(file.fileno())
         os.replace(temporary, path)
         fsync_folder(path.parent)
+    except OSError as error:  # a full disk does not say of which file
+        error.filename = error.filename or str(path)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
@@ -48,9 +52,8 @@ def _locked_folder(path: Path) -> tuple[Path, int]:
     while True:
         folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         folder.mkdir()
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
-        with contextlib.suppress(OSError):  # a file system without locks: there leftovers stay
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try_lock(lock, wait=True)  # on a file system without locks leftovers stay
         if (folder / LOCK).exists():
             return folder, lock
         os.close(lock)  # cleared before it was locked
@@ -59,7 +62,7 @@ def _locked_folder(path: Path) -> tuple[Path, int]:
 def clear_leftovers(path: Path) -> None:
     """Remove the temporary files of killed writers of `path`; one that lives holds a lock, and its file stays."""
     for folder in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}"):
-        with contextlib.suppress(OSError):  # another process clears as well, or there are no locks
+        with contextlib.suppress(OSError):  # another process clears as well
             descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 if try_lock(descriptor):
@@ -108,8 +111,16 @@ def read_text(path: Path | str, most: int) -> str:
         raise UserError(f"{path}: is not text in UTF-8") from None
 
 
-def read_json(path: Path | str) -> Any:
-    return json.loads(Path(path).read_text())
+def read_json(path: Path | str, *keys: str) -> Any:
+    """The value in a JSON file. Raises UserError when it is not whole, or no object with these keys."""
+    try:
+        value = json.loads(Path(path).read_text())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is not whole JSON ({error})") from None
+    missing = [key for key in keys if not isinstance(value, dict) or key not in value]
+    if missing:
+        raise UserError(f"{path}: has no {missing[0]!r}; expected a file that a stage of the workflow has made")
+    return value
 
 
 def sha256(path: Path | str) -> str:

@@ -1,12 +1,17 @@
 """Locks on files, which the kernel lets go when their holder ends, however it ends; and folders that are one user's."""
 
 import contextlib
+import errno
 import fcntl
+import functools
 import os
 import stat
 from pathlib import Path
 
 from stablevelocity.errors import UserError
+from stablevelocity.progress import log
+
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 def open_lock(path: Path) -> int:
@@ -24,13 +29,26 @@ def open_lock(path: Path) -> int:
     return descriptor
 
 
-def try_lock(descriptor: int) -> bool:
-    """Take the lock of an open file if nobody else has it; whether it is now ours."""
+def try_lock(descriptor: int, *, wait: bool = False) -> bool | None:
+    """Take the lock of an open file if nobody else has it, or `wait` for it; whether it is now ours.
+
+    None on a file system without locks: nobody can know.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        _tell_once()
+        return None
     return True
+
+
+@functools.cache
+def _tell_once() -> None:
+    log.warning("this file system has no locks: see to it yourself that one process at a time works on a study")
 
 
 def private_folder(path: Path) -> Path:

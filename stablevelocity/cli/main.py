@@ -1,7 +1,9 @@
 """`stablevelocity <verb>`: a thin layer, each verb one call into the library."""
 
+import io
 import logging
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from stablevelocity.cli.failures import one_line
 from stablevelocity.cli.verbs import data, evaluation, pretrained, report, sampling, study, training, tuning, variance
 from stablevelocity.errors import UserError
 from stablevelocity.provenance import code_hash, provenance_file, write_provenance
@@ -30,16 +33,25 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 
 def main() -> None:
-    """Entry point: a UserError, or a file that is not there, ends in one line without traceback."""
+    """Entry point: a wrong command line, and what the user can mend, end in one line without traceback."""
     try:
-        app()
-    except UserError as error:
-        logging.getLogger("stablevelocity").error(f"error: {error}")
+        sys.exit(app(standalone_mode=False))
+    except typer.Abort:  # Ctrl-C
+        sys.exit(130)
+    except typer.TyperException as error:
+        if len(sys.argv) == 1:
+            app(["--help"], standalone_mode=False)
+        else:
+            said = " ".join(error.format_message().split()).rstrip(".")
+            print(f"error: {said}; see stablevelocity --help", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except FileNotFoundError as error:
-        if error.filename is None:
+    except Exception as error:
+        if (line := one_line(error)) is None:
             raise
-        logging.getLogger("stablevelocity").error(f"error: {error.filename}: no such file")
+        logging.getLogger("stablevelocity").error(f"error: {line}")
         sys.exit(1)
 
 
@@ -64,6 +76,13 @@ def prepare(
     # A warning is one line, and stands in the log file too.
     warnings.formatwarning = lambda message, *where: f"warning: {message}"
     logging.captureWarnings(True)
+    for stream in (sys.stdout, sys.stderr):  # a letter that the terminal has not is shown by its number
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    if not re.fullmatch(r"[1-9]\d{0,3}(,[1-9]\d{0,3})*", threads):  # before torch's own library complains
+        raise UserError(f"OMP_NUM_THREADS={threads!r}: expected a number of threads")
+    os.environ["MPLBACKEND"] = "agg"  # no window, whatever the user's other work needs
     # Nothing but `download` may reach for the network. The hub's library reads this once, when it is imported.
     if context.invoked_subcommand == "download":
         os.environ["HF_HUB_OFFLINE"] = "0"

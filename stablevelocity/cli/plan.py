@@ -17,6 +17,7 @@ from statistics import median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from stablevelocity.data.stages.images import source_of
 from stablevelocity.errors import UserError
 from stablevelocity.models.encoders import encoder_flops, encoder_shape, feature_bytes
 from stablevelocity.models.networks import build_network
@@ -26,7 +27,7 @@ from stablevelocity.study.methods import kind
 from stablevelocity.study.settings import Sampler
 
 TRAINING_FORWARDS = 3  # a backward pass costs two forward passes
-# Train images and classes; a folder is taken for ImageNet unless the study gives images.count.
+# Train images and classes; a folder is counted, and taken for ImageNet where it is not on this machine.
 SIZES = {"digits": (1438, 10), "cifar10": (50_000, 10), "folder": (1_281_167, 1000)}
 # Of 989 TFLOP/s: 546 images/s at 712 GFLOP each in training, 4.03 images of 422 passes at 237 GFLOP in sampling.
 UTILISATION = 0.39
@@ -80,12 +81,22 @@ class Planner:
     """Costs of the runs and sample sets of a study on `devices` devices, `per_run` of them for one run."""
 
     def __init__(self, study: Study, throughput: Throughput, *, devices: int, per_run: int) -> None:
+        if not study.arms:
+            raise UserError("plan: the study has no arms; expected training runs to count")
         if per_run > devices:
             raise UserError(f"plan: {per_run} devices for a run, but only {devices} in all")
+        if not (0 < throughput.peak < math.inf and 0 < throughput.utilisation <= 1):
+            given = f"peak {throughput.peak:g}, utilisation {throughput.utilisation:g}"
+            raise UserError(f"plan: {given} given, expected a positive number of TFLOP/s and a share in (0, 1]")
         self.study, self.throughput = study, throughput
         self.devices, self.per_run = devices, per_run
         self.runs = study.runs()
         count, self.classes = SIZES[study.images.dataset]
+        self.counted = study.images.path is not None and study.images.path.is_dir()
+        if self.counted:
+            source = source_of(study.images)
+            self.classes = source.num_classes
+            count = study.images.count or len(source.index("train"))
         self.count = study.images.count or count
         self._networks: dict[str, tuple[float, int]] = {}  # by what differs between networks
 
@@ -179,7 +190,10 @@ def plan(study: Study, throughput: Throughput, *, devices: int, per_run: int) ->
     sets = study.sample_sets()
     arms = [planner.row(arm, [chosen for chosen in sets if planner.runs[chosen[0]].arm == arm]) for arm in study.arms]
     tables = [planner.row(name, chosen) for name, chosen in tables_of(study).items() if chosen]
-    notes = []
+    where = (
+        "" if planner.counted or study.images.path is None else f" (taken for granted: {study.images.path} is not here)"
+    )
+    notes = [f"data: {planner.count:,} train images, {planner.classes:,} classes{where}"]
     of_name: dict[str, Run] = {}
     for run in planner.runs.values():
         of_name.setdefault(model_name(run), run)
@@ -249,6 +263,8 @@ def read_measured(entries: Iterable[str]) -> dict[str, float]:
                     measured[name] = median(float(row["images_per_s"]) for row in csv.DictReader(file))
             else:
                 measured[name] = float(value)
+            if not 0 < measured[name] < math.inf:
+                raise ValueError
         except (ValueError, KeyError):
             raise UserError(f"--measured {entry}: expected MODEL=IMAGES_PER_SECOND or MODEL=METRICS_CSV") from None
     return measured

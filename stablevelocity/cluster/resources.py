@@ -6,6 +6,7 @@ the table by rule. Training jobs have their own section there. Tables, figures a
 runs.
 """
 
+import difflib
 from typing import Any, NamedTuple
 
 from stablevelocity.cluster.site import SITE_FILE, Site
@@ -47,6 +48,8 @@ LARGE = {
     "data_variance": Need(240, 32, 8),
     "variance_curves": ORDINARY,
     "variance_references": Need(120, 16, 8),
+    "exact_flow": Need(120, 8, 1),
+    "latent_spectrum": Need(60, 8, 1),
     "toy": Need(24 * 60, 8, 4),
     "alignment_curve": Need(60, 32, 8, 1),
     "sample_shard": Need(8 * 60, 32, 8, 1),
@@ -88,9 +91,9 @@ def check_rules(site: Site) -> None:
     """Raises UserError when the site file names a rule that does not become a job."""
     for rule in site.rules:
         if rule not in RULES:
-            raise UserError(
-                f"{SITE_FILE}: rules.{shown(rule)}: no such rule; expected one of {', '.join(sorted(RULES))}"
-            )
+            close = difflib.get_close_matches(rule, RULES, 1)
+            meant = f"did you mean {close[0]!r}?" if close else "they are in stablevelocity/cluster/resources.py"
+            raise UserError(f"{SITE_FILE}: rules.{shown(rule)}: no such rule; {meant}")
 
 
 def check_processes(site: Site, study: Study) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from stablevelocity.files import damaged_put_aside, read_json, write_json
-from stablevelocity.locks import open_lock
+from stablevelocity.locks import open_lock, try_lock
 from stablevelocity.provenance import provenance_file
 from stablevelocity.study import Run
 from stablevelocity.study.layout import RunFiles
@@ -76,7 +76,7 @@ class Task:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = open_lock(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try_lock(descriptor, wait=True)
             yield
         finally:
             os.close(descriptor)
@@ -144,14 +144,15 @@ def newest_checkpoint(folder: Path) -> tuple[int, float] | None:
 def last_row(path: Path) -> dict[str, float]:
     """The last whole row of a CSV file of numbers; empty when there is none."""
     try:
-        with open(path, newline="") as file:
-            rows = [line for line in file if line.endswith("\n")]
-    except OSError:
+        with open(path, newline="", errors="replace") as file:
+            header, *lines = [line for line in file if line.endswith("\n")]
+    except (OSError, ValueError):
         return {}
-    if len(rows) < 2:
-        return {}
-    row = next(csv.DictReader([rows[0], rows[-1]]))
-    return {name: float(value) for name, value in row.items() if name and value}
+    for line in reversed(lines):
+        row = next(csv.DictReader([header, line]), {})
+        with contextlib.suppress(TypeError, ValueError):  # foreign bytes, after a crash
+            return {name: float(value) for name, value in row.items() if value != ""}
+    return {}
 
 
 def eta(row: dict[str, float], run: Run) -> str:

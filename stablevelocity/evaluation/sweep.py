@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from stablevelocity.progress import Progress
 from stablevelocity.provenance import code_hash
 from stablevelocity.sampling.generate import BlockSampler, generate_shard
 from stablevelocity.sampling.run_sampler import network_calls, sampler_times
+from stablevelocity.sampling.stablevs import is_euler
 from stablevelocity.study.settings import Evaluation, Sampler, Sweep
 
 SIMILARITIES = ("psnr", "ssim", "lpips", "feature_distance")
@@ -36,6 +38,7 @@ def sweep_samplers(sweep: Sweep, template: Sampler) -> Iterator[Sampler]:
     The rest is the template's. Where there is nothing to thin both arms are left out: the control would be the plain
     sampler.
     """
+    template = template.model_copy(update={"shift": sweep.shift})
     for solver in sweep.solvers:
         for steps in sorted({*sweep.steps, sweep.base_steps}):
             yield template.model_copy(update={"solver": solver, "steps": steps, "low_regime": "none"})
@@ -59,14 +62,16 @@ def sweep_table(
     *,
     weights: str = "",
     processes: int = 1,
-) -> pd.DataFrame:
-    """Run a sweep: one row per sampler.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Run a sweep: (one row per sampler, one row per sampler and image).
 
-    Columns: the sampler's settings (NaN where it has none), nfe (network calls per image); fid with its bootstrap
+    Columns: the sampler's settings (NaN where it has none), nfe (network calls per image); drawn_as, "stablevs" for a
+    control arm whose images are those of StableVS to the last bit and were not drawn again; fid with its bootstrap
     interval fid_low, fid_high; is, precision, recall; SIMILARITIES, means over the images against the run of
     `base_steps`. These are NaN for Euler-Maruyama, whose noise differs once the grid does, and lpips where its weights
-    are not at hand. Rows that a stopped call has left in `folder` are kept, unless they depend on anything that has
-    changed since; the caller removes it.
+    are not at hand. The second table has the columns of `_which`, image (the same number: the same noise and label) and
+    the image's SIMILARITIES. Rows that a stopped call has left in `folder` are kept, unless they depend on anything
+    that has changed since; the caller removes it.
     """
     folder = Path(folder)
     samplers = list(sweep_samplers(sweep, blocks.sampler))
@@ -89,10 +94,16 @@ def sweep_table(
             generate_shard(one, shard, images=sweep.images, processes=processes, weights=weights)
         return shard
 
+    def drawn(sampler: Sampler) -> Sampler:
+        """Whose images a sampler's are, bit for bit: Euler's control arm takes the steps of StableVS."""
+        control = sampler.solver == "euler" and sampler.low_regime == "control"
+        same = control and is_euler(blocks.path, sampler.noise_factor)
+        return sampler.model_copy(update={"low_regime": "stablevs"}) if same else sampler
+
     progress = Progress(f"sweep {folder.name}", len(samplers), "samplers")
-    rows = []
+    rows, images = [], []
     for sampler in samplers:
-        file = folder / f"{replace(blocks, sampler=sampler).identity(json.dumps(row_depends_on))[:16]}.json"
+        file = folder / f"{replace(blocks, sampler=drawn(sampler)).identity(json.dumps(row_depends_on))[:16]}.json"
         if not file.exists():
             long_run = None
             if sampler.solver != "euler_maruyama":
@@ -101,15 +112,12 @@ def sweep_table(
             write_json(file, _metrics(shard, long_run, extractor, reference, evaluation))
             if shard != long_run:
                 shard.unlink()
-        thinned, stochastic = sampler.low_regime != "none", sampler.solver == "euler_maruyama"
+        stochastic = sampler.solver == "euler_maruyama"
+        measured, which = read_json(file), _which(sampler)
+        images.append(pd.DataFrame({**which, "image": range(measured["similar"]), **measured["similarity"]}))
         rows.append(
             {
-                "solver": sampler.solver,
-                "low_regime": sampler.low_regime,
-                "steps": sampler.steps,
-                "nfe": network_calls(sampler),
-                "xi": sampler.xi if thinned else np.nan,
-                "low_steps": sampler.low_steps if thinned else np.nan,
+                **which,
                 "diffusion": sampler.diffusion if stochastic else np.nan,
                 "last_time": sampler.last_time if stochastic else np.nan,
                 "guidance": sampler.guidance,
@@ -120,17 +128,32 @@ def sweep_table(
                 "reference_steps": sweep.base_steps,
                 "extractor": extractor.name,
                 "reference": reference.name,
-                **read_json(file),
+                "drawn_as": drawn(sampler).low_regime,
+                "shift": np.nan if stochastic else sampler.shift,
+                **measured["metrics"],
             }
         )
         progress.update(fid=rows[-1]["fid"])
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), pd.concat(images, ignore_index=True)
+
+
+def _which(sampler: Sampler) -> dict[str, str | float]:
+    """Columns that name a sampler of a sweep."""
+    thinned = sampler.low_regime != "none"
+    return {
+        "solver": sampler.solver,
+        "low_regime": sampler.low_regime,
+        "steps": sampler.steps,
+        "nfe": network_calls(sampler),
+        "xi": sampler.xi if thinned else np.nan,
+        "low_steps": sampler.low_steps if thinned else np.nan,
+    }
 
 
 def _metrics(
     shard: Path, long_run: Path | None, extractor: Extractor, reference: ReferenceStatistics, evaluation: Evaluation
-) -> dict[str, float]:
-    """The metrics of one sampler's images, read in batches."""
+) -> dict[str, Any]:
+    """`metrics` of one sampler's images, read in batches, and `similarity` to the long run, image by image."""
     images = read_shard(shard)["images"]
     pool, logits, similarities = [], [], []
     for start in range(0, len(images), BATCH):
@@ -152,7 +175,9 @@ def _metrics(
         "recall": coverage.recall,
         **dict.fromkeys(SIMILARITIES, np.nan),
     }
-    if similarities:
-        means = pd.concat(similarities).mean()
-        row |= {name: float(means[name]) for name in SIMILARITIES if name in means}
-    return row
+    if not similarities:
+        return {"metrics": row, "similar": 0, "similarity": {}}
+    pairs = pd.concat(similarities)
+    means = pairs.mean()
+    row |= {name: float(means[name]) for name in SIMILARITIES if name in means}
+    return {"metrics": row, "similar": len(pairs), "similarity": pairs.to_dict("list")}

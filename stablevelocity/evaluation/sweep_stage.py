@@ -21,12 +21,13 @@ def run_sweep(
     classifier: Path | None,
     reference: Path,
     output: Path,
+    images_output: Path,
     processes: int = 1,
 ) -> None:
-    """Few-step and same-noise study of one run's last weights; resumes from `<output>.parts/`."""
+    """Few-step and same-noise study of one run's last weights, by sampler and image; resumes from `<output>.parts/`."""
     blocks, identity = open_sampler(weights, autoencoder, study.sampler(study.sampling.main), study.sampling)
     parts = output.with_name(output.name + ".parts")
-    table = sweep_table(
+    table, images = sweep_table(
         blocks,
         open_extractor(study.evaluation, classifier),
         ReferenceStatistics.load(reference),
@@ -37,5 +38,6 @@ def run_sweep(
         processes=processes,
     )
     of = study.runs()[run]
+    write_table(images, {"run": run}, images_output)
     write_table(table, {"run": run, "arm": of.arm, "seed": of.seed, "step": of.training.steps}, output)
     shutil.rmtree(parts, ignore_errors=True)

@@ -44,7 +44,9 @@ class ToyTables(NamedTuple):
     """One table for each measure; the field is its file's name.
 
     error: objective, seed, update, t, error: mean squared L2 distance of the EMA network to the velocity.
-    target_variance: objective, seed, t, variance: mean squared L2 distance of the target to the velocity.
+    target_variance: objective, seed, t, variance, removed: mean squared L2 distance of the target to the velocity, and
+        of the CFM target on the same samples to the target. Given x_t and references the target is the mean of the CFM
+        target, so variance + removed is CFM's variance, without the noise of another draw.
     gradient_variance: objective, seed, t, variance, trace, signal: variance of the batch gradient for each
         parameter, the trace of its covariance, and the squared norm of its mean; all objectives at the same
         weights, those that the seed's first objective ended with.
@@ -87,12 +89,16 @@ class Objectives:
 
     def __call__(self, objective: str, draw: Draw) -> tuple[Tensor, Tensor]:
         """(x_t, target), both (batch, d)."""
-        x_0 = draw.references[draw.pick] if objective == "stablevm" else draw.references[: len(draw.t)]
-        x_t = PATH.interpolate(x_0, draw.noise, draw.t)
+        x_t, conditional = self.conditional(objective, draw)
         if objective == "cfm":
-            return x_t, PATH.velocity_from_noise(x_0, draw.noise, draw.t)
+            return x_t, conditional
         mean = self.posterior_mean(x_t, draw.t, draw.references)
         return x_t, PATH.velocity_from_posterior_mean(x_t, mean, draw.t)
+
+    def conditional(self, objective: str, draw: Draw) -> tuple[Tensor, Tensor]:
+        """(x_t, CFM target) on the samples of an objective."""
+        x_0 = draw.references[draw.pick] if objective == "stablevm" else draw.references[: len(draw.t)]
+        return PATH.interpolate(x_0, draw.noise, draw.t), PATH.velocity_from_noise(x_0, draw.noise, draw.t)
 
     def posterior_mean(
         self, x_t: Float[Tensor, "batch d"], t: Float[Tensor, " batch"], references: Float[Tensor, "n d"]
@@ -206,8 +212,10 @@ def target_variance(settings: Toy, mixture: GaussianMixture) -> pd.DataFrame:
                 pairs = [batch_of(objective, draw) for draw in draws]
                 x_t, target = torch.cat([x for x, _ in pairs]), torch.cat([v for _, v in pairs])
                 distance = (target - mixture.velocity(x_t, t, PATH)).double().square().sum(1)
-                rows.append((objective, seed, t, float(distance.mean())))
-    return pd.DataFrame(rows, columns=["objective", "seed", "t", "variance"])
+                cfm = torch.cat([batch_of.conditional(objective, draw)[1] for draw in draws])
+                removed = (cfm - target).double().square().sum(1)
+                rows.append((objective, seed, t, float(distance.mean()), float(removed.mean())))
+    return pd.DataFrame(rows, columns=["objective", "seed", "t", "variance", "removed"])
 
 
 def _gradient_variance(settings: Toy, mixture: GaussianMixture, averages: Parameters) -> pd.DataFrame:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from stablevelocity.data.latents import Latents
 from stablevelocity.data.shards import ShardSet, random_rows
-from stablevelocity.gmm import paper_mixture
+from stablevelocity.gmm import GaussianMixture, paper_mixture
 from stablevelocity.progress import Progress
 from stablevelocity.study.settings import Variance
 from stablevelocity.variance import VarianceCurve, exact_variance_curve, split_point, variance_curve
@@ -39,18 +41,39 @@ def gmm_tables(settings: Variance, dimension: int) -> tuple[pd.DataFrame, pd.Dat
 
 
 def data_tables(settings: Variance, source: str, manifest: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Curve of the train split's pixels in [-1, 1], or of its scaled latent means; empirical distribution only."""
+    """Curves and split points of the train split's pixels in [-1, 1] or scaled latents, by their distribution.
+
+    `empirical`: the images, or the posterior means, as points. `noise`: as many points of a Gaussian with the same
+    covariance; whatever this curve shows too is no property of the data. `exact`: latents as training draws them, a
+    mixture of one Gaussian per image.
+    """
     generator = _generator(settings)
-    data = ShardSet(manifest) if source == "pixels" else Latents(manifest)
+    data = ShardSet(manifest, "images") if source == "pixels" else Latents(manifest)
     rows = random_rows(len(data), settings.data_samples, settings.seed)
+    mixture = None
     if isinstance(data, ShardSet):
         samples = torch.from_numpy(data.rows("images", rows)).float().flatten(1) / 127.5 - 1.0
     else:
         samples = data.means(rows).flatten(1)
+        variances = data.deviations(rows).flatten(1).double().square().clamp_min(1e-12)
+        mixture = GaussianMixture(torch.full((len(rows),), 1 / len(rows)), samples, variances)
     times = torch.linspace(0.01, 0.99, settings.data_times, dtype=torch.float64)
-    progress = Progress(f"variance {source}", settings.data_times * len(samples), "samples")
-    curve = variance_curve(samples, times=times, generator=generator, progress=_updates(progress))
-    return _tables(source, curve, "empirical")
+    progress = Progress(f"variance {source}", 2 * settings.data_times * len(samples), "samples")
+    curves = {"empirical": variance_curve(samples, times=times, generator=generator, progress=_updates(progress))}
+    noise = gaussian_like(samples, generator)
+    curves["noise"] = variance_curve(noise, times=times, generator=generator, progress=_updates(progress))
+    if mixture is not None:
+        queries = settings.exact_samples
+        curves["exact"] = exact_variance_curve(mixture, times=times, queries=queries, generator=generator)
+    parts = [_tables(source, curve, law) for law, curve in curves.items()]
+    return pd.concat([curve for curve, _ in parts]), pd.concat([split for _, split in parts])
+
+
+def gaussian_like(samples: Float[Tensor, "count d"], generator: torch.Generator) -> Float[Tensor, "count d"]:
+    """As many draws of the Gaussian with the samples' mean and covariance."""
+    values, vectors = torch.linalg.eigh(samples.T.cov().double())
+    normal = torch.randn(samples.shape, generator=generator)
+    return samples.mean(0) + normal @ (vectors * values.clamp_min(0).sqrt()).float().T
 
 
 def reference_table(settings: Variance, dimension: int = 100) -> pd.DataFrame:
@@ -71,4 +94,6 @@ def reference_table(settings: Variance, dimension: int = 100) -> pd.DataFrame:
 
 
 def _updates(progress: Progress) -> Callable[[int, int], None]:
-    return lambda done, total: progress.update(done - progress.done)
+    """A curve's count is added to what the curves before it have done."""
+    before = progress.done
+    return lambda done, total: progress.update(before + done - progress.done)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ from stablevelocity.files import sha256
 from stablevelocity.models.digits import PATCH, WIDTH, load_digits_vit
 from stablevelocity.models.weight_files import check_finite, reading_weights
 from stablevelocity.progress import log
-from stablevelocity.study.published import DIGITS_VIT, ENCODER_NAMES, ENCODERS, HALF, Rgb
+from stablevelocity.study.published import DIGITS_VITS, ENCODER_NAMES, ENCODERS, HALF, Rgb
 
 
 class Tokens(NamedTuple):
@@ -80,6 +80,21 @@ def encode_tokens(
     return patches, np.concatenate([part.class_token.cpu().numpy() for part in parts if part.class_token is not None])
 
 
+def neighbour_accuracy(
+    tokens: Float[np.ndarray, "n tokens width"],
+    labels: Int[np.ndarray, " n"],
+    others: Float[np.ndarray, "m tokens width"],
+    other_labels: Int[np.ndarray, " m"],
+    *,
+    neighbours: int = 5,
+) -> float:
+    """Share of `others` whose class is that of most of their nearest neighbours, by the cosine of mean tokens."""
+    mean, other_mean = (F.normalize(torch.from_numpy(part).mean(1), dim=1) for part in (tokens, others))
+    nearest = (other_mean @ mean.T).topk(neighbours).indices
+    guesses = torch.from_numpy(labels).long()[nearest].mode().values
+    return float((guesses == torch.from_numpy(other_labels)).double().mean())
+
+
 def load_encoder(name: str, path: Path | str, *, grid: int) -> Encoder:
     """An encoder from its weights at `path`: a safetensors file, or a folder with `model.safetensors`.
 
@@ -88,14 +103,14 @@ def load_encoder(name: str, path: Path | str, *, grid: int) -> Encoder:
     Raises UserError for an unknown name, missing weights, or weights of another architecture.
     """
     file = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
-    if name != DIGITS_VIT and name not in ENCODERS:
+    if name not in ENCODER_NAMES:
         raise UserError(f"encoder {name!r} given, expected one of {', '.join(ENCODER_NAMES)}")
     if not file.is_file():
-        source = "" if name == DIGITS_VIT else f"; source: {ENCODERS[name].source}"
+        source = "" if name in DIGITS_VITS else f"; source: {ENCODERS[name].source}"
         raise UserError(f"encoder {name}: no weights at {file} (safetensors){source}")
     digest = sha256(file)
     identity = f"{name}:sha256:{digest[:16]}"
-    if name == DIGITS_VIT:
+    if name in DIGITS_VITS:
         model: Any = load_digits_vit(file.parent)
         if model.patch_embed.grid_size != (grid, grid):
             raise UserError(
@@ -133,7 +148,7 @@ def feature_bytes(encoder_width: int, grid: int, images: int) -> int:
 
 def encoder_shape(name: str) -> tuple[int, int]:
     """(width, patch) of an encoder, without loading it."""
-    if name == DIGITS_VIT:
+    if name in DIGITS_VITS:
         return WIDTH, PATCH
     if name in ENCODERS:
         return ENCODERS[name].width, ENCODERS[name].patch
@@ -141,7 +156,7 @@ def encoder_shape(name: str) -> tuple[int, int]:
 
 
 def encoder_flops(name: str, grid: int) -> float:
-    """Floating-point operations of one image, counted on no device; 0 for the small digits-vit."""
+    """Floating-point operations of one image, counted on no device; 0 for the small ones trained here."""
     if name not in ENCODERS:
         return 0.0
     from torch.utils.flop_counter import FlopCounterMode

@@ -1,11 +1,13 @@
 """Tensors and what they are, in one safetensors file: weights of networks, states of training runs."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -13,13 +15,16 @@ from torch import Tensor
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 
+CHECKSUM = "sha256"
+
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
-    """Write tensors and a JSON-able `info` as one file that is either whole or absent."""
+    """Write tensors and a JSON-able `info` as one file, with their checksum, that is either whole or absent."""
     try:
         with atomic_write(path) as temporary:
             contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(contiguous, temporary, {"info": json.dumps(info)})
+            text = json.dumps({**info, CHECKSUM: _checksum(contiguous, info)})
+            save_file(contiguous, temporary, {"info": text})
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be written ({why}); nothing before it is lost") from error
@@ -27,9 +32,29 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, info) of a file of `save_tensors`. Raises UserError when it is not whole, or no such file."""
+    with reading_weights(path):
+        with safe_open(path, "pt") as file:
+            info = json.loads((file.metadata() or {}).get("info", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        # Weights that come from elsewhere have none.
+        if CHECKSUM in info and info.pop(CHECKSUM) != _checksum(tensors, info):
+            raise ValueError("differs from its checksum")
+    return tensors, info
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """What a file of `save_tensors` says of itself; its tensors are not read."""
     with reading_weights(path), safe_open(path, "pt") as file:
-        info = json.loads((file.metadata() or {}).get("info", "{}"))
-        return {name: file.get_tensor(name) for name in file.keys()}, info  # noqa: SIM118 (not a dict)
+        return json.loads((file.metadata() or {}).get("info", "{}"))
+
+
+def _checksum(tensors: dict[str, Tensor], info: dict[str, Any]) -> str:
+    """Of names, types, shapes, bytes and `info`."""
+    digest = hashlib.sha256(json.dumps(info, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @contextmanager

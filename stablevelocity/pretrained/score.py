@@ -31,9 +31,11 @@ def score_digit_videos(
     scores = []
     for prompt, wanted in enumerate(prompts):
         for image, video in enumerate(read_pictures(family, folder, prompts, images, [prompt])):
-            letter, moved = score_video(wanted, [detector.read_frame(frame) for frame in video])
-            scores.append((prompt, image, letter, t2v_compbench.points(letter), moved))
-    rows = pd.DataFrame(scores, columns=["prompt", "image", "answer", "points", "motion"])
+            frames = [detector.read_frame(frame) for frame in video]
+            letter, moved = score_video(wanted, frames)
+            seen = ", ".join("nothing" if frame is None else f"{frame.color} {frame.digit}" for frame in frames)
+            scores.append((prompt, image, letter, t2v_compbench.points(letter), moved, seen))
+    rows = pd.DataFrame(scores, columns=["prompt", "image", "answer", "points", "motion", "layout"])
     return rows, t2v_compbench.summary(rows), t2v_compbench.standard_error(rows)
 
 
@@ -42,15 +44,16 @@ def similarity_to_long_run(
 ) -> pd.DataFrame:
     """PSNR and SSIM (LPIPS where its weights are) to the same pictures of the long run; a video counts by frame.
 
-    Rows are in order of (prompt, image, frame). Pictures are read prompt by prompt. A picture that equals the long
-    run's has infinite PSNR; see `capped_psnr`.
+    Rows are in order of (prompt, image, frame), named by prompt and image. Pictures are read prompt by prompt. A
+    picture that equals the long run's has infinite PSNR; see `capped_psnr`.
     """
-    parts = []
+    parts: list[pd.DataFrame] = []
     for prompt in range(len(prompts)):
         ours, theirs = (read_pictures(family, where, prompts, images, [prompt]) for where in (folder, long_run))
+        count, frames = len(ours), ours.shape[1] if family.is_video else 1
         if family.is_video:
             ours, theirs = (videos.reshape(-1, *videos.shape[2:]) for videos in (ours, theirs))
-        parts.append(compare_images(ours, theirs))
+        parts.append(compare_images(ours, theirs).assign(prompt=prompt, image=np.repeat(np.arange(count), frames)))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -62,11 +65,49 @@ def capped_psnr(rows: pd.DataFrame) -> np.ndarray:
     return np.minimum(rows["psnr"].to_numpy(float), 60.0)
 
 
-def paired_difference(name: str, ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
-    """Mean difference over pictures with its 95 % interval (normal), as columns `name`, `name_low`, `name_high`."""
-    difference = ours - theirs
-    mean = float(difference.mean())
-    half = 1.96 * float(difference.std(ddof=1)) / len(difference) ** 0.5 if len(difference) > 1 else float("nan")
+def by_picture(pairs: pd.DataFrame | None, scores: pd.DataFrame | None) -> pd.DataFrame:
+    """By (prompt, image), what of psnr, ssim, score and layout is known; a video's frames count as one picture."""
+    parts = []
+    if pairs is not None:
+        frames = pairs.assign(psnr=capped_psnr(pairs))
+        parts.append(frames.groupby(["prompt", "image"])[["psnr", "ssim"]].mean())
+    if scores is not None:
+        score = "correct" if "correct" in scores else "points"
+        named = scores.rename(columns={score: "score"}).set_index(["prompt", "image"])
+        scale = 1.0 if score == "correct" else 0.25  # points are 1 to 5, the benchmark's score (points - 1)/4
+        parts.append(named.assign(score=named["score"].astype(float) * scale)[["score", "layout"]])
+    return pd.concat(parts, axis="columns") if parts else pd.DataFrame()
+
+
+def paired_differences(pictures: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Each StableVS arm minus its solver's short run, control and long run, picture by picture, of `by_picture`.
+
+    Columns arm, against, prompt, image; psnr, ssim, score; flips: by how much more often (1, 0 or -1 in one picture)
+    the detector reads another layout than in the long run.
+    """
+    parts = []
+    for arm in [name for name in pictures if name.endswith("-stablevs")]:
+        solver = arm.split("-")[0]
+        long = pictures[f"{solver}-long"]
+        for other in [kind for kind in ("short", "control", "long") if f"{solver}-{kind}" in pictures]:
+            ours, theirs = pictures[arm], pictures[f"{solver}-{other}"]
+            numbers = [name for name in ("psnr", "ssim", "score") if name in ours and name in theirs]
+            part = ours[numbers] - theirs[numbers]
+            if "layout" in long:
+                flips = [(one["layout"] != long["layout"]).astype(int) for one in (ours, theirs)]
+                part["flips"] = flips[0] - flips[1]
+            parts.append(part.reset_index().assign(arm=arm, against=other))
+    frame = pd.concat(parts) if parts else pd.DataFrame()
+    return frame.reindex(columns=["arm", "against", "prompt", "image", "psnr", "ssim", "score", "flips"])
+
+
+def difference_columns(pairs: pd.DataFrame, arm: str, other: str) -> dict[str, float]:
+    """Mean difference in PSNR of an arm over another with its 95 % interval over pictures (normal)."""
+    difference = pairs.loc[(pairs["arm"] == arm) & (pairs["against"] == other), "psnr"].dropna()
+    if difference.empty:
+        return {}
+    mean, name = float(difference.mean()), f"psnr_over_{other}"
+    half = 1.96 * float(difference.std(ddof=1)) / len(difference) ** 0.5
     return {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
 
 

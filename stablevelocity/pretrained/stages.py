@@ -1,7 +1,6 @@
 """The stages of the workflow for pretrained models: files in, files out."""
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -34,8 +33,9 @@ from stablevelocity.pretrained.prompts import (
 from stablevelocity.pretrained.score import (
     Scores,
     arm_row,
-    capped_psnr,
-    paired_difference,
+    by_picture,
+    difference_columns,
+    paired_differences,
     score_digit_videos,
     score_images,
     similarity_to_long_run,
@@ -85,9 +85,9 @@ def own_device(shard: int, wanted: str | None = None) -> Iterator[str]:
         locks = [open_lock(_lock_file(index)) for index in turns]
         for lock in locks:
             stack.callback(os.close, lock)
-        taken = next((place for place, lock in enumerate(locks) if try_lock(lock)), None)
+        taken = next((place for place, lock in enumerate(locks) if try_lock(lock) is not False), None)
         if taken is None:
-            fcntl.flock(locks[0], fcntl.LOCK_EX)
+            try_lock(locks[0], wait=True)
         yield f"cuda:{turns[taken or 0]}"
 
 
@@ -163,8 +163,10 @@ def generate_arms(
     write_json(output, timings)
 
 
-def score_family(settings: Pretrained, family: str, prompts: Path, shards: list[Path], output: Path) -> None:
-    """Table of a family's arms (CSV), and beside it each arm's scores per picture.
+def score_family(
+    settings: Pretrained, family: str, prompts: Path, shards: list[Path], output: Path, pairs_output: Path
+) -> None:
+    """Table of a family's arms, the arms' differences picture by picture, and each arm's scores in its folder.
 
     The digit detector scores tiny models. Images of the originals are scored by GenEval's detector where its weights
     are; where they are not, and for videos, one line says so, the benchmarks' own tools score the folders
@@ -178,25 +180,24 @@ def score_family(settings: Pretrained, family: str, prompts: Path, shards: list[
     arms = list(parts[0])
     score = _scorer(entry, chosen, wanted)
     rows: dict[str, dict[str, Any]] = {}
-    psnr: dict[str, np.ndarray] = {}
+    pictures: dict[str, pd.DataFrame] = {}
     for name in arms:
         timing = total([Timing(**part[name]) for part in parts])
         long_run = f"{name.split('-')[0]}-long"
         pairs = None
         if name != long_run:
             pairs = similarity_to_long_run(entry, folder / name, folder / long_run, wanted, chosen.images)
-        summary, error = {"overall": float("nan")}, float("nan")
+        per_picture, summary, error = None, {"overall": float("nan")}, float("nan")
         if score is not None:
             per_picture, summary, error = score(folder / name)
             per_picture.to_csv(folder / name / "scores.csv", index=False)
         rows[name] = arm_row(name, timing, summary, error, pairs)
-        if pairs is not None:
-            psnr[name] = capped_psnr(pairs)
+        pictures[name] = by_picture(pairs, per_picture)
+    differences = paired_differences(pictures)
     for name in rows:
         for other in ("short", "control"):
-            against = f"{name.split('-')[0]}-{other}"
-            if name.endswith("-stablevs") and against in psnr:
-                rows[name] |= paired_difference(f"psnr_over_{other}", psnr[name], psnr[against])
+            rows[name] |= difference_columns(differences, name, other)
+    _write_table(differences, pairs_output)
     _write_table(pd.DataFrame(rows.values()), output)
 
 

@@ -19,10 +19,12 @@ ABSOLUTE = 1e-3
 """Values nearer to 0 than this are 0: variances far below the split point are rounding."""
 SPREADS = 3.0
 """Standard deviations over seeds (of the reference or the new run, the larger) that a mean may move."""
-TIMINGS = ("toy_cost",)
-"""Tables of wall-clock times: shown, never compared."""
+UNCOMPARED = ("toy_cost", "toy_runs", "stablevs_images", "pretrained_pairs")
+"""Tables of wall-clock times, and of the single values behind other tables: shown, never compared."""
 SAME, DIFFERS, NOT_COMPARED = "same", "DIFFERS", "not compared"
-DERIVED = re.compile(r"(_sd|_low|_high|_ratio|_step|_grid)$|^(low|high|q15|q85|relative|freedom)$|published")
+DERIVED = re.compile(
+    r"(_sd|_low|_high|_ratio|_step|_grid)$|^(low|high|q15|q85|relative|standard_error|freedom)$|published"
+)
 """Columns that are bounds, spreads or differences of other columns, or the paper's."""
 STEMS = {"difference": "", "value": "", "split_point": "split_"}
 """Where a value's interval is not <column>_low, <column>_high: what stands before low and high."""
@@ -62,7 +64,7 @@ def compare(new: Path, reference: Path) -> Comparison:
     """Every number of tables/*.csv in two results folders (a full run's or a reference copy's).
 
     A mean over seeds may move by `SPREADS` of its standard deviation over seeds, a value with an interval by the
-    interval's width, any other by `TOLERANCE` of itself, and each by `ABSOLUTE`. Wall-clock times are shown and not
+    interval's width, any other by `TOLERANCE` of itself, and each by `ABSOLUTE`. `UNCOMPARED` tables are shown and not
     compared. Raises UserError when a folder has no tables, or when the two are of different studies.
     """
     ours, theirs = _tables(new), _tables(reference)
@@ -118,7 +120,7 @@ def _cells(new: DataFrame, reference: DataFrame) -> DataFrame:
     cells["difference"] = cells["new"] - cells["reference"]
     spread, width = (both[[f"{what}_new", f"{what}_reference"]].max(axis="columns") for what in ("spread", "width"))
     least = np.maximum(ABSOLUTE, TOLERANCE * cells["reference"].abs())
-    cells["allowed"] = np.fmax(least, spread.fillna(width)).mask(cells["table"].isin(TIMINGS))
+    cells["allowed"] = np.fmax(least, spread.fillna(width)).mask(cells["table"].isin(UNCOMPARED))
     within = cells["difference"].abs() <= cells["allowed"]
     cells["verdict"] = np.where(cells["allowed"].isna(), NOT_COMPARED, np.where(within, SAME, DIFFERS))
     unknown = cells["new"].isna() & cells["reference"].isna()

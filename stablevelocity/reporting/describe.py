@@ -13,6 +13,8 @@ def sampler_text(sampler: Sampler) -> str:
     parts = [f"{SOLVERS[sampler.solver]}, {sampler.steps} steps"]
     if sampler.solver == "euler_maruyama":
         parts.append(diffusion_text(sampler))
+    if sampler.shift != 1:
+        parts.append(f"shift {sampler.shift:g}")
     if sampler.low_regime != "none":
         name = "StableVS" if sampler.low_regime == "stablevs" else "control (base solver on the thinned grid)"
         parts.append(f"{name} with {sampler.low_steps} steps below t = {sampler.xi:g}")
@@ -36,7 +38,9 @@ def sweep_text(study: Study, solvers: Iterable[str]) -> str:
     """What samplers of a sweep share: all of it is the main sampler's, its coefficient where `solvers` have noise."""
     main = study.sampler(study.sampling.main)
     noise = f"; Euler-Maruyama: {diffusion_text(main)}" if "euler_maruyama" in solvers else ""
-    return f"{guidance_text(main)}, {main.labels} labels{noise}"
+    shift = study.sampling.sweep.shift
+    shifted = f"shift {shift:g}, " if shift != 1 else ""
+    return f"{shifted}{guidance_text(main)}, {main.labels} labels{noise}"
 
 
 def decoder_of(study: Study) -> tuple[str, str | None]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, write_json
 from stablevelocity.reporting import registry
+from stablevelocity.reporting.claims import records
 from stablevelocity.reporting.describe import scope_text
 from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.spec import Product
@@ -44,7 +45,7 @@ def make_claims(study: Study, folder: Path, out: Path) -> None:
     """Test every claim that the study's tables speak of, and write them to `out` (claims.json)."""
     results = Results(study, folder, tables=registry.tables(study))
     claims = [c for section in registry.sections(study) if section.has_claims for c in section.load("claims")(results)]
-    write_json(out, [claim.record(scope_text(study)) for claim in claims])
+    write_json(out, records(claims, scope_text(study)))
 
 
 def _of(products: dict[str, Product], kind: str, name: str, study: Study) -> Product:

@@ -11,14 +11,15 @@ from torch import Tensor
 from stablevelocity.errors import UserError
 
 
-def uniform_times(steps: int) -> Float64[Tensor, " times"]:
-    """`steps` + 1 equal points from 1 to 0, each the float64 nearest to its fraction.
+def uniform_times(steps: int, shift: float = 1.0) -> Float64[Tensor, " times"]:
+    """`steps` + 1 equal points from 1 to 0, each the float64 nearest to its fraction; `shift` s: s t/(1 + (s - 1) t).
 
     (So a guidance interval that ends at 0.7 includes the grid point 175/250, which a running sum may miss.)
     """
     if steps < 1:
         raise UserError(f"uniform_times: {steps} steps; expected at least 1")
-    return torch.arange(steps, -1, -1, dtype=torch.float64) / steps
+    times = torch.arange(steps, -1, -1, dtype=torch.float64) / steps
+    return shift * times / (1 + (shift - 1) * times)
 
 
 def euler_maruyama_times(steps: int, last: float = 0.04) -> Float64[Tensor, " times"]:

@@ -18,7 +18,7 @@ def sampler_times(sampler: Sampler) -> Float64[Tensor, " times"]:
     if sampler.solver == "euler_maruyama":
         times = euler_maruyama_times(sampler.steps, sampler.last_time)
     else:
-        times = uniform_times(sampler.steps)
+        times = uniform_times(sampler.steps, sampler.shift)
     if sampler.low_regime == "none":
         return times
     return thin_times(times, sampler.xi, sampler.low_steps)

@@ -8,7 +8,7 @@ What depends on the machine (files, folders, devices) is checked by `stableveloc
 from collections.abc import Iterator
 
 from stablevelocity.study.pretrained_settings import BASE_STEPS
-from stablevelocity.study.published import DIGITS_PATCH, DIGITS_VIT, ENCODERS, SIZES
+from stablevelocity.study.published import DIGITS_PATCH, DIGITS_VITS, ENCODERS, SIZES
 from stablevelocity.study.reading import given
 from stablevelocity.study.settings import Model, StableVM
 from stablevelocity.study.study import Study
@@ -118,14 +118,14 @@ def encoder_fits(study: Study) -> Problems:
     encoder, size, arms = study.encoder, study.images.size, aligned_arms(study)
     if not arms:
         return
-    if encoder.name == DIGITS_VIT:
+    if encoder.name in DIGITS_VITS:
         if encoder.path is not None:
-            yield "encoder.path", f"{DIGITS_VIT} is trained here; leave it out"
+            yield "encoder.path", f"{encoder.name} is trained here; leave it out"
         if size % DIGITS_PATCH:
-            yield "images.size", f"{size} is no multiple of {DIGITS_PATCH}, the patch of {DIGITS_VIT}"
+            yield "images.size", f"{size} is no multiple of {DIGITS_PATCH}, the patch of {encoder.name}"
         elif encoder.grid != size // DIGITS_PATCH:
             sides = f"{size // DIGITS_PATCH} tokens a side at images.size {size}"
-            yield "encoder.grid", f"{encoder.grid}, but {DIGITS_VIT} has {sides}"
+            yield "encoder.grid", f"{encoder.grid}, but {encoder.name} has {sides}"
     elif encoder.path is None:
         yield "encoder.path", f"{encoder.name} needs the file or folder of its weights"
     for arm in arms:
@@ -137,7 +137,7 @@ def encoder_fits(study: Study) -> Problems:
         reads = model.encoder_depth or (1 if model.name else 2)  # a named model's own stands within it
         if study.arms[arm].alignment and reads > depth:
             yield f"{_training(study, arm)}.model.encoder_depth", f"{reads}, but the network has {depth} blocks"
-        if study.arms[arm].class_token and encoder.name != DIGITS_VIT and not ENCODERS[encoder.name].class_token:
+        if study.arms[arm].class_token and encoder.name not in DIGITS_VITS and not ENCODERS[encoder.name].class_token:
             yield f"arms.{arm}.class_token", f"{encoder.name} has no class token, which REG needs"
 
 

@@ -173,6 +173,14 @@ class Layout:
         """`name`: error, target_variance, gradient_variance or cost."""
         return self._path(f"toy/{name}.csv")
 
+    @property
+    def exact_flow(self) -> str:
+        return self._path("exact_flow/samples.csv")
+
+    @property
+    def latent_spectrum(self) -> str:
+        return self._path("exact_flow/latent_spectrum.csv")
+
     # --- training and sampling -----------------------------------------------------------------------------
 
     @property
@@ -230,6 +238,9 @@ class Layout:
     def sweep(self, run: str = "{run}") -> str:
         return self._path(f"metrics/sweep/{run}.csv")
 
+    def sweep_images(self, run: str = "{run}") -> str:
+        return self._path(f"metrics/sweep/{run}.images.csv")
+
     # --- pretrained models ---------------------------------------------------------------------------------
 
     def tiny_model(self, family: str = "{family}") -> str:
@@ -243,6 +254,9 @@ class Layout:
 
     def family_metrics(self, family: str = "{family}") -> str:
         return self._path(f"pretrained/{family}/metrics.csv")
+
+    def family_pairs(self, family: str = "{family}") -> str:
+        return self._path(f"pretrained/{family}/pairs.csv")
 
     def video_comparison(self, family: str = "{family}", suffix: str = "mp4") -> str:
         """Side by side: `mp4`, and a small `gif` of it for the page."""

@@ -12,7 +12,9 @@ SIZES = {
 PATCH_SIZES = (2, 4, 8)
 SIT_NAMES = tuple(f"SiT-{size}/{patch}" for size in SIZES for patch in PATCH_SIZES)
 
-DIGITS_VIT = "digits-vit"  # trained here, see models/digits.py
+#: Trained here, with labels and without: see models/digits.py.
+DIGITS_VIT = "digits-vit"
+DIGITS_VITS = (DIGITS_VIT, "digits-vit-ssl")
 DIGITS_PATCH = 4
 
 Rgb = tuple[float, float, float]
@@ -98,4 +100,4 @@ ENCODERS: dict[str, EncoderSpec] = {
     "ijepa-giant": _ijepa("vit_giant_patch16_gap_224.in22k_ijepa", 1408, 16),
     "mocov3-base": _moco(),
 }
-ENCODER_NAMES = (DIGITS_VIT, *ENCODERS)
+ENCODER_NAMES = (*DIGITS_VITS, *ENCODERS)

@@ -1,6 +1,7 @@
 """From the bytes of a YAML file to plain values, and from pydantic's errors to one line that names the key."""
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,12 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ValueError, TypeError, OverflowError):
             raise UserError(f"line {node.start_mark.line + 1}: cannot be read, given {given(node.value)}") from None
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if node.tag.endswith((":int", ":float")) and re.match(r"[-+]?(0[0-9]|[0-9_]+:)", str(value)):
+            raise ValueError  # YAML 1.1 takes 24:00 for 1440 and 010 for 8
+        return value
 
 
 def read_yaml(path: Path) -> Any:

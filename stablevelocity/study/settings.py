@@ -96,14 +96,15 @@ class Encoder(Section):
     """The frozen encoder whose tokens the network is aligned with (docs/paper.md#va-repa)."""
 
     name: Annotated[str, one_of(ENCODER_NAMES)] = Field(
-        default="digits-vit", description="digits-vit (trained here) or a name of study/published.py"
+        default="digits-vit",
+        description="digits-vit or, without labels, digits-vit-ssl (trained here), or a name of study/published.py",
     )
     path: Location | None = Field(default=None, description="file or folder with the weights of a pretrained encoder")
     online: Flag = Field(
         default=False, description="run the encoder at every step instead of keeping its features on disk"
     )
     grid: Size = Field(default=16, description="tokens per side; must be the network's, latent side / patch")
-    steps: Steps = Field(default=400, description="training steps of digits-vit")
+    steps: Steps = Field(default=400, description="training steps of one trained here")
     seed: Seed = 0
 
 
@@ -136,6 +137,38 @@ class Toy(Section):
     evaluate_every: Positive = 500
     points: Several = 10_000
     times: Some[Fraction] = [0.2, 0.3, 0.4, 0.5]
+
+
+class ExactFlow(Section):
+    """StableVS on velocities that are known: dimension by spectrum by spread by guidance (docs/paper.md#stablevs).
+
+    The first of `solvers`, `xi` and `low_steps` are run in each of these mixtures; the others, one at a time, only in
+    those of the first spread and guidance.
+    """
+
+    dimensions: Some[Size] = [16, 64, 256, 1024]
+    exponents: Some[Annotated[float, Field(ge=0, le=4), NUMBER]] = Field(
+        default=[0.0, 0.5, 1.0], description="of the spectrum: coordinate k has deviation k^-exponent; 0: white"
+    )
+    spreads: Some[Fraction] = Field(
+        default=[0.1, 0.03, 0.3], description="deviation within a mode over that of all data, in each coordinate"
+    )
+    guidance: Some[Annotated[float, Field(ge=1, le=1000), NUMBER]] = [1.0, 4.5]
+    solvers: Some[Literal["euler", "dpm", "unipc"]] = ["euler", "dpm", "unipc"]
+    xi: Some[Fraction] = [0.85, 0.7, 0.95]
+    low_steps: Some[Steps] = [9, 5, 13]
+    steps: Steps = Field(default=30, description="of the long run, which StableVS thins")
+    truth_steps: Steps = Field(default=100, description="of Heun, two calls each: the true flow")
+    modes: Size = 1000
+    classes: Size = 20
+    samples: Several = 32
+    seeds: Some[Seed] = [0, 1, 2, 3, 4]
+
+    @model_validator(mode="after")
+    def _modes_fill_the_classes(self) -> "ExactFlow":
+        if self.modes < self.classes:
+            raise ValueError(f"modes: {self.modes}, but there are {self.classes} classes")
+        return self
 
 
 class Model(Section):
@@ -230,6 +263,7 @@ class Sampler(Section):
 
     solver: Literal["euler", "heun", "euler_maruyama"] = "euler"
     steps: Steps = 50
+    shift: PositiveFloat = Field(default=1.0, description="times become s t/(1 + (s - 1) t); not Euler-Maruyama's")
     diffusion: Literal["t", "2t"] = Field(default="t", description="g(t) of Euler-Maruyama")
     last_time: Fraction = Field(default=0.04, description="Euler-Maruyama: where the one mean step to 0 starts")
     guidance: Annotated[float, Field(ge=1, le=1000), NUMBER] = 1.0
@@ -249,6 +283,12 @@ class Sampler(Section):
             raise ValueError(f"low must be below high, given {list(interval)}")
         return interval
 
+    @model_validator(mode="after")
+    def _shift_fits(self) -> "Sampler":
+        if self.shift != 1 and self.solver == "euler_maruyama":
+            raise ValueError(f"shift: {self.shift:g}, but Euler-Maruyama has a grid of its own; leave it out")
+        return self
+
 
 class Sweep(Section):
     """Sweeps of trained runs with few steps and with the same noise (docs/evaluation.md#few-steps-same-noise)."""
@@ -259,6 +299,7 @@ class Sweep(Section):
         default=["euler"], description="solvers also run as StableVS and as its control arm, for each xi and low_steps"
     )
     steps: Distinct[Steps] = [8, 12, 16, 20, 30]
+    shift: PositiveFloat = Field(default=1.0, description="of the times of Euler and Heun; the large models: 3")
     base_steps: Steps = Field(default=30, description="the grid that StableVS thins, and the same-noise reference")
     xi: Distinct[Fraction] = [0.5, 0.6, 0.7, 0.8, 0.85, 0.9]
     low_steps: Distinct[Steps] = [3, 6, 9]
@@ -271,7 +312,9 @@ class Sampling(Section):
     images: Positive = Field(default=50_000, description="images per set")
     shards: Shards = Field(default=1, description="jobs per set")
     block: Size = Field(default=64, description="images generated together; part of the randomness")
-    seed: Seed = 0
+    seed: Seed | Literal["by_run"] = Field(
+        default=0, description="by_run: a run's own, so that its seeds differ in their samples too"
+    )
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: Flag = Field(default=False, description="compile the network: other rounding, 1.6 times faster on an H100")
     samplers: dict[Name, Sampler] = Field(default={}, description="by name; one at least where there are arms")

@@ -12,6 +12,7 @@ from stablevelocity.study.settings import (
     Autoencoder,
     Encoder,
     Evaluation,
+    ExactFlow,
     Images,
     Sampler,
     Sampling,
@@ -51,11 +52,16 @@ class Study(Section):
     encoder: Encoder = Encoder()
     variance: Variance = Variance()
     toy: Toy | None = Field(default=Toy(), description="null: no toy experiment")
+    exact_flow: ExactFlow | None = Field(default=None, description="null: no experiment on exact velocities")
     training: Training = Training()
     arms: dict[Name, Arm] = Field(default={}, description="none: a study of pretrained models only")
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
     pretrained: Pretrained | None = Field(default=None, description="large models, or tiny ones of the same classes")
+    chosen_by_fid: dict[str, str] = Field(
+        default={},
+        description="settings chosen by looking at FID, and on which runs; told with the claims",
+    )
 
     @model_validator(mode="after")
     def _arms_can_be_trained(self) -> "Study":

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
 
 from stablevelocity.alignment import negative_cosine, spatial_normalise
 from stablevelocity.data.latents import Latents
@@ -18,9 +21,11 @@ TIMES = torch.arange(0.025, 1.0, 0.05)
 
 @torch.no_grad()
 def alignment_curve(weights: Path, latents: Path, features: Path, images: int = 512) -> pd.DataFrame:
-    """l_RA of `images` training images at 20 times with EMA weights: columns step, t, mean, q15, q85.
+    """l_RA of `images` training images at 20 times with EMA weights.
 
-    The same images and noise at every time. l_RA is minus the mean cosine, in [-1, 1]; lower is better aligned.
+    Columns step, t, mean, q15, q85, and the same at every time: label_only and noise_only, the loss of the best
+    prediction that knows the label alone, or (as from pure noise) nothing of the image. The same images and noise at
+    every time. l_RA is minus the mean cosine, in [-1, 1]; lower is better aligned.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, info = load_network(weights)
@@ -42,6 +47,10 @@ def alignment_curve(weights: Path, latents: Path, features: Path, images: int = 
     if class_token is not None and info["run"]["class_token"]:
         token = class_token.float()
         token_noise = torch.randn(token.shape, generator=generator(0, 0, "alignment class token"))
+    baselines = {
+        "label_only": constant_prediction_loss(tokens, labels),
+        "noise_only": constant_prediction_loss(tokens, torch.zeros_like(labels)),
+    }
     path, table = LinearPath(), []
     for t in TIMES.tolist():
         loss = []
@@ -55,5 +64,23 @@ def alignment_curve(weights: Path, latents: Path, features: Path, images: int = 
             loss.append(negative_cosine(output.projections[0], tokens[part].to(device)).cpu())
         values = torch.cat(loss).double()
         q15, q85 = values.quantile(torch.tensor([0.15, 0.85], dtype=torch.float64)).tolist()
-        table.append({"step": info["step"], "t": round(t, 6), "mean": values.mean().item(), "q15": q15, "q85": q85})
+        row = {"step": info["step"], "t": round(t, 6), "mean": values.mean().item(), "q15": q15, "q85": q85}
+        table.append(row | baselines)
     return pd.DataFrame(table)
+
+
+def constant_prediction_loss(tokens: Float[Tensor, "n tokens width"], groups: Int[Tensor, " n"]) -> float:
+    """Mean l_RA of the best prediction that is one per group and place.
+
+    Under the cosine that is the direction of the mean of normalised tokens. Each image is predicted from the others of
+    its group, so that no image predicts itself; those alone in their group are left out (NaN when all are). From a few
+    others a prediction is poor: with thousands of classes this needs many images.
+    """
+    unit = F.normalize(tokens.double(), dim=-1)
+    groups = groups.to(unit.device)
+    losses = []
+    for group in groups.unique():
+        own = unit[groups == group]
+        if len(own) > 1:
+            losses.append(negative_cosine(own.sum(0) - own, own))
+    return torch.cat(losses).mean().item() if losses else float("nan")

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from stablevelocity.files import atomic_write
+from stablevelocity.progress import log
 from stablevelocity.training.batches import Batch
 from stablevelocity.training.transfers import on_device
 
@@ -37,8 +38,9 @@ class Record:
             regime: on_device(rows.nonzero().flatten(), batch.t.device)
             for regime, rows in (("low", low), ("high", ~low))
         }
-        self._put("loss", values["loss"])
-        self._put("grad_norm", values["grad_norm"])
+        for name in ("loss", "grad_norm", "skipped"):
+            if name in values:
+                self._put(name, values[name])
         for name in ("velocity", "alignment"):
             if name in values:
                 for regime, rows in regimes.items():
@@ -63,10 +65,31 @@ class Record:
         self._counts = {name: float(value[1]) for name, value in totals.items()}
 
     def row(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over all processes; empties the record."""
-        means = {name: (total / count).item() for name, (total, count) in self.totals(accelerator).items()}
+        """Means over all processes, and of skipped steps their number; empties the record."""
+        totals = self.totals(accelerator)
+        row = {name: (total / count).item() for name, (total, count) in totals.items()}
+        if "skipped" in totals:  # by all processes alike
+            row["skipped"] = totals["skipped"][0].item() / accelerator.num_processes
         self._sums, self._counts = {}, {}
-        return means
+        return row
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv without lines that are none, as a crashed file system leaves them."""
+    with open(path, newline="", errors="replace") as file:
+        lines = list(csv.DictReader(file))
+    rows = [row for row in lines if _is_row(row)]
+    if len(rows) < len(lines):
+        log.warning(f"{path}: {len(lines) - len(rows)} lines are no rows of numbers and are left out")
+    return rows
+
+
+def _is_row(row: dict[str, str]) -> bool:
+    try:
+        [float(value) for value in row.values() if value != ""]
+    except (TypeError, ValueError):  # bytes that are no number, or more or fewer than the header has
+        return False
+    return row["step"].isdecimal()
 
 
 class MetricsStream:
@@ -77,8 +100,7 @@ class MetricsStream:
         path.parent.mkdir(parents=True, exist_ok=True)
         rows: list[dict[str, str]] = []
         if path.exists():
-            with open(path, newline="") as file:
-                rows = [row for row in csv.DictReader(file) if row["step"] and int(row["step"]) <= step]
+            rows = [row for row in read_rows(path) if int(row["step"]) <= step]
         self._fields = list(rows[0]) if rows else None
         with atomic_write(path) as temporary, open(temporary, "w", newline="") as file:
             if self._fields:

@@ -6,16 +6,33 @@ Snakemake deletes the declared outputs before it starts a rule again, also when 
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from stablevelocity.files import atomic_write, write_json
-from stablevelocity.provenance import name_from, provenance_file
+from stablevelocity.provenance import name_from, provenance_file, write_provenance
 from stablevelocity.records import read_record
+from stablevelocity.study import Run
+from stablevelocity.training.identity import settings_of
 
 
 def result_files(checkpoints: Path, steps: list[int]) -> list[tuple[int, Path]]:
     """(step, file) of the weights of each kept step, in the folder of the run's checkpoints."""
     return [(step, checkpoints / "result" / f"step-{step:08d}.safetensors") for step in steps]
+
+
+def write_record(checkpoints: Path, run: Run, inputs: list[Path], codes: list[str], processes: int) -> None:
+    """Beside the results: what they were made from, and by which codes, one after the other."""
+    result = checkpoints / "result"
+    files = [result / "metrics.csv", *(path for _, path in result_files(checkpoints, run.steps))]
+    write_provenance(
+        files,
+        inputs=inputs,
+        settings=settings_of(run),
+        code="+".join(codes),
+        command=sys.argv,
+        processes=processes,
+    )
 
 
 def publish(checkpoints: Path, folder: Path, steps: list[int]) -> None:

@@ -8,7 +8,6 @@ checkpoint of itself continues from it, bit for bit.
 import contextlib
 import json
 import shutil
-import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,21 +24,21 @@ from stablevelocity.data.latents import Latents
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 from stablevelocity.models.networks import build_network
-from stablevelocity.models.weight_files import load_tensors, save_tensors
+from stablevelocity.models.weight_files import save_tensors
 from stablevelocity.progress import Progress, log
-from stablevelocity.provenance import write_provenance
 from stablevelocity.study import Run
 from stablevelocity.study.settings import Model
 from stablevelocity.training import checkpoints
 from stablevelocity.training.batches import Batch, BatchMaker, build_bank
 from stablevelocity.training.checkpoint_writer import CheckpointWriter
 from stablevelocity.training.features import open_features
-from stablevelocity.training.identity import run_hash, settings_of, trainers_code
+from stablevelocity.training.identity import run_hash, trainers_code
 from stablevelocity.training.metrics import MetricsStream, Record, memory_mb
-from stablevelocity.training.results import publish, result_files
+from stablevelocity.training.results import publish, result_files, write_record
 from stablevelocity.training.transfers import HostCopy
 
 CLASS_TOKEN_COEFFICIENT = 0.03  # REG: weight of the class token's velocity (docs/paper.md#va-repa)
+MOST_SKIPPED = 32  # steps in a row, by the scaler of fp16: from its first scale, 2^16, down to 2^-16
 AHEAD = 2  # steps that are read ahead, each by a thread: a slow read is hidden by two steps
 STATE_FIELDS = ("exp_avg", "exp_avg_sq", "step")  # of AdamW, per parameter
 
@@ -60,6 +59,8 @@ class Trainer:
         self.run, self.folder = run, folder
         if settings.threads:
             torch.set_num_threads(settings.threads)
+        if settings.precision == "fp16" and not torch.cuda.is_available():
+            raise UserError(f"{run.name}: training.precision fp16 needs a GPU; expected fp32 or bf16 on a CPU")
         self.accelerator = Accelerator(
             mixed_precision={"fp32": "no"}.get(settings.precision, settings.precision),
             cpu=not torch.cuda.is_available(),
@@ -105,6 +106,7 @@ class Trainer:
         self.writer = CheckpointWriter(self.checkpoints, set(run.steps))
         self.should_stop: Callable[[], bool] = lambda: False
         self.stopping = False
+        self.skipped = 0  # steps in a row
         self.step = 0
 
     @staticmethod
@@ -132,10 +134,10 @@ class Trainer:
 
     def resume(self) -> bool:
         """Continue from the last checkpoint of this very run, if there is one."""
-        steps = checkpoints.checkpoint_steps(self.checkpoints)
-        if not steps:
+        found = checkpoints.load_last(self.checkpoints, self.run.steps, self.accelerator.is_main_process)
+        if found is None:
             return False
-        state, info = load_tensors(checkpoints.checkpoint_path(self.checkpoints, steps[-1]))
+        state, info = found
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
@@ -207,10 +209,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.trained.values(), settings.clip)
         merged = {name: torch.cat([piece[name].reshape(-1) for piece in collected]) for name in collected[0]}
         merged["grad_norm"] = norm
-        # A gradient scaler expects gradients that overflow, and skips these steps.
-        watched = [merged["loss"]] if self.accelerator.scaler else [merged["loss"], norm]
-        failed = torch.stack([~value.isfinite().all() for value in watched]).any()
-        flags = self._anywhere(failed, self.should_stop())
+        flags = self._anywhere(~merged["loss"].isfinite().all(), ~norm.isfinite(), self.should_stop())
         if self.accelerator.scaler:
             self.accelerator.scaler.step(self.optimizer)
             self.accelerator.scaler.update()
@@ -219,9 +218,14 @@ class Trainer:
             self.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
             self.optimizer.step()
         # The one wait of a step, while the device is busy with the optimizer: it does not run out of work.
-        failed, self.stopping = (value > 0 for value in flags.tolist())
-        if failed:
+        failed, overflow, self.stopping = (value > 0 for value in flags.tolist())
+        # A gradient scaler expects gradients that overflow: it skips these steps and lowers its scale.
+        self.skipped = self.skipped + 1 if overflow else 0
+        if failed or (overflow and not self.accelerator.scaler) or self.skipped > MOST_SKIPPED:
             self._stop_on_non_finite(merged)
+        if self.accelerator.scaler:
+            merged["skipped"] = torch.full((1,), float(overflow), device=self.device)
+            merged["grad_norm"] = norm.reshape(1)[int(overflow) :]  # of the steps that were made
         self.optimizer.zero_grad(set_to_none=True)
         self._update_ema()
         return merged
@@ -249,8 +253,11 @@ class Trainer:
             checkpoints.clear_leftovers(self.checkpoints)
         if self.resume():
             log.info(f"train {self.run.name}: continues from step {self.step}")
-        elif self.batches.bank is not None:
-            self.batches.fill_bank()
+        else:
+            if main:
+                checkpoints.tell_of_others(self.checkpoints)
+            if self.batches.bank is not None:
+                self.batches.fill_bank()
         stream = MetricsStream(self.checkpoints / "metrics.csv", self.step) if main else None
         progress = Progress(f"train {self.run.name}", settings.steps, "steps", start=self.step)
         record = self.record
@@ -285,9 +292,9 @@ class Trainer:
             log.info(f"train {self.run.name}: stopped at step {self.step}, state saved")
         return self.step == settings.steps
 
-    def _anywhere(self, failed: Tensor, stop: bool) -> HostCopy:
-        """How many processes failed, and how many are to stop: all of them act at the same step."""
-        flags = torch.stack([failed.float(), torch.full((), float(stop), device=self.device)])
+    def _anywhere(self, failed: Tensor, overflow: Tensor, stop: bool) -> HostCopy:
+        """How many processes failed, had a gradient that overflows, are to stop: all of them act at the same step."""
+        flags = torch.stack([failed.float(), overflow.float(), torch.full((), float(stop), device=self.device)])
         raised = self.accelerator.reduce(flags, "sum")
         assert isinstance(raised, Tensor)
         return HostCopy(raised)
@@ -300,15 +307,16 @@ class Trainer:
             losses = {f"step.{name}": value for name, value in values.items()}
             save_tensors(dump, {**self._state(), **losses}, {"step": self.step, "run": self.run.name})
         self.accelerator.wait_for_everyone()  # the first process that ends may take the others with it
+        again = f", as at the {self.skipped - 1} steps before it" if self.skipped > 1 else ""
         raise UserError(
-            f"{self.run.name}: the loss or its gradient is not finite at step {step}; "
+            f"{self.run.name}: the loss or its gradient is not finite at step {step}{again}; "
             f"the state before it is in {dump}; try a lower training.lr (now {self.settings.lr}) or another precision"
         )
 
     def export(self) -> None:
         """Write the run's results from its checkpoints: EMA weights of each kept step, and metrics.csv."""
         for step, path in result_files(self.checkpoints, self.run.steps):
-            state, _ = load_tensors(checkpoints.checkpoint_path(self.checkpoints, step))
+            state, _ = checkpoints.load_kept(self.checkpoints, step)
             weights = {name[4:]: value for name, value in state.items() if name.startswith("ema.")}
             info = {
                 "kind": "ema",
@@ -323,10 +331,5 @@ class Trainer:
             save_tensors(path, weights, info)
         with atomic_write(self.checkpoints / "result" / "metrics.csv") as temporary:
             shutil.copyfile(self.checkpoints / "metrics.csv", temporary)
-        files = [
-            self.checkpoints / "result" / "metrics.csv",
-            *(path for _, path in result_files(self.checkpoints, self.run.steps)),
-        ]
-        code = "+".join(self.codes)
-        write_provenance(files, inputs=self.inputs, settings=settings_of(self.run), code=code, command=sys.argv)
+        write_record(self.checkpoints, self.run, self.inputs, self.codes, self.world)
         publish(self.checkpoints, self.folder, self.run.steps)

@@ -112,6 +112,11 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"batch_size": 1}, r"batch_size: no such key; did you mean '\w+\.batch'"),
     ({"sampling.guidance": 2}, r"sampling\.guidance: no such key; did you mean 'sampling\.samplers\.<name>\.guidance'"),
     ({"steps": 3}, r"steps: no such key; did you mean '\w+\.steps'"),
+    ({"training.lrr": 1}, r"training\.lrr: no such key; did you mean 'lr'\?"),
+    ({"trainign": {}}, r"trainign: no such key; did you mean 'training'\?"),
+    ({"arms.cfm.training": {"lrr": 1}}, r"arms\.cfm\.training\.lrr: no such key; did you mean 'lr'\?"),
+    ({"arms.cfm.objective": "cfmm"}, r"arms\.cfm\.objective: Input should be 'cfm' or 'stablevm', given 'cfmm'"),
+    ({"a\nb\x1b[31m": 1}, r"'a\\nb\\x1b\[31m': no such key"),
     # Samplers.
     ({"sampling.main": "sde"}, r"sampling\.main: unknown sampler 'sde'; there are ode"),
     ({"sampling.main": ""}, r"sampling\.main: unknown sampler ''"),
@@ -268,7 +273,7 @@ DINO = {"name": "dinov2-base", "path": "dino", "grid": 4}
 FILES: list[tuple[dict[str, Any], dict[str, str], str]] = [
     ({"autoencoder": {"pretrained": "vae"}}, {"vae/x": ""}, r"autoencoder\.pretrained: there is no 'vae/config\.json'"),
     ({"autoencoder": {"pretrained": "vae"}}, {"vae/config.json": "{}"}, r"autoencoder\.pretrained: there is no .*saf"),
-    ({"autoencoder": {"pretrained": "vae"}}, VAE | {"vae/config.json": "{"}, r"vae/config\.json is not JSON"),
+    ({"autoencoder": {"pretrained": "vae"}}, VAE | {"vae/config.json": "{"}, r"vae/config\.json: is not whole JSON"),
     ({"autoencoder": {"pretrained": "vae"}}, VAE | {"vae/config.json": "[]"}, r"vae/config\.json holds no mapping"),
     (
         {"autoencoder": {"pretrained": "vae"}, "images.size": 24, "encoder.grid": 6},

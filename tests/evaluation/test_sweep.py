@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -72,11 +73,25 @@ def reference() -> ReferenceStatistics:
 
 
 @pytest.fixture(scope="module")
-def table(blocks, reference, tmp_path_factory):
+def tables(blocks, reference, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parts")
-    table = sweep_table(blocks, Colours(), reference, SWEEP, EVALUATION, folder)
+    tables = sweep_table(blocks, Colours(), reference, SWEEP, EVALUATION, folder)
     assert list(folder.glob("*.json"))
-    return table
+    return tables
+
+
+@pytest.fixture(scope="module")
+def table(tables):
+    return tables[0]
+
+
+def test_similarity_is_kept_image_by_image_and_the_table_has_its_means(tables):
+    table, images = tables
+    key = ["solver", "low_regime", "steps", "nfe", "xi", "low_steps"]
+    similar = table[table["psnr"].notna()].set_index(key)[["psnr", "ssim", "feature_distance"]]
+    means = images.groupby(key, dropna=False, sort=False)[list(similar)].mean()
+    pd.testing.assert_frame_equal(means, similar, rtol=1e-12)
+    assert (images.groupby(key, dropna=False)["image"].apply(list).map(lambda one: one == list(range(24)))).all()
 
 
 def test_every_sampler_keeps_the_settings_of_the_template():
@@ -103,11 +118,21 @@ def test_stablevs_stands_beside_its_control_arm_at_the_same_calls(table):
         if solver == "euler":  # the same step on the linear path, so the same images
             assert pair["fid"].nunique() == 1
             assert pair["nfe"].nunique() == 1
+        shared = pair.loc[pair["low_regime"] == "control", "drawn_as"].item() == "stablevs"
+        assert shared == (solver == "euler")
         if solver == "euler_maruyama" and xi == 0.5:  # drift without noise is another sampler
             assert pair["fid"].nunique() == 2
     plain = table[table["low_regime"] == "none"]
     assert plain["xi"].isna().all()
     assert plain[plain["solver"] == "heun"]["nfe"].tolist() == [7, 15, 23]
+
+
+def test_the_control_arm_that_is_not_drawn_would_give_the_same_images(blocks):
+    arms = [one for one in sweep_samplers(SWEEP, TEMPLATE) if one.solver == "euler" and one.low_regime != "none"]
+    assert [arm.low_regime for arm in arms] == ["stablevs", "control"] * 2
+    made = [replace(blocks, sampler=arm).latents(0)[0] for arm in arms]
+    assert torch.equal(made[0], made[1])
+    assert torch.equal(made[2], made[3])
 
 
 def test_rows_say_what_every_sampler_took_from_the_template(table):
@@ -154,10 +179,10 @@ def test_fid_of_a_row_is_that_of_its_images(table, blocks, reference, tmp_path):
 def test_a_stopped_sweep_goes_on_and_another_network_starts_again(blocks, reference, tmp_path):
     small = Sweep(solvers=["euler"], steps=[2, 3], base_steps=4, xi=[0.5], low_steps=[1], images=16)
     first = Colours()
-    whole = sweep_table(blocks, first, reference, small, EVALUATION, tmp_path, weights="a")
+    whole, _ = sweep_table(blocks, first, reference, small, EVALUATION, tmp_path, weights="a")
     next(tmp_path.glob("*.json")).unlink()
     again = Colours()
-    resumed = sweep_table(blocks, again, reference, small, EVALUATION, tmp_path, weights="a")
+    resumed, _ = sweep_table(blocks, again, reference, small, EVALUATION, tmp_path, weights="a")
     assert resumed.equals(whole)
     assert 0 < again.seen < first.seen
     other = Colours()
@@ -188,8 +213,8 @@ def test_rows_of_another_reference_evaluation_or_code_are_measured_again(blocks,
 def test_shards_of_a_stopped_sweep_of_another_size_are_not_taken(blocks, reference, tmp_path):
     """The long run outlives its own row; at 24 images it must not stand in for one of 16."""
     small = SWEEP.model_copy(update={"solvers": ["euler"], "thinned": [], "steps": [12], "images": 16})
-    expected = sweep_table(blocks, Colours(), reference, small, EVALUATION, tmp_path / "fresh")
+    expected, _ = sweep_table(blocks, Colours(), reference, small, EVALUATION, tmp_path / "fresh")
     sweep_table(blocks, Colours(), reference, small.model_copy(update={"images": 24}), EVALUATION, tmp_path / "parts")
     assert list((tmp_path / "parts").glob("*.safetensors"))
-    found = sweep_table(blocks, Colours(), reference, small, EVALUATION, tmp_path / "parts")
+    found, _ = sweep_table(blocks, Colours(), reference, small, EVALUATION, tmp_path / "parts")
     assert found.equals(expected)

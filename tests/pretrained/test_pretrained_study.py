@@ -17,6 +17,7 @@ from stablevelocity.pretrained.prompts import digit_video_prompts, write_prompts
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.make import make_claims, make_figure, make_table
 from stablevelocity.reporting.page import make_page
+from stablevelocity.reporting.paper_rows import make_paper_tables
 from stablevelocity.reporting.reference import make_reference
 from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.sections.pretrained.figures import pretrained_videos
@@ -53,7 +54,7 @@ def made(tmp_path_factory):
         shards = [folder / "samples" / f"shard-{shard:05d}.json" for shard in range(chosen.shards)]
         for shard, output in enumerate(shards):
             stages.generate_arms(settings, family, model, prompts, shard, settings.arm_names(family), "cpu", output)
-        stages.score_family(settings, family, prompts, shards, folder / "metrics.csv")
+        stages.score_family(settings, family, prompts, shards, folder / "metrics.csv", folder / "pairs.csv")
         if family in VIDEO:
             videos = folder / "comparison.mp4", folder / "comparison.gif"
             stages.compare_videos(settings, family, prompts, shards[0], *videos)
@@ -63,6 +64,7 @@ def made(tmp_path_factory):
         make_table(study, results, name, results / "tables" / f"{name}.csv")
     for name in registry.figures(study):
         make_figure(study, results, name, results / "figures" / f"{name}.png")
+    make_paper_tables(study, results)
     make_claims(study, results, results / "claims.json")
     make_page(study, results, results / "report.html")
     return study, results
@@ -112,7 +114,11 @@ def test_the_report_shows_measured_beside_published(made):
         assert words in html
     assert "http://" not in html.replace("http://www.w3.org", "")
     claims = {claim["id"]: claim for claim in read_json(results / "claims.json")}
-    assert {"stablevs-sd35-short", "stablevs-wan22-short", "stablevs-wan22-control"} == set(claims)
+    kinds = ("short", "ssim", "flips", "score", "control")
+    assert {f"stablevs-{name}-{kind}" for name in ("sd35", "sd35-dpm", "wan22") for kind in kinds} == set(claims)
+    # With Euler the closed form is the base step: no finding, but a check.
+    assert claims["stablevs-sd35-control"]["verdict"] == "check of the implementation"
+    assert claims["stablevs-sd35-dpm-control"]["verdict"] != "check of the implementation"
 
 
 def test_the_sweep_shows_the_control_arm_beside_stablevs_at_every_xi(made):

@@ -93,7 +93,8 @@ def originals(tmp_path, name="sd35", **keys):
 
 
 def scored(study, prompts, tmp_path):
-    stages.score_family(study, "sd35", prompts, [tmp_path / "samples" / "shard-00000.json"], tmp_path / "metrics.csv")
+    shards, outputs = [tmp_path / "samples" / "shard-00000.json"], (tmp_path / "metrics.csv", tmp_path / "pairs.csv")
+    stages.score_family(study, "sd35", prompts, shards, *outputs)
     return pd.read_csv(tmp_path / "metrics.csv").set_index("arm")
 
 
@@ -114,6 +115,12 @@ def test_originals_are_scored_where_the_detector_is(tmp_path, monkeypatch):
         "euler-stablevs": 1.0,
         "euler-control": 0.0,
     }
+    # Black for the long run and the base, white and full of objects for StableVS: every picture's layout flips.
+    pairs = pd.read_csv(tmp_path / "pairs.csv").set_index("against")
+    assert set(pairs["arm"]) == {"euler-stablevs"}
+    assert pairs.loc["short", ["score", "flips"]].to_numpy().tolist() == [[1, 1]] * 2
+    assert pairs.loc["long", "score"].tolist() == [1, 1]
+    assert pairs.loc["short", "psnr"].tolist() == [0 - 60] * 2  # 0 dB against the cap of equal pictures
 
 
 def test_originals_without_the_detectors_weights_have_no_score_and_one_line_says_so(tmp_path, monkeypatch, caplog):
@@ -154,7 +161,8 @@ def test_similarity_reads_a_prompt_at_a_time_and_is_the_same_as_at_once(load, tm
     at_once = [
         read_pictures(family, tmp_path / kind, prompts, 2).reshape(-1, 32, 32, 3) for kind in ("stablevs", "long")
     ]
-    pd.testing.assert_frame_equal(rows, compare_images(*at_once), check_exact=False, rtol=1e-12)
+    named = compare_images(*at_once).assign(prompt=np.repeat(range(3), 10), image=np.tile(np.repeat(range(2), 5), 3))
+    pd.testing.assert_frame_equal(rows, named, check_exact=False, rtol=1e-12)
 
 
 def test_side_by_side_files_stay_small(tmp_path):

@@ -12,6 +12,8 @@ import pandas as pd
 
 from stablevelocity.data.shards import write_manifest, write_shard
 from stablevelocity.files import write_json
+from stablevelocity.provenance import write_provenance
+from stablevelocity.reporting import registry
 from stablevelocity.study import Study, parse_study, study_json
 from stablevelocity.study.layout import Layout
 
@@ -51,7 +53,11 @@ def digits(seeds: list[int] | None = None) -> Study:
                     "sde-guided": {**sde, "guidance": 1.8, "guidance_interval": [0.0, 0.7]},
                 },
                 "arms": {"sde": three, "sde-guided": three},
-                "sweep": {"arms": ["cfm", "stablevm-va"], "thinned": ["euler", "heun", "euler_maruyama"]},
+                "sweep": {
+                    "images": 128,
+                    "arms": ["cfm", "stablevm-va"],
+                    "thinned": ["euler", "heun", "euler_maruyama"],
+                },
             },
         }
     )
@@ -135,10 +141,11 @@ def _variance(study: Study, results: Path, rng: np.random.Generator) -> None:
     sources += [(name, {"pixels": 768, "latents": 256}[name]) for name in study.variance.data]
     for name, d in sources:
         turn = 1 - 1.9 / math.log(10 * d) if name.startswith("gmm") else 0.52
-        for law in ("empirical", "exact") if name.startswith("gmm") else ("empirical",):
+        exact = ["exact"] * (name != "pixels")
+        for law in ("empirical", *exact, *(["noise"] * (not name.startswith("gmm")))):
             for t in np.linspace(0.01, 0.99, 25):
                 height = 5 * math.sqrt(d) * 1.3 * d**0.2
-                low = 0.0 if law == "empirical" else 0.4 * math.sqrt(d) / (t + 0.3)
+                low = 0.0 if law != "exact" else 0.4 * math.sqrt(d) / (t + 0.3)
                 mean = low + height / (1 + math.exp(-(t - turn - 0.15) / 0.025)) * (1 - 0.3 * max(0, t - turn))
                 row = {"source": name, "dimension": d, "law": law, "samples": 5000, "t": t, "mean": mean}
                 curves.append(row | {"q15": 0.5 * mean, "q85": 1.5 * mean})
@@ -150,7 +157,7 @@ def _variance(study: Study, results: Path, rng: np.random.Generator) -> None:
             if law == "exact" and name == "gmm-100":
                 for row in [row for row in curves if row["source"] == name and row["law"] == "exact"]:
                     references.append(_reference(name, d, "exact", None, row["t"], row["mean"]))
-            xi = turn + 0.04 if law == "empirical" else 0.0
+            xi = {"empirical": turn + 0.04, "noise": turn + 0.2, "exact": 0.0}[law]
             splits.append(
                 {"source": name, "dimension": d, "law": law, "xi": xi, "low": max(0, xi - 0.01), "high": xi + 0.012}
             )
@@ -183,7 +190,8 @@ def _toy(study: Study, results: Path, rng: np.random.Generator) -> None:
                 gradient.append({"objective": objective, "seed": seed, "t": t, "variance": value})
             for t in np.linspace(0.05, 0.95, 10):
                 noise = {"cfm": 1.0}.get(objective, 0.001) * math.exp(rng.normal(0, 0.02))
-                target.append({"objective": objective, "seed": seed, "t": t, "variance": noise * 14 * t**2})
+                row = {"objective": objective, "seed": seed, "t": t, "variance": noise * 14 * t**2}
+                target.append(row | {"removed": 0.0 if objective == "cfm" else 13 * t**2})
     for count in (0, 32, 128, 512, 2048):
         row = {"references": count, "seconds_drawing": 2e-4 + count * 5e-8, "seconds_target": 1e-4 + count * 2e-7}
         row |= {"seconds_update": 1.5e-3}
@@ -211,7 +219,8 @@ def _runs(study: Study, results: Path, rng: np.random.Generator) -> None:
             rows = []
             for t in np.linspace(0.025, 0.975, 20):
                 mean = -0.85 + 0.5 / (1 + math.exp(-(t - 0.72) / 0.07)) + 0.01 * rng.normal()
-                rows.append({"step": steps, "t": t, "mean": mean, "q15": mean - 0.07, "q85": mean + 0.07})
+                row = {"step": steps, "t": t, "mean": mean, "q15": mean - 0.07, "q85": mean + 0.07}
+                rows.append(row | {"label_only": -0.4, "noise_only": -0.2})
             _csv(results / LAYOUT.alignment_curve(run.name), rows)
 
 
@@ -260,6 +269,21 @@ def _sweep(study: Study, results: Path, rng: np.random.Generator) -> None:
                             _swept(name, arm, solver, regime, steps, nfe, xi, low, psnr + off + shift, fid, study)
                         )
         _csv(results / LAYOUT.sweep(name), rows)
+        _csv(results / LAYOUT.sweep_images(name), _by_image(rows, rng))
+
+
+def _by_image(rows: list[dict], rng: np.random.Generator) -> list[dict]:
+    """Images differ among each other by 4 dB and by 0.5 dB from sampler to sampler; their mean is the row's."""
+    count = rows[0]["images"]
+    shared = np.random.default_rng(5).normal(0, 4, count)
+    kept = ("run", "solver", "low_regime", "steps", "nfe", "xi", "low_steps")
+    images = []
+    for row in rows:
+        own = shared + (0.0 if row["solver"] == "euler" and row["low_regime"] != "none" else rng.normal(0, 0.5, count))
+        psnr = row["psnr"] + own - own.mean()
+        which = {name: row[name] for name in kept}
+        images += [which | {"image": i, "psnr": p, "ssim": 1 - math.exp(-p / 10)} for i, p in enumerate(psnr)]
+    return images
 
 
 def _swept(run, arm, solver, regime, steps, nfe, xi, low, psnr, fid, study) -> dict:
@@ -270,3 +294,21 @@ def _swept(run, arm, solver, regime, steps, nfe, xi, low, psnr, fid, study) -> d
     row |= {"guidance": main.guidance, "guidance_low": main.guidance_interval[0]}
     row |= {"guidance_high": main.guidance_interval[1], "labels": main.labels}
     return row | {"psnr": psnr, "ssim": 1 - math.exp(-psnr / 10), "feature_distance": 60 / psnr, "fid": fid}
+
+
+def leave_records(study: Study, results: Path) -> None:
+    """Beside each table, and the metrics, images and networks behind it, the record that its job would leave."""
+
+    def record(outputs: list[str], inputs: list[str], verb: str, settings: str = "") -> None:
+        command = ["/opt/bin/stablevelocity", "--log", "logs/x.log", "--code", "a.b", verb, "--output", outputs[0]]
+        made, read = [results / name for name in outputs], [results / name for name in inputs]
+        write_provenance(made, inputs=read, settings=settings, code=verb[:4] * 3, command=command)
+
+    for name, product in registry.tables(study).items():
+        record([LAYOUT.table(name)], product.inputs(study), "table", study_json(study))
+    for run, step, sampler in study.sample_sets():
+        images, weights = LAYOUT.sample_shard(run, step, sampler, 0), LAYOUT.training_metrics(run)
+        record([LAYOUT.fidelity(run, step, sampler)], [images], "evaluate")
+        record([images], [weights], "sample", f'["{sampler}"]')
+        record([weights], [LAYOUT.latents], "train", f'["{run}"]')
+    record([LAYOUT.latents], [LAYOUT.image_manifest("train")], "latent-manifest")

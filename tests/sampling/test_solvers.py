@@ -133,6 +133,15 @@ def test_the_last_euler_maruyama_step_adds_no_noise():
     assert torch.equal(euler_maruyama(gaussian_velocity(path), x, times, path=path), expected)
 
 
+def test_a_shifted_grid_is_that_of_the_flow_schedulers():
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(sigmas=[k / 30 for k in range(30, 0, -1)])
+    torch.testing.assert_close(uniform_times(30, 3.0), scheduler.sigmas.double(), atol=1e-7, rtol=0)
+    assert torch.equal(uniform_times(30, 1.0), uniform_times(30))
+
+
 def test_grids_are_those_of_the_paper():
     uniform = uniform_times(250)
     assert len(uniform) == 251

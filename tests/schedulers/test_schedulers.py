@@ -76,7 +76,8 @@ def test_all_noise_anew_is_the_stock_stochastic_sampler_below_xi():
     results = []
     for scheduler in (ours, stock):
         scheduler.set_begin_index(start)
-        results.append(run(scheduler, x, start=start, generator=torch.Generator().manual_seed(1))[-1])
+        torch.manual_seed(1)  # diffusers 0.37 draws from the default generator, whichever it is given
+        results.append(run(scheduler, x, start=start)[-1])
     # The same formula in another order of float32 operations, nine steps.
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from tiny_training import (
 from stablevelocity.data.shards import write_manifest, write_shard
 from stablevelocity.errors import UserError
 from stablevelocity.models.networks import load_network
+from stablevelocity.training.trainer import Trainer
 
 MEASURED = ("images_per_s", "memory_mb")  # of the machine, not of the run
 
@@ -370,6 +372,43 @@ def test_a_first_step_that_is_not_finite_is_dumped_too(data: Path, tmp_path: Pat
     with pytest.raises(UserError, match="not finite at step 1;"):
         job.train()
     assert len(list(tmp_path.glob("checkpoints/*/non-finite-step-00000001.safetensors"))) == 1
+
+
+def scaled(data: Path, folder: Path, broken: Callable[[int], bool], **training) -> Trainer:
+    """A run with the gradient scaler of fp16, whose gradient is NaN at the steps that are `broken`."""
+    job = trainer(tiny_run("plain", **training), data, folder)
+    job.accelerator.scaler = torch.amp.GradScaler("cpu")
+    bias = job.model.final_layer.linear.bias
+    bias.register_hook(lambda gradient: gradient * (float("nan") if broken(job.step) else 1))
+    return job
+
+
+def test_steps_that_the_scaler_skips_are_counted_and_leave_the_weights_alone(data: Path, tmp_path: Path) -> None:
+    """Steps 3 to 6 of 9 are skipped: rows 3, 6 and 9 count 1, 3 and 0 of them, and none has a NaN where it measured."""
+    job = scaled(data, tmp_path, lambda step: 2 <= step < 6, steps=9, checkpoint_every=2)
+    job.train()
+    rows = metrics(tmp_path)
+    assert [row["skipped"] for row in rows] == ["1", "3", "0"]
+    assert [row["grad_norm"] for row in rows].count("nan") == 1  # of row 6, where no step was made
+    assert rows[1]["grad_norm"] == "nan"
+    assert all(np.isfinite(float(row["loss"])) for row in rows)
+    assert job.accelerator.scaler.get_scale() == 2.0**16 / 2**4
+    kept = sorted(tmp_path.glob("checkpoints/*/step-*"))
+    assert load_file(kept[-1])["optimizer.step.final_layer.linear.bias"].item() == 9 - 4
+
+
+def test_a_gradient_that_overflows_at_every_step_ends_the_run(data: Path, tmp_path: Path) -> None:
+    job = scaled(data, tmp_path, lambda step: step >= 4, steps=400)
+    with pytest.raises(UserError, match="not finite at step 37, as at the 32 steps before it") as caught:
+        job.train()
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_fp16_without_a_gpu_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"training\.precision fp16 needs a GPU"):
+        trainer(tiny_run("plain", precision="fp16"), data, tmp_path)
 
 
 def test_a_loss_of_one_process_that_is_not_finite_stops_all_before_an_update(data: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from stablevelocity.cluster.backends import remove_job_variables
 from stablevelocity.cluster.resources import check_rules, snakemake_resources, training_resources
 from stablevelocity.cluster.site import SITE_FILE, load_site
 from stablevelocity.cluster.study_lock import acquire_study_lock, remove_stale_locks
+from stablevelocity.cli.failures import one_line
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 from stablevelocity.provenance import code_hash
@@ -18,11 +19,11 @@ DEFAULT_STUDY = Path(workflow.basedir).parent / "config" / "digits.yaml"
 
 
 def or_one_line(function, *arguments):
-    """Call; a mistake that the user can mend ends Snakemake in one line."""
+    """Call; what the user can mend ends Snakemake in one line."""
     try:
         return function(*arguments)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {one_line(error)}")
 
 
 def read_study():

@@ -107,7 +107,8 @@ rule sweep:
         judge=CLASSIFIER,
         inception=INCEPTION,
     output:
-        LAYOUT.sweep(),
+        table=LAYOUT.sweep(),
+        images=LAYOUT.sweep_images(),
     log:
         LAYOUT.log("sweep-{run}"),
     benchmark:
@@ -129,9 +130,9 @@ rule sweep:
         "stablevelocity --log {log:q} {params.provenance:q}"
         " sweep --study {STUDY_FILE:q} --run {wildcards.run:q} --weights {input.weights:q}"
         " --autoencoder {input.autoencoder:q} --reference {input.reference:q} --judge={input.judge:q}"
-        " --processes {threads:q} --output {output:q}"
+        " --processes {threads:q} --output {output.table:q} --images-output {output.images:q}"
 
 
 PRODUCTS += [rules.reference.output, rules.floor.output, *([rules.judge.output] if DIGITS else [])]
-PRODUCTS += map(LAYOUT.sweep, STUDY.sweep_runs())
+PRODUCTS += [*map(LAYOUT.sweep, STUDY.sweep_runs()), *map(LAYOUT.sweep_images, STUDY.sweep_runs())]
 PRODUCTS += [LAYOUT.fidelity(*images) for images in STUDY.sample_sets()]

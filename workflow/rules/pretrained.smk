@@ -104,7 +104,8 @@ rule score_family:
         prompts=LAYOUT.prompts(),
         shards=lambda wildcards: shards_of(wildcards.family),
     output:
-        LAYOUT.family_metrics(),
+        table=LAYOUT.family_metrics(),
+        pairs=LAYOUT.family_pairs(),
     log:
         LAYOUT.log("score_family-{family}"),
     resources:
@@ -114,7 +115,7 @@ rule score_family:
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
         " score-family --study {STUDY_FILE:q} --family {wildcards.family:q}"
-        " --prompts {input.prompts:q} --output {output:q} {input.shards:q}"
+        " --prompts {input.prompts:q} --output {output.table:q} --pairs-output {output.pairs:q} {input.shards:q}"
 
 
 rule compare_videos:

@@ -1,3 +1,5 @@
+from stablevelocity.cli.warm_start import start_server
+
 # What happens once: before the first job, and on a cluster. Without a cluster, nothing of config/site.yaml matters.
 if workflow.is_main_process:
     or_one_line(remove_stale_locks, LAYOUT)
@@ -35,6 +37,8 @@ def start():
     if not Path(STUDY_FILE).exists() or Path(STUDY_FILE).read_text() != study_json(STUDY):
         with atomic_write(STUDY_FILE) as temporary:
             temporary.write_text(study_json(STUDY))
+    if workflow.local_exec:
+        start_server()
 
 
 onstart:

@@ -1,7 +1,7 @@
 """Verbs from images to latents and features, and of published weights. Heavy imports happen in the verb."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,24 +24,28 @@ app = typer.Typer()
 
 
 @app.command()
-def image_index(study: StudyFile, split: Annotated[str, typer.Option()], output: Output) -> None:
+def image_index(
+    study: StudyFile, split: Annotated[Literal["train", "heldout"], typer.Option()], output: Output
+) -> None:
     """List the images of a split, in their fixed order."""
     from stablevelocity.data.stages.images import write_image_index
 
-    write_image_index(load_study(study).images, "train" if split == "train" else "heldout", output)
+    write_image_index(load_study(study).images, split, output)
 
 
 @app.command()
 def image_shard(
     study: StudyFile,
     index: Annotated[Path, typer.Option()],
-    shard: Annotated[int, typer.Option(help="counted from 0")],
-    of: Annotated[int, typer.Option(help="number of shards")],
+    shard: Annotated[int, typer.Option(min=0, help="counted from 0")],
+    of: Annotated[int, typer.Option(min=1, help="number of shards")],
     output: Output,
 ) -> None:
     """Decode one slice of an index into a shard."""
     from stablevelocity.data.stages.images import write_image_shard
 
+    if shard >= of:
+        raise UserError(f"--shard {shard} --of {of}: expected 0 to {of - 1}")
     write_image_shard(load_study(study).images, index, shard, of, output)
 
 

@@ -1,7 +1,7 @@
 """Verbs that score images. Heavy imports happen in the verb."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -48,7 +48,7 @@ def reference(
 def evaluate(
     study: StudyFile,
     run: Annotated[str, typer.Option(help="<arm>-s<seed>")],
-    step: Annotated[int, typer.Option()],
+    step: Annotated[int, typer.Option(min=0)],
     sampler: Annotated[str, typer.Option()],
     samples: Annotated[Path, typer.Option(help="manifest of the set")],
     reference: ReferenceFile,
@@ -88,13 +88,17 @@ def sweep(
     autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
     reference: ReferenceFile,
     output: Output,
+    images_output: Annotated[Path, typer.Option(help="similarity to the long run, image by image")],
     judge: ClassifierFile = "",
-    processes: Annotated[int, typer.Option(help="the numbers do not depend on it")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="the numbers do not depend on it")] = 1,
 ) -> None:
     """Few-step and same-noise study of a run: every solver, StableVS and its control arm."""
     from stablevelocity.evaluation.sweep_stage import run_sweep
 
-    run_sweep(load_study(study), run, weights, autoencoder, _path(judge), reference, output, processes)
+    loaded = load_study(study)
+    run_of(loaded, run)
+    files = (weights, autoencoder, _path(judge), reference, output, images_output)
+    run_sweep(loaded, run, *files, processes)
 
 
 @app.command()
@@ -103,7 +107,7 @@ def score(
     reference: Annotated[Path, typer.Argument(help="likewise; an ADM reference batch brings its statistics")],
     weights: Annotated[Path, typer.Option(help="Inception weights, or the folder of a digit classifier")],
     output: Output,
-    extractor: Annotated[str, typer.Option(help="inception or digits")] = "inception",
+    extractor: Annotated[Literal["inception", "digits"], typer.Option()] = "inception",
     features: Annotated[Path | None, typer.Option(help="folder to keep the features in")] = None,
     bootstrap: Annotated[int, typer.Option(min=1)] = 200,
 ) -> None:

@@ -1,17 +1,17 @@
 """Verbs of the command line for pretrained models. Heavy imports happen in the verb."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from stablevelocity.cli.options import Output, StudyFile
+from stablevelocity.cli.options import Output, OutputFolder, StudyFile
 from stablevelocity.errors import UserError
 from stablevelocity.study.pretrained_settings import Pretrained
 
 app = typer.Typer()
 
-FamilyName = Annotated[str, typer.Option("--family", help="sd35, flux, qwen-image or wan22")]
+FamilyName = Annotated[Literal["sd35", "flux", "qwen-image", "wan22"], typer.Option("--family")]
 
 
 def _weights_are_there(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
@@ -32,25 +32,25 @@ def generate(
         typer.Option("--family", help="sd35, flux, qwen-image or wan22", is_eager=True, callback=_weights_are_there),
     ],
     prompt_file: Annotated[Path, typer.Option("--prompts", help="GenEval metadata or T2V-CompBench prompt file")],
-    output: Output,
+    output: OutputFolder,
     arm: Annotated[list[str], typer.Option(help="such as euler-long or euler-stablevs; repeat for several")],
     folder: Annotated[
         Path | None,
         typer.Option(help="pipeline folder; none: the hub's cache", is_eager=True, callback=_weights_are_there),
     ] = None,
     category: Annotated[str, typer.Option(help="category of a T2V-CompBench file")] = "consistent_attr",
-    images: Annotated[int, typer.Option(help="pictures per prompt")] = 4,
-    seed: int = 0,
-    batch: Annotated[int, typer.Option(help="pictures per call of the pipeline")] = 1,
-    shard: Annotated[int, typer.Option(help="counted from 0: this job's share of the prompts")] = 0,
-    shards: int = 1,
-    xi: float = 0.85,
-    low_steps: int = 9,
-    noise_factor: float = 0.0,
+    images: Annotated[int, typer.Option(min=1, help="pictures per prompt")] = 4,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="pictures per call of the pipeline")] = 1,
+    shard: Annotated[int, typer.Option(min=0, help="counted from 0: this job's share of the prompts")] = 0,
+    shards: Annotated[int, typer.Option(min=1)] = 1,
+    xi: Annotated[float, typer.Option(min=0, max=1)] = 0.85,
+    low_steps: Annotated[int, typer.Option(min=1)] = 9,
+    noise_factor: Annotated[float, typer.Option(min=0, max=1)] = 0.0,
     device: Annotated[
         str | None, typer.Option(help="such as cuda:1; none: a free one of those there are, or cpu")
     ] = None,
-    offload: Annotated[str, typer.Option(help="none, model or sequential")] = "none",
+    offload: Literal["none", "model", "sequential"] = "none",
 ) -> None:
     """Prompts x seeds x arms of a large model, in the benchmarks' folder layouts; again to go on where it stopped."""
     from stablevelocity.files import write_json
@@ -60,10 +60,9 @@ def generate(
     from stablevelocity.pretrained.stages import own_device, source_of
 
     chosen = family_named(family)
-    if offload not in ("none", "model", "sequential"):
-        raise UserError(f"--offload {offload}: expected none, model or sequential")
     arms = {name: chosen.arm(name, xi=xi, low_steps=low_steps, noise_factor=noise_factor) for name in arm}
     wanted = read_benchmark(family, prompt_file, category)
+    library.check_share(wanted, shard, shards)
     source = source_of(chosen, folder, checksums=False)
     with own_device(shard, device) as place:
         pipeline = library.prepare(chosen.load(folder), place, offload)
@@ -115,7 +114,7 @@ def prompts(study: StudyFile, family: FamilyName, output: Output) -> None:
     """Write the prompts of a family's benchmark."""
     from stablevelocity.pretrained.stages import write_prompt_file
 
-    write_prompt_file(_settings(study), family, output)
+    write_prompt_file(_settings(study, family), family, output)
 
 
 @app.command()
@@ -131,7 +130,7 @@ def tiny_model(
     from stablevelocity.pretrained.stages import train_tiny_model
 
     _set_threads()
-    train_tiny_model(_settings(study), family, Path(autoencoder).parent if autoencoder else None, output)
+    train_tiny_model(_settings(study, family), family, Path(autoencoder).parent if autoencoder else None, output)
 
 
 @app.command()
@@ -139,7 +138,7 @@ def generate_arms(
     study: StudyFile,
     family: FamilyName,
     prompt_file: Annotated[Path, typer.Option("--prompts")],
-    shard: Annotated[int, typer.Option(help="counted from 0")],
+    shard: Annotated[int, typer.Option(min=0, help="counted from 0")],
     output: Output,
     model: Annotated[str, typer.Option(help="training.json of a tiny pipeline; empty: the study's own")] = "",
     device: str | None = None,
@@ -147,7 +146,7 @@ def generate_arms(
     """Every arm of a family on one share of the prompts."""
     from stablevelocity.pretrained import stages
 
-    settings = _settings(study)
+    settings = _settings(study, family)
     _set_threads()
     stages.generate_arms(
         settings,
@@ -167,12 +166,13 @@ def score_family(
     family: FamilyName,
     prompt_file: Annotated[Path, typer.Option("--prompts")],
     output: Output,
+    pairs_output: Annotated[Path, typer.Option(help="differences between arms, picture by picture")],
     shards: Annotated[list[Path], typer.Argument()],
 ) -> None:
     """Benchmark scores, similarity to the long run and seconds of a family's arms."""
     from stablevelocity.pretrained import stages
 
-    stages.score_family(_settings(study), family, prompt_file, shards, output)
+    stages.score_family(_settings(study, family), family, prompt_file, shards, output, pairs_output)
 
 
 @app.command()
@@ -187,7 +187,7 @@ def compare_videos(
     """Some videos of a family side by side, a column per arm: an mp4 and an animated preview."""
     from stablevelocity.pretrained import stages
 
-    stages.compare_videos(_settings(study), family, prompt_file, shard, video, preview)
+    stages.compare_videos(_settings(study, family), family, prompt_file, shard, video, preview)
 
 
 @app.command()
@@ -212,13 +212,16 @@ def _set_threads() -> None:
 
     import torch
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1").partition(",")[0]))
 
 
-def _settings(study: Path) -> Pretrained:
+def _settings(study: Path, family: str | None = None) -> Pretrained:
+    """The section of a study, which must have the family."""
     from stablevelocity.study import load_study
 
     settings = load_study(study).pretrained
     if settings is None:
         raise UserError(f"{study}: has no section pretrained")
+    if family not in (None, *settings.families):
+        raise UserError(f"--family {family}: no such family in {study}; there are {', '.join(settings.families)}")
     return settings

@@ -86,6 +86,31 @@ def compare(
 
 
 @app.command()
+def archive(
+    results: Annotated[Path, typer.Argument(help="a finished results/<study>, or a copy of one")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="the zip")],
+) -> None:
+    """Write page, tables, figures, study and the record of every job as one zip, an RO-Crate with checksums."""
+    from stablevelocity.reporting.reference import make_archive
+
+    make_archive(results, output)
+
+
+@app.command()
+def trace(
+    table: Annotated[Path, typer.Argument(help="results/<study>/tables/<table>.csv")],
+    row: Annotated[str, typer.Option(help="a label, a method, or values of key columns: 'StableVM', 'cfm, 1500, ode'")],
+    column: Annotated[str, typer.Option(help="such as fid")],
+    as_json: Annotated[bool, typer.Option("--json", help="every job in full, as JSON")] = False,
+) -> None:
+    """Show where a number came from: each job behind it with its command, code, versions, host and checksums."""
+    from stablevelocity.reporting.trace import find
+
+    found = find(table, row, column)
+    typer.echo(found.as_json() if as_json else "\n".join(found.lines()))
+
+
+@app.command()
 def keep(
     results: Annotated[Path, typer.Argument(help="a finished results/<study>")],
     output: Annotated[Path, typer.Argument(help="where its copy goes, such as results/reference/digits")],

@@ -19,8 +19,8 @@ def sample(
     weights: Annotated[Path, typer.Option(help="weights of a run")],
     autoencoder: AutoencoderFile,
     output: Output,
-    shard: Annotated[int, typer.Option(help="counted from 0")] = 0,
-    processes: Annotated[int, typer.Option(help="the images do not depend on it")] = 1,
+    shard: Annotated[int, typer.Option(min=0, help="counted from 0")] = 0,
+    processes: Annotated[int, typer.Option(min=1, help="the images do not depend on it")] = 1,
 ) -> None:
     """Generate one shard of a set of images, block by block; goes on where it was stopped."""
     from stablevelocity.sampling.stages import write_sample_shard
@@ -57,7 +57,7 @@ def export_images(
 
     if npz is None and png is None:
         raise UserError("export-images: neither --npz nor --png given; expected at least one")
-    images = ShardSet(samples)
+    images = ShardSet(samples, "images")
     if npz is not None:
         write_npz(images, npz)
     if png is not None:

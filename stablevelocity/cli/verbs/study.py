@@ -33,8 +33,8 @@ def check(
 @app.command()
 def plan(
     study: Annotated[Path, typer.Argument(help="study file, YAML or JSON")],
-    gpus: Annotated[int, typer.Option(help="devices in all")] = 8,
-    gpus_per_run: Annotated[int, typer.Option(help="devices that train one run")] = 8,
+    gpus: Annotated[int, typer.Option(min=1, help="devices in all")] = 8,
+    gpus_per_run: Annotated[int, typer.Option(min=1, help="devices that train one run")] = 8,
     peak: Annotated[float, typer.Option(help="TFLOP/s of one device; 989: H100 in bfloat16")] = 989.0,
     utilisation: Annotated[float, typer.Option(help="share of the peak reached; 0.39: measured on an H100")] = 0.39,
     measured: Annotated[
@@ -47,6 +47,36 @@ def plan(
 
     throughput = Throughput(peak, utilisation, read_measured(measured))
     typer.echo(plan_text(plan_of(load_study(study), throughput, devices=gpus, per_run=gpus_per_run)))
+
+
+@app.command()
+def verify(results: Annotated[Path, typer.Argument(help="results/<study>")]) -> None:
+    """Check every kept file against its recorded checksum, and make tables and claims again."""
+    from stablevelocity.cli.verify import differences
+
+    lines = list(differences(results))
+    for line in lines:
+        typer.echo(line)
+    typer.echo(f"{results}: {len(lines)} differences" if lines else f"{results}: all files are as recorded")
+    raise typer.Exit(1 if lines else 0)
+
+
+@app.command()
+def revalidate(
+    results: Annotated[Path, typer.Argument(help="results/<study>")],
+    runs: Annotated[list[str], typer.Option(help="only of these runs: repeated")] = [],  # noqa: B006 (typer reads it)
+    steps: Annotated[int, typer.Option(help="of training, at least", min=1)] = 20,
+) -> None:
+    """Make a piece of each kept result again with today's code; note what agrees, exit with 1 if any does not."""
+    from stablevelocity.cli.revalidate import revalidate as replay
+
+    differ = []
+    for outcome in replay(results, runs, steps):
+        typer.echo(f"{outcome.record.first}: {'verified' if outcome.agrees else 'DIFFERS'}: {outcome.by}")
+        differ += [] if outcome.agrees else [str(outcome.record.first)]
+    if differ:
+        typer.echo(f"{len(differ)} results differ: {', '.join(differ)}; `--config remake=<run>` makes a run's again")
+    raise typer.Exit(1 if differ else 0)
 
 
 @app.command()

@@ -1,11 +1,11 @@
 """Verbs that choose and compare schedulers for a pipeline of one's own. Heavy imports happen in the verb."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from stablevelocity.cli.options import Output
+from stablevelocity.cli.options import OutputFolder
 from stablevelocity.errors import UserError
 
 app = typer.Typer()
@@ -13,28 +13,29 @@ app = typer.Typer()
 Pipeline = Annotated[str, typer.Argument(help="folder in diffusers' layout, hub id in the local cache, or a family")]
 PromptFile = Annotated[Path | None, typer.Option("--prompts", help="a prompt per line, or GenEval's metadata")]
 Prompt = Annotated[list[str] | None, typer.Option("--prompt", help="repeat for several")]
-Guidance = Annotated[float | None, typer.Option(help="none: the family's, or the pipeline's default")]
-Offload = Annotated[str, typer.Option(help="none, model or sequential")]
+Side = Annotated[int | None, typer.Option(min=1, help="pixels; none: the pipeline's own")]
+Guidance = Annotated[float | None, typer.Option(min=0, help="none: the family's, or the pipeline's default")]
+Offload = Literal["none", "model", "sequential"]
 Device = Annotated[str | None, typer.Option(help="none: cuda where there is one, else cpu")]
 
 
 @app.command()
 def tune(
     pipeline: Pipeline,
-    output: Output,
+    output: OutputFolder,
     prompt_file: PromptFile = None,
     prompt: Prompt = None,
-    steps: Annotated[int, typer.Option(help="of the long run to come near to")] = 30,
-    calls: Annotated[int | None, typer.Option(help="network calls wanted; 20 where --loss-db is not given")] = None,
+    steps: Annotated[int, typer.Option(min=2, help="of the long run to come near to")] = 30,
+    calls: Annotated[int | None, typer.Option(min=1, help="network calls wanted; 20 without --loss-db")] = None,
     loss_db: Annotated[float | None, typer.Option(help="instead: PSNR in dB of the final latents to reach")] = None,
-    budget: Annotated[int, typer.Option(help="all network calls, in long runs")] = 16,
-    height: int | None = None,
-    width: int | None = None,
+    budget: Annotated[int, typer.Option(min=1, help="all network calls, in long runs")] = 16,
+    height: Side = None,
+    width: Side = None,
     guidance: Guidance = None,
     dtype: str | None = None,
     device: Device = None,
     offload: Offload = "none",
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Choose xi, low steps and grid for a pipeline by measurement: scheduler_config.json, tuning.json, page.html."""
     prompts = _prompts(prompt_file, prompt)
@@ -71,18 +72,18 @@ def tune(
 @app.command()
 def compare_pipeline(
     pipeline: Pipeline,
-    output: Output,
+    output: OutputFolder,
     prompt_file: PromptFile = None,
     prompt: Prompt = None,
-    steps: Annotated[int, typer.Option(help="of the long run")] = 30,
-    calls: Annotated[int | None, typer.Option(help="of each other arm; none: 9 steps below 0.85")] = None,
-    height: int | None = None,
-    width: int | None = None,
+    steps: Annotated[int, typer.Option(min=2, help="of the long run")] = 30,
+    calls: Annotated[int | None, typer.Option(min=1, help="of each other arm; none: 9 steps below 0.85")] = None,
+    height: Side = None,
+    width: Side = None,
     guidance: Guidance = None,
     dtype: str | None = None,
     device: Device = None,
     offload: Offload = "none",
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """The long run, as many base steps, StableVS at 0.85 and its control side by side: comparison.json, page.html."""
     prompts = _prompts(prompt_file, prompt)
@@ -108,15 +109,13 @@ def _prompts(file: Path | None, given: list[str] | None) -> list[str]:
 
 
 def _open(
-    name: str, height: int | None, width: int | None, guidance: float | None, dtype: Any, device: Any, offload: str
+    name: str, height: int | None, width: int | None, guidance: float | None, dtype: Any, device: Any, offload: Any
 ):
     import torch
 
     from stablevelocity.pretrained.generate import prepare
     from stablevelocity.tuning.pipelines import open_model
 
-    if offload not in ("none", "model", "sequential"):
-        raise UserError(f"--offload {offload}: expected none, model or sequential")
     model = open_model(name, height=height, width=width, guidance=guidance, dtype=dtype)
     prepare(model.pipeline, device or ("cuda" if torch.cuda.is_available() else "cpu"), offload)
     return model

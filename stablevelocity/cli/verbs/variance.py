@@ -1,7 +1,7 @@
 """Verbs of the variance curves and the toy experiment. Heavy imports happen in the verb."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,7 +16,7 @@ app = typer.Typer()
 @app.command()
 def gmm_variance(
     study: StudyFile,
-    dimension: Annotated[int, typer.Option()],
+    dimension: Annotated[int, typer.Option(min=1, max=65_536)],
     curve: Annotated[Path, typer.Option()],
     split_point: Annotated[Path, typer.Option()],
 ) -> None:
@@ -29,7 +29,7 @@ def gmm_variance(
 @app.command()
 def data_variance(
     study: StudyFile,
-    source: Annotated[str, typer.Option(help="pixels or latents")],
+    source: Annotated[Literal["pixels", "latents"], typer.Option()],
     manifest: Annotated[Path, typer.Option()],
     curve: Annotated[Path, typer.Option()],
     split_point: Annotated[Path, typer.Option()],
@@ -59,6 +59,27 @@ def toy(study: StudyFile, folder: Annotated[Path, typer.Option(help="where its t
         raise UserError(f"{study}: toy is null; this study has no toy experiment")
     tables = run_toy(settings)
     write_tables(tables, [folder / f"{name}.csv" for name in tables._fields])
+
+
+@app.command()
+def exact_flow(study: StudyFile, output: Output) -> None:
+    """StableVS, its base solvers and its control arm on mixtures whose velocity is known."""
+    from stablevelocity.experiments.exact_flow import exact_flow_table
+
+    settings = load_study(study).exact_flow
+    if settings is None:
+        raise UserError(f"{study}: exact_flow is null; this study has no experiment on exact velocities")
+    write_tables([exact_flow_table(settings)], [output])
+
+
+@app.command()
+def latent_spectrum(
+    latents: Annotated[Path, typer.Argument(help="manifest of latents, of any autoencoder")], output: Output
+) -> None:
+    """Standard deviations of latents along their principal axes: where a data set lies among the exact flows."""
+    from stablevelocity.experiments.latent_spectrum import latent_spectrum as spectrum
+
+    write_tables([spectrum(latents)], [output])
 
 
 @app.command()

@@ -95,20 +95,32 @@ def write_metadata(root: Path, prompt: int, requirement: Requirement) -> Path:
 
 
 def score_folder(root: Path, detector: Detector) -> pd.DataFrame:
-    """One row per image of a folder in the official layout: prompt, image, tag, correct.
+    """One row per image of a folder in the official layout: prompt, image, tag, correct, layout.
 
+    `layout` names the detected objects, each with the quarter of the image where its centre lies.
     Raises UserError when there is no image.
     """
     rows = []
     for folder in sorted(path for path in root.iterdir() if path.name.isdigit()):
         requirement = json.loads((folder / "metadata.jsonl").read_text())
         for path in sorted((folder / "samples").glob("*.png")):
-            objects = detector(np.asarray(Image.open(path).convert("RGB")), requirement["tag"])
-            correct = is_correct(requirement, objects)
-            rows.append((int(folder.name), int(path.stem), requirement["tag"], correct))
+            image = np.asarray(Image.open(path).convert("RGB"))
+            objects = detector(image, requirement["tag"])
+            correct, seen = is_correct(requirement, objects), layout(objects, image.shape[0], image.shape[1])
+            rows.append((int(folder.name), int(path.stem), requirement["tag"], correct, seen))
     if not rows:
         raise UserError(f"{root}: no images in GenEval's layout (00000/samples/0000.png ...)")
-    return pd.DataFrame(rows, columns=["prompt", "image", "tag", "correct"])
+    return pd.DataFrame(rows, columns=["prompt", "image", "tag", "correct", "layout"])
+
+
+def layout(objects: list[DetectedObject], height: int, width: int) -> str:
+    """Which objects are where, in one order: "cat top left, dog bottom right"."""
+    seen = []
+    for thing in objects:
+        left, top, right, bottom = thing.box
+        row, column = "top" if top + bottom < height else "bottom", "left" if left + right < width else "right"
+        seen.append(f"{thing.name} {row} {column}")
+    return ", ".join(sorted(seen))
 
 
 def summary(scores: pd.DataFrame) -> dict[str, float]:

@@ -9,6 +9,7 @@ from stablevelocity.errors import UserError
 from stablevelocity.pretrained.benchmarks.geneval import (
     DetectedObject,
     is_correct,
+    layout,
     relative_position,
     score_folder,
     standard_error,
@@ -93,6 +94,16 @@ def test_a_folder_in_the_official_layout_is_scored(tmp_path):
         assert json.loads((tmp_path / f"{p:05d}" / "metadata.jsonl").read_text()) == entry
     scores = score_folder(tmp_path, lambda image, tag: [thing("bright" if image.mean() > 100 else "dark")])
     assert scores["correct"].tolist() == [True, True, False]
+
+
+def test_a_layout_says_what_is_where_whatever_the_order_of_detection():
+    def at(name, *box):
+        return DetectedObject(name, box, 0.9, lambda: "red")
+
+    both = [at("dog", 50, 60, 90, 90), at("cat", 0, 0, 30, 30)]
+    assert layout(both, 100, 100) == layout(both[::-1], 100, 100) == "cat top left, dog bottom right"
+    assert layout([at("cat", 60, 0, 90, 30)], 100, 100) == "cat top right"
+    assert layout([], 100, 100) == ""
 
 
 def test_an_empty_folder_is_refused(tmp_path):

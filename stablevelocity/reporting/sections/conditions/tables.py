@@ -38,6 +38,7 @@ def conditions(results: Results) -> DataFrame:
         encoder = results.json(LAYOUT.encoder)
         how = str(encoder.get("name", study.encoder.name))
         add("Encoder: held-out accuracy", encoder.get("held_out_accuracy"), "share", how)
+        add("Encoder: accuracy of nearest neighbours", encoder.get("neighbour_accuracy"), "share", how)
         add("Encoder: tokens", encoder.get("tokens"), "tokens", f"{how}, width {encoder.get('width', '?')}")
     if results.has(LAYOUT.classifier):
         classifier = results.json(LAYOUT.classifier)

@@ -31,6 +31,10 @@ def metrics_of(names: Callable[[Study], list[str]]) -> Inputs:
 ALL, IMAGES, VIDEOS = metrics_of(families), metrics_of(image_families), metrics_of(video_families)
 
 
+def _pairs(study: Study) -> list[str]:
+    return [LAYOUT.family_pairs(name) for name in families(study)]
+
+
 def _errors(study: Study) -> list[str]:
     return [LAYOUT.scheduler_errors] if study.pretrained else []
 
@@ -53,6 +57,7 @@ SECTION = Section(
     tables=(
         Product("table4", TABLES, IMAGES, (TABLE4,), keys=("family", "arm")),
         Product("table5", TABLES, VIDEOS, (TABLE5,), keys=("family", "arm")),
+        Product("pretrained_pairs", TABLES, _pairs, keys=("family", "arm", "against", "prompt")),
         Product("pretrained_xi", TABLES, ALL, (XI,), keys=("family", "kind", "xi")),
         Product("scheduler_errors", TABLES, _errors, keys=("dimension", "solver", "arm")),
         Product("tiny_models", TABLES, _tiny, keys=("family",)),

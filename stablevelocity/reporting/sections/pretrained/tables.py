@@ -38,6 +38,14 @@ def _arms(results: Results, names: list[str]) -> DataFrame:
     return frame.reset_index(drop=True)
 
 
+def pretrained_pairs(results: Results) -> DataFrame:
+    """StableVS minus other arms of its family and solver, mean over the pictures of each prompt."""
+    names = families(results.study)
+    frame: DataFrame = pd.concat([results.csv(LAYOUT.family_pairs(name)).assign(family=name) for name in names])
+    keys = ["family", "arm", "against", "prompt"]
+    return frame.groupby(keys, sort=False).mean().drop(columns="image").reset_index()
+
+
 def scheduler_errors(results: Results) -> DataFrame:
     """Error of each sampler against a fine solution, on mixtures with closed-form velocity."""
     return results.csv(LAYOUT.scheduler_errors)

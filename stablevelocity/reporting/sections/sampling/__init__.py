@@ -12,11 +12,16 @@ def sweep(study: Study) -> list[str]:
     return [*(LAYOUT.sweep(run) for run in study.sweep_runs()), LAYOUT.split_points]
 
 
+def images(study: Study) -> list[str]:
+    return [LAYOUT.sweep_images(run) for run in study.sweep_runs()]
+
+
 SECTION = Section(
     name="sampling",
     title="Sampling: StableVS and few steps",
     tables=(
         Product("stablevs", TABLES, sweep, keys=("run", "solver", "xi", "low_steps")),
+        Product("stablevs_images", TABLES, images, keys=("solver", "xi", "low_steps", "image")),
         Product("few_step", TABLES, sweep, keys=("run", "solver", "low_regime", "steps", "xi", "low_steps")),
     ),
     figures=(

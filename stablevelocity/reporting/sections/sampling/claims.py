@@ -4,20 +4,21 @@ from typing import Any
 
 from stablevelocity.reporting.claims import Claim
 from stablevelocity.reporting.describe import decoder_text, sweep_text
-from stablevelocity.reporting.format import listed, plain
+from stablevelocity.reporting.format import listed, number, plain
 from stablevelocity.reporting.names import SOLVERS
 from stablevelocity.reporting.results import DataFrame, Results
 from stablevelocity.reporting.sections.sampling.tables import PAPER_XI, nearest
-from stablevelocity.reporting.statistics import over_seeds
-from stablevelocity.reporting.verdicts import by_interval
+from stablevelocity.reporting.statistics import over_clusters, over_seeds
+from stablevelocity.reporting.verdicts import by_effect, check, untested
 
 ROUNDING_DB = 0.01
 """Differences in PSNR below this are rounding (float32 networks)."""
 FID_MARGIN = 0.05
+KEYS = ["solver", "xi", "low_steps"]
 
 
 def claims(results: Results) -> list[Claim]:
-    table, splits = results.table("stablevs"), results.table("variance")
+    table, images, splits = (results.table(name) for name in ("stablevs", "stablevs_images", "variance"))
     if "psnr_stablevs" not in table:
         return []
     solvers = list(table["solver"].unique())
@@ -26,13 +27,13 @@ def claims(results: Results) -> list[Claim]:
     xis = table["xi"].unique()
     paper = nearest(xis, PAPER_XI)
     at = "the paper's xi" if abs(paper - PAPER_XI) < 0.01 else "the swept xi that is nearest to the paper's 0.85"
-    made = [_from_base(results, main[main["xi"] == paper], "paper", f"at {at}")]
+    made = [_from_base(results, main[main["xi"] == paper], images, "paper", f"at {at}")]
     for split in latents["split_point"]:
         own = nearest(xis, split)
         if own != paper:
             where = f"near the latents' own xi = {split:.2f}"
-            made.append(_from_base(results, main[main["xi"] == own], "own", where))
-    made += [_step(results, table[table["solver"] == solver], solver) for solver in solvers]
+            made.append(_from_base(results, main[main["xi"] == own], images, "own", where))
+    made += [_step(results, table[table["solver"] == solver], images, solver) for solver in solvers]
     return [claim for claim in [*made, _fidelity(results, main[main["xi"] == paper])] if claim]
 
 
@@ -57,45 +58,49 @@ def _most_steps(rows: DataFrame) -> DataFrame:
     return rows[rows["low_steps"] == rows["low_steps"].max()]
 
 
-def _from_base(results: Results, rows: DataFrame, which: str, where: str) -> Claim | None:
-    """StableVS against the base solver with as many calls: PSNR to the long run, most low-regime steps."""
+def _from_base(results: Results, rows: DataFrame, images: DataFrame, which: str, where: str) -> Claim | None:
+    """StableVS against the base solver with as many calls: PSNR to the long run, paired over images."""
     rows = _most_steps(rows[rows["psnr_base"].notna()])
     if rows.empty:
         return None
-    first = rows.iloc[0]
-    gain, _, low, high, runs = over_seeds(rows["psnr_stablevs"] - rows["psnr_base"])
-    facts = {"where": where, "solver": SOLVERS[first["solver"]], "first": first, "runs": runs}
-    facts |= {"ours": rows["psnr_stablevs"].mean(), "base": rows["psnr_base"].mean()}
-    verdict = by_interval(low, high, "above")
-    return Claim(f"stablevs-{which}-xi", gain, verdict, _how(results, rows), (low, high), facts)
+    first, pairs = rows.iloc[0], images.merge(rows[KEYS].drop_duplicates())
+    gain, ssim = (over_clusters(pairs[f"{measure}_over_base"], pairs["image"]) for measure in ("psnr", "ssim"))
+    facts = {"where": where, "solver": SOLVERS[first["solver"]], "first": first, "images": pairs["image"].nunique()}
+    facts |= {"ours": rows["psnr_stablevs"].mean(), "base": rows["psnr_base"].mean(), "runs": rows["run"].nunique()}
+    facts |= {"ssim": ssim.mean, "ssim_bounds": ssim.bounds()}
+    return Claim(f"stablevs-{which}-xi", by_effect(gain, "above"), _how(results, rows), gain.mean, facts)
 
 
-def _step(results: Results, rows: DataFrame, solver: str) -> Claim | None:
+def _step(results: Results, rows: DataFrame, images: DataFrame, solver: str) -> Claim | None:
     """StableVS against its control arm: the closed-form step alone, the grid being the same."""
-    effect = rows.groupby("run")["psnr_step"].mean().dropna()
-    if effect.empty:
+    rows = rows[rows["psnr_step"].notna()]
+    if rows.empty:
         return None
-    mean, _, low, high, _ = over_seeds(effect)
+    pairs = images.merge(rows[KEYS].drop_duplicates())
+    effect = over_clusters(pairs["psnr_over_control"], pairs["image"])
     largest = rows["psnr_step"].abs().max()
     equal = largest < ROUNDING_DB
-    verdict = "not supported" if equal else by_interval(low, high, "above")
     facts = {"solver": SOLVERS[solver], "largest": largest, "equal": equal, "rounding": ROUNDING_DB}
     name = f"stablevs-step-{solver.replace('_', '-')}"
-    return Claim(name, mean, verdict, _how(results, rows), (low, high), facts)
+    return Claim(name, check() if equal else by_effect(effect, "above"), _how(results, rows), effect.mean, facts)
 
 
 def _fidelity(results: Results, rows: DataFrame) -> Claim | None:
-    """FID of StableVS against the long run of the same networks, most low-regime steps."""
+    """FID of StableVS against the base solver with as many calls, where more steps than those help the networks."""
     if "fid_stablevs" not in rows or rows.empty:
         return None
-    rows, few = _most_steps(rows), results.table("few_step")
+    rows, few = _most_steps(rows[rows["fid_base"].notna()]).set_index("run"), results.table("few_step")
+    if rows.empty:
+        return None
     first = rows.iloc[0]
     long = few[(few["solver"] == first["solver"]) & (few["low_regime"] == "none")]
-    long = long[long["steps"] == long["reference_steps"]].set_index("run")["fid"]
-    change = (rows.set_index("run")["fid_stablevs"] / long - 1).dropna()
-    if change.empty:
-        return None
-    mean, _, low, high, runs = over_seeds(change)
-    facts = {"solver": SOLVERS[first["solver"]], "first": first, "runs": runs, "margin": FID_MARGIN}
-    verdict = by_interval(low, high, "below", FID_MARGIN)
-    return Claim("stablevs-fid", mean, verdict, _how(results, rows), (low, high), facts)
+    long = long[long["steps"] == long["reference_steps"]].set_index("run")["fid"].reindex(rows.index)
+    how = _how(results, rows.reset_index())
+    facts = {"solver": SOLVERS[first["solver"]], "first": first, "runs": len(rows), "margin": FID_MARGIN}
+    facts |= {"long": long.mean(), "base": rows["fid_base"].mean()}
+    if (rows["fid_base"] <= long).any():
+        why = f"more steps do not lower FID here: {number(facts['base'])} with {first['nfe']:.0f} calls, "
+        why += f"{number(facts['long'])} with {first['reference_steps']}"
+        return Claim("stablevs-fid", untested(why), how, facts=facts)
+    change = over_seeds(rows["fid_stablevs"] / rows["fid_base"] - 1)
+    return Claim("stablevs-fid", by_effect(change, "below", FID_MARGIN), how, change.mean, facts)

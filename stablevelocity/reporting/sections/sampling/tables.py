@@ -12,6 +12,8 @@ from stablevelocity.reporting.spec import LAYOUT
 SHARED = ("diffusion", "last_time", "guidance", "guidance_low", "guidance_high", "labels")
 """What a sweep's samplers take from the main sampler; of Euler-Maruyama alone the first two."""
 PAPER_XI = 0.85
+EQUAL_DB = 110.0
+"""PSNR of images that are equal: no 8-bit images of up to 512 pixels that differ have more."""
 
 
 def sweep(results: Results) -> DataFrame:
@@ -65,6 +67,38 @@ def stablevs(results: Results) -> DataFrame:
             row |= {f"{measure}_step": ours - control, f"{measure}_grid": control - plain}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def stablevs_images(results: Results) -> DataFrame:
+    """`stablevs` image by image: psnr and ssim of StableVS over the base solver with as many calls, and over control.
+
+    `image` names the noise and label, the same in all runs; mean over the runs. PSNR counts as at most `EQUAL_DB`.
+    """
+    names = [LAYOUT.sweep_images(run) for run in results.study.sweep_runs()]
+    frame: DataFrame = pd.concat([results.csv(name) for name in names], ignore_index=True)
+    frame["psnr"] = frame["psnr"].clip(upper=EQUAL_DB)
+    base_steps, thinned = results.study.sampling.sweep.base_steps, frame["low_regime"] != "none"
+    bases, parts = frame[~thinned & (frame["steps"] != base_steps)], []
+    keys = ["run", "solver", "xi", "low_steps", "nfe"]
+    for key, part in frame[thinned].groupby(keys, sort=False):
+        base = bases[(bases["run"] == key[0]) & (bases["solver"] == key[1])]
+        row = pd.DataFrame({**dict(zip(keys, key, strict=True)), "image": sorted(part["image"].unique())})
+        for measure in ("psnr", "ssim"):
+            arms = part.pivot_table(index="image", columns="low_regime", values=measure)
+            plain = base.pivot_table(index="nfe", columns="image", values=measure)
+            row[f"{measure}_over_base"] = arms["stablevs"].to_numpy() - _at_calls(plain, key[-1])
+            row[f"{measure}_over_control"] = (arms["stablevs"] - arms["control"]).to_numpy()
+        parts.append(row)
+    if not parts:
+        return pd.DataFrame(columns=[*keys[1:4], "image"])
+    by_image = pd.concat(parts).drop(columns=["run", "nfe"]).groupby([*keys[1:4], "image"], sort=False)
+    return by_image.mean().reset_index()
+
+
+def _at_calls(plain: DataFrame, nfe: float) -> np.ndarray:
+    """Each image's measure at that many calls, from a table of calls by images; NaN outside their range."""
+    known = plain.index.to_numpy(float)
+    return np.array([np.interp(nfe, known, values, math.nan, math.nan) for values in plain.to_numpy().T])
 
 
 def few_step(results: Results) -> DataFrame:

@@ -10,6 +10,7 @@ def of_toy(*names: str) -> Inputs:
 
 
 ERROR, VARIANCE, COST = of_toy("error"), of_toy("target_variance", "gradient_variance"), of_toy("cost")
+RUNS = of_toy("error", "target_variance", "gradient_variance")
 
 SECTION = Section(
     name="toy",
@@ -17,6 +18,7 @@ SECTION = Section(
     tables=(
         Product("toy_error", TABLES, ERROR, keys=("objective", "t")),
         Product("toy_variance", TABLES, VARIANCE, keys=("objective", "t")),
+        Product("toy_runs", TABLES, RUNS, keys=("measure", "objective", "seed", "t")),
         Product("toy_cost", TABLES, COST, keys=("references",)),
     ),
     figures=(

@@ -28,7 +28,7 @@ def _change(last: DataFrame, objective: str, t: float, against: str) -> tuple[fl
     """Mean over seeds of the error of an objective minus that of another, with its paired interval."""
     values = last[last["t"] == t].pivot_table(index="objective", columns="seed", values="error")
     change = difference(values, objective, against) if objective != against else None
-    return (change.mean, change.paired_low, change.paired_high) if change else (math.nan, math.nan, math.nan)
+    return (change.paired.mean, *change.paired.bounds()) if change else (math.nan, math.nan, math.nan)
 
 
 def toy_variance(results: Results) -> DataFrame:
@@ -40,6 +40,24 @@ def toy_variance(results: Results) -> DataFrame:
         cfm = both[both["objective"] == "cfm"].set_index("t")[name]
         both[f"{name}_ratio"] = both[name] / both["t"].map(cfm)
     return both
+
+
+def toy_runs(results: Results) -> DataFrame:
+    """What the claims are computed from: measure, objective, seed, t, value, and CFM's beside it as `cfm`.
+
+    Measures: error (at the last update), target (variance), gradient (variance). CFM's value is that of the same seed;
+    for the target of the very same samples.
+    """
+    error = results.csv(LAYOUT.toy("error"))
+    parts = {"error": error[error["update"] == error["update"].max()].rename(columns={"error": "value"})}
+    for measure in ("target", "gradient"):
+        parts[measure] = results.csv(LAYOUT.toy(f"{measure}_variance")).rename(columns={"variance": "value"})
+    keys = ["seed", "t"]
+    for measure, part in parts.items():
+        cfm = part[part["objective"] == "cfm"].set_index(keys)["value"].rename("cfm")
+        parts[measure] = part.join(cfm, on=keys).assign(measure=measure)
+    parts["target"]["cfm"] = parts["target"]["value"] + parts["target"]["removed"]
+    return pd.concat(parts.values())[["measure", "objective", "seed", "t", "value", "cfm"]]
 
 
 def toy_cost(results: Results) -> DataFrame:

@@ -17,13 +17,14 @@ def fidelity(results: Results, samplers: list[str] | None = None) -> DataFrame:
 
 
 def alignment_curves(results: Results) -> DataFrame:
-    """run, arm, seed, step, t, mean, q15, q85: each aligned run of the principal arms at its last step."""
+    """run, arm, seed, then the columns of alignment.csv: each aligned run of the principal arms at its last step."""
     frames = []
     for run in principal_runs(results.study):
         if run.alignment:
             frame = results.csv(LAYOUT.alignment_curve(run.name)).assign(run=run.name, arm=run.arm, seed=run.seed)
             frames.append(frame[frame["step"] == frame["step"].max()])
-    return pd.concat(frames, ignore_index=True)[["run", "arm", "seed", "step", "t", "mean", "q15", "q85"]]
+    frame: DataFrame = pd.concat(frames, ignore_index=True)
+    return frame[["run", "arm", "seed", *frame.columns.difference(["run", "arm", "seed"], sort=False)]]
 
 
 def by_seed(frame: DataFrame, metric: str, step: int, sampler: str) -> DataFrame:

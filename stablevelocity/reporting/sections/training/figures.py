@@ -78,7 +78,11 @@ def _alignment(axis: Axes, results: Results) -> None:
     """Alignment loss of the trained networks over t, mean over seeds; bands: 15 to 85 % of the samples."""
     study = results.study
     looks = arm_looks(study)
-    for arm, part in alignment_curves(results).groupby("arm", sort=False):
+    curves = alignment_curves(results)
+    for name, line in (("label_only", "--"), ("noise_only", ":")):
+        label = f"best from the {name.split('_')[0]} alone"
+        axis.plot(curves.groupby("t")[name].mean(), line, color="#4d4d4d", linewidth=1, label=label)
+    for arm, part in curves.groupby("arm", sort=False):
         seeds = part.groupby("t")[["mean", "q15", "q85"]].mean()
         axis.plot(seeds["mean"], markersize=2.5, **looks[arm])
         band(axis, seeds.index, seeds["q15"], seeds["q85"], looks[arm]["color"], 0.08)

@@ -10,7 +10,7 @@ from stablevelocity.reporting.describe import decoder_text
 from stablevelocity.reporting.results import DataFrame, Results, Series
 from stablevelocity.reporting.sections.training import guided, published
 from stablevelocity.reporting.sections.training.data import alignment_curves, by_seed, fidelity, metrics_of
-from stablevelocity.reporting.statistics import difference, over_seeds
+from stablevelocity.reporting.statistics import difference, seed_columns
 from stablevelocity.study.methods import ABLATED, baseline, comparisons, flat_settings, kind, same_model
 from stablevelocity.study.methods import ablations as ablated_arms
 
@@ -83,8 +83,7 @@ def _rows(results: Results, frame: DataFrame, same: Published) -> list[dict[str,
         row |= {"step": step, "sampler": sampler, "seeds": part["seed"].nunique(), "seed_list": _seeds(part["seed"])}
         row |= {name: first[name] for name in ("images", "extractor", "reference")} | {"decoder": decoder_text(study)}
         for metric in metrics_of(part):
-            names = (metric, *(f"{metric}_{bound}" for bound in ("sd", "low", "high")))
-            row |= dict(zip(names, over_seeds(part.loc[part["metric"] == metric, "value"]), strict=False))
+            row |= seed_columns(metric, part.loc[part["metric"] == metric, "value"])
         if plain and arm != plain and plain in same_model(study, arm):
             row |= _change(results, frame, row, plain, "fid_from_baseline")
         rows.append({**row, **same(results, arm, step, sampler)})
@@ -100,7 +99,7 @@ def _change(results: Results, frame: DataFrame, row: dict[str, Any], against: st
     """FID of a row minus that of another arm at the same step, with its interval."""
     alike = frame[frame["arm"].isin(same_model(results.study, row["arm"]))]
     change = difference(by_seed(alike, "fid", row["step"], row["sampler"]), row["arm"], against)
-    return {name: change.mean, f"{name}_low": change.low, f"{name}_high": change.high} if change else {}
+    return change.pooled.columns(name) if change else {}
 
 
 def differences(results: Results) -> DataFrame:
@@ -120,14 +119,15 @@ def differences(results: Results) -> DataFrame:
                 change = difference(values, arm, against)
                 if change is None:
                     continue
-                base = values.loc[against].mean()
+                pooled, base = change.pooled, values.loc[against].mean()
                 seeds = _seeds(values.loc[[arm, against]].dropna(axis="columns").columns)
                 known = paper if metric == "fid" else None
                 row = {"comparison": comparison, "arm": arm, "against": against, "step": step, "sampler": sampler}
                 row |= {"metric": metric, "seeds": change.count, "seed_list": seeds, "images": part["images"].iloc[0]}
-                row |= {"difference": change.mean, "low": change.low, "high": change.high, "freedom": change.freedom}
-                row |= {"paired_low": change.paired_low, "paired_high": change.paired_high}
-                row |= {"relative": change.mean / base if base else math.nan}
+                row |= {"difference": pooled.mean, "standard_error": pooled.error, "freedom": pooled.freedom}
+                row |= dict(zip(("low", "high"), pooled.bounds(), strict=True))
+                row |= dict(zip(("paired_low", "paired_high"), change.paired.bounds(), strict=True))
+                row |= {"relative": pooled.mean / base if base else math.nan}
                 row |= {"published_relative": known.relative if known else math.nan}
                 rows.append(row | {"published": known.text if known else ""})
     columns = ["comparison", "arm", "against", "step", "sampler", "metric"]

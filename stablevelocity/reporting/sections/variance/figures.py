@@ -15,6 +15,7 @@ from stablevelocity.reporting.spec import LAYOUT
 
 READING_ERROR = 0.01
 """Of the published read-offs, in t."""
+OTHERS = {"exact": ("--", "exact (no finite set)"), "noise": (":", "as many points of pure noise, same covariance")}
 TIME = "t   (0 data, 1 noise)"
 
 
@@ -43,13 +44,14 @@ def _curves(axis: Axes, curves: DataFrame, colours: dict[str, str]) -> None:
         part = part.sort_values("t")
         t, dimension, paint = part["t"], part["dimension"].iloc[0], colours[source]
         scaled = part[["mean", "q15", "q85"]] / np.sqrt(dimension)
-        if law == "exact":
-            axis.plot(t, scaled["mean"], "--", color=paint, linewidth=1)
+        if law in OTHERS:
+            axis.plot(t, scaled["mean"], OTHERS[law][0], color=paint, linewidth=1)
         else:
             axis.plot(t, scaled["mean"], color=paint, label=source_label(source, dimension))
             band(axis, t, scaled["q15"], scaled["q85"], paint)
-    if (curves["law"] == "exact").any():
-        axis.plot([], [], "--", color="#333333", linewidth=1, label="exact (no finite set)")
+    for law in [law for law in OTHERS if (curves["law"] == law).any()]:
+        line, label = OTHERS[law]
+        axis.plot([], [], line, color="#333333", linewidth=1, label=label)
     axis.set_yscale("symlog", linthresh=0.1)
     axis.set(xlim=(0, 1), xlabel=TIME)
     # Room for the legend above curves that begin high.

@@ -1,0 +1,43 @@
+"""What of an error is one line for the user, and what is a mistake of this program, which shows its traceback."""
+
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from stablevelocity.errors import UserError
+
+# A file that is not what it should be, cut or damaged.
+FORMATS = (SafetensorError, zipfile.BadZipFile, tarfile.TarError, json.JSONDecodeError, UnicodeDecodeError, EOFError)
+
+
+def one_line(error: BaseException) -> str | None:
+    """The line that names the file and what is wrong with it; None for an error that the user cannot mend."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{error.filename}: no such file"
+    if isinstance(error, OSError):
+        what, reason = error.filename or _file_of(error), error.strerror or str(error)
+    elif isinstance(error, FORMATS):
+        what, reason = _file_of(error), f"is damaged or of another kind ({error})"
+    else:
+        return None
+    reason = " ".join(reason.split())[:300]
+    return f"{what}: {reason}" if what else reason
+
+
+def _file_of(error: BaseException) -> Path | None:
+    """The file that was at work where the error came from: such errors do not say themselves."""
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    for frame in reversed(frames):
+        if frame.f_globals.get("__name__", "").startswith("stablevelocity."):
+            paths = [value for value in frame.f_locals.values() if isinstance(value, Path)]
+            if paths:
+                return next((path for path in paths if path.is_file()), paths[0])
+    return None

@@ -1,0 +1,54 @@
+"""Names that would become a command, a path outside or a wildcard; labels that would become a formula or a break."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bad_inputs.case import Case
+from bad_inputs.studies import check
+from bad_inputs.study_keys import SMOKE, TINY
+
+WORDS = [
+    "a`touch PWNED`",
+    "$(id)",
+    "a;b",
+    "a b",
+    "a|b",
+    "a>b",
+    "a&b",
+    "a\\b",
+    "../../evil",
+    "a/b",
+    "/a",
+    ".",
+    "..",
+    ".a",
+]
+WORDS += ["", " ", "a\n", "\na", "a\nb", "a\tb", "a\0b", "a'b", 'a"b', "--help", "-a", "*", "?", "[a]", "{x}", "~", "#"]
+WORDS += [".a", "a,b", "ä", "a\u200bb", "x" * 65, "x" * 100_000, "a%b", "a:b", "a=b", "\u202ea"]
+LABELS = ["=cmd|' /C calc'!A0", "=1+1", "+1", "-1", "@SUM(A1)", "", " ", "a\nb", "a\rb", "a\0b", "\x1b[31m", "x" * 201]
+LABELS += ["a\u2028b", "a\tb", "\ufeff"]
+
+
+def with_name(where: str, word: str) -> Callable[[Path], None]:
+    study = {
+        "name": SMOKE | {"name": word},
+        "arms": SMOKE | {"arms": {word: {"label": "x"}}},
+        "samplers": SMOKE | {"sampling": {"main": word, "samplers": {word: {}}}},
+        "category": TINY | {"pretrained": {"families": {"wan22": {"prompts": "x", "category": word}}}},
+        "label": SMOKE | {"arms": {"cfm": {"label": word}}},
+    }[where]
+    return lambda folder: check(study, folder)
+
+
+EXPECTED = {
+    "name": r"name: String should",
+    "arms": r"arms\b.*: String should",
+    "samplers": r"sampling\.samplers\b.*: String should",
+    "category": r"families\.wan22\.category: String should",
+    "label": r"arms\.cfm\.label: (Input|String) should",
+}
+CASES = [
+    Case(f"{where} {number}: {word[:16]!a}", with_name(where, word), expected)
+    for where, expected in EXPECTED.items()
+    for number, word in enumerate(LABELS if where == "label" else WORDS)
+]
