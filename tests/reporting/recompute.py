@@ -58,7 +58,9 @@ class Regression(Sample):
         self.error = math.nan
         if len(seeds) > 1:
             noise = ((y - design @ coefficients) ** 2).sum() / self.freedom
-            self.error = math.sqrt(noise * np.linalg.inv(design.T @ design)[1 + others.index(arm)][1 + others.index(arm)])
+            self.error = math.sqrt(
+                noise * np.linalg.inv(design.T @ design)[1 + others.index(arm)][1 + others.index(arm)]
+            )
 
     def p(self, way: str, bound: float) -> float:
         if math.isnan(self.error):
@@ -132,7 +134,9 @@ def toy(table: pd.DataFrame) -> dict:
     error = table[table["measure"] == "error"].set_index(["objective", "t", "seed"])["value"]
     objectives = set(table["objective"])
     times = sorted(set(table.loc[table["measure"] == "error", "t"]))
-    relative = {a: [(error["stablevm"][t] / error[a][t] - 1).dropna() for t in times] for a in {"cfm", "stf"} & objectives}
+    relative = {
+        a: [(error["stablevm"][t] / error[a][t] - 1).dropna() for t in times] for a in {"cfm", "stf"} & objectives
+    }
     for t, values in zip(times, relative.get("cfm", []), strict=False):
         found[f"toy-error-cfm-{t:g}"] = decide([Sample(values)], "below")
     if "stf" in relative:
