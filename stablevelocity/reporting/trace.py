@@ -24,6 +24,8 @@ from stablevelocity.reporting import registry
 from stablevelocity.reporting.results import DataFrame
 
 RECORDS = "records.json"
+PROVENANCE = "provenance.json"
+"""Of a copy: what it is of (`reference.py`)."""
 LONGEST = 300
 """Characters of settings in text: a table's are the whole study."""
 
@@ -78,9 +80,9 @@ class Jobs(dict[str, Job]):
 
 @functools.cache
 def read_jobs(folder: Path) -> Jobs:
-    """From the records beside the results, or from records.json of a copy."""
-    if (folder / RECORDS).exists():
-        jobs = [Job(**job) for job in read_json(folder / RECORDS)]
+    """From the records beside the results, or from records.json of a copy; none of an older copy."""
+    if (folder / PROVENANCE).exists():
+        jobs = [Job(**job) for job in read_json(folder / RECORDS)] if (folder / RECORDS).exists() else []
     else:
         jobs = [_job(folder, record) for record in read_records(folder)]
     return Jobs({job.id: job for job in jobs})

@@ -86,6 +86,14 @@ def compare(
 
 
 @app.command()
+def index(results: Annotated[Path, typer.Argument(help="the folder of all studies")] = Path("results")) -> None:
+    """List every study and reference copy with date, scale, verdicts and code, in results/index.html."""
+    from stablevelocity.reporting.index import make_index
+
+    typer.echo(make_index(results))
+
+
+@app.command()
 def archive(
     results: Annotated[Path, typer.Argument(help="a finished results/<study>, or a copy of one")],
     output: Annotated[Path, typer.Option("--output", "-o", help="the zip")],
