@@ -1,18 +1,14 @@
 """results/index.html: every study and reference copy with its date, scale, verdicts, and the code that made it."""
 
-import base64
-import hashlib
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from stablevelocity.errors import UserError
-from stablevelocity.files import atomic_write, read_json
+from stablevelocity.files import read_json
 from stablevelocity.reporting import describe
 from stablevelocity.reporting.claims import MARKS
 from stablevelocity.reporting.spec import LAYOUT
-from stablevelocity.reporting.templates import TEMPLATES, environment
+from stablevelocity.reporting.templates import write_plain_page
 from stablevelocity.reporting.trace import PROVENANCE, read_jobs
 from stablevelocity.study import load_study
 
@@ -20,19 +16,7 @@ from stablevelocity.study import load_study
 def make_index(results: Path) -> Path:
     """Write index.html into `results`, from what lies in its folders and in those of results/reference."""
     files = [*sorted(results.glob("*/study.json")), *sorted(results.glob("reference/*/study.json"))]
-    script = (TEMPLATES / "page.js").read_text()
-    html = (
-        environment(escape=True)
-        .get_template("index.html.j2")
-        .render(
-            studies=[_entry(results, file.parent) for file in files],
-            style=Markup((TEMPLATES / "page.css").read_text()),
-            script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        )
-    )
-    with atomic_write(results / "index.html") as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_plain_page(results / "index.html", "index.html.j2", studies=[_entry(results, file.parent) for file in files])
     return results / "index.html"
 
 
@@ -51,7 +35,7 @@ def _entry(results: Path, folder: Path) -> dict[str, Any]:
         "is_copy": bool(facts),
         "has_page": (folder / LAYOUT.report).exists(),
         "scope": scope,
-        "made": facts.get("last_job") or max((job.made for job in jobs.values()), default=None),
+        "made": facts.get("last_job") or facts.get("made") or max((job.made for job in jobs.values()), default=None),
         "verdicts": {one: verdicts.count(one) for one in [*MARKS, *verdicts] if one in verdicts},
         "code": facts.get("commit") or facts.get("package_hash") or (f"report {page.code}" if page else None),
     }
