@@ -173,6 +173,14 @@ class Layout:
         """`name`: error, target_variance, gradient_variance or cost."""
         return self._path(f"toy/{name}.csv")
 
+    @property
+    def exact_flow(self) -> str:
+        return self._path("exact_flow/samples.csv")
+
+    @property
+    def latent_spectrum(self) -> str:
+        return self._path("exact_flow/latent_spectrum.csv")
+
     # --- training and sampling -----------------------------------------------------------------------------
 
     @property

@@ -96,6 +96,38 @@ rule toy:
         "stablevelocity --log {log:q} {params.provenance:q}" " toy --study {STUDY_FILE:q} --folder {params.folder:q}"
 
 
+rule exact_flow:
+    output:
+        LAYOUT.exact_flow,
+    log:
+        LAYOUT.log("exact_flow"),
+    benchmark:
+        LAYOUT.benchmark("exact_flow")
+    resources:
+        **needs("exact_flow"),
+    params:
+        **stage("experiments.exact_flow", settings=settings(STUDY.exact_flow)),
+    shell:
+        "stablevelocity --log {log:q} {params.provenance:q} exact-flow --study {STUDY_FILE:q} --output {output:q}"
+
+
+rule latent_spectrum:
+    input:
+        LAYOUT.latents,
+    output:
+        LAYOUT.latent_spectrum,
+    log:
+        LAYOUT.log("latent_spectrum"),
+    resources:
+        **needs("latent_spectrum"),
+    params:
+        **stage("experiments.latent_spectrum"),
+    shell:
+        "stablevelocity --log {log:q} {params.provenance:q} latent-spectrum {input:q} --output {output:q}"
+
+
 PRODUCTS += [rules.variance_curves.input, rules.variance_curves.output, rules.variance_references.output]
 if STUDY.toy:
     PRODUCTS += [rules.toy.output]
+if STUDY.exact_flow:
+    PRODUCTS += [rules.exact_flow.output, rules.latent_spectrum.output]
