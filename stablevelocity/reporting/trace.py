@@ -162,16 +162,16 @@ def trace(folder: Path, table: str, row: DataFrame, column: str) -> Trace:
         raise UserError(
             f"{folder}: no record of the job that made tables/{table}.csv; expected a study's folder, or its copy"
         )
-    keys = registry.table_keys().get(table, ())
-    sources = _sources(folder, own, {key: row[key] for key in keys}, row, column)
-    named = ", ".join(str(row[key]) for key in keys)
-    return Trace(table, named, column, row[column], sources, [own, *jobs.chain(sources)])
+    files = sources(folder, own, row, column)
+    named = ", ".join(str(row[key]) for key in registry.table_keys()[table])
+    return Trace(table, named, column, row[column], files, [own, *jobs.chain(files)])
 
 
-def _sources(folder: Path, own: Job, named: dict[str, Any], row: DataFrame, column: str) -> list[str]:
-    """Of the inputs with most of the columns that name the row, those that hold its values."""
+def sources(folder: Path, own: Job, row: DataFrame, column: str) -> list[str]:
+    """Of the inputs of a table's job with most of the columns that name the row, those that hold its values."""
     if column.startswith("published"):
         return [name for name in own.inputs if "config/published" in name]
+    named = {key: row[key] for key in registry.table_keys()[Path(own.id).stem] if key in row}
     if "against" in row:
         named = {**named, "arm": (row["arm"], row["against"])}
     if "_from_" in column:  # a difference: its interval takes the spread of all arms
