@@ -131,6 +131,11 @@ rule report:
         " report --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"
 
 
+# It speaks of other studies too, so no rule makes it.
+onsuccess:
+    shell("stablevelocity index results")
+
+
 PRODUCTS += [
     rules.tables.input,
     rules.paper_tables.output,
