@@ -1,6 +1,6 @@
 """The sections of the report in their order, and what a study has of them; importable without pandas and torch."""
 
-from stablevelocity.reporting.sections import conditions, pretrained, sampling, toy, training, variance
+from stablevelocity.reporting.sections import conditions, exact_flow, pretrained, sampling, toy, training, variance
 from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 
@@ -9,6 +9,7 @@ SECTIONS: tuple[Section, ...] = (
     toy.SECTION,
     training.SECTION,
     sampling.SECTION,
+    exact_flow.SECTION,
     pretrained.SECTION,
     conditions.SECTION,
 )
