@@ -111,8 +111,16 @@ def read_text(path: Path | str, most: int) -> str:
         raise UserError(f"{path}: is not text in UTF-8") from None
 
 
-def read_json(path: Path | str) -> Any:
-    return json.loads(Path(path).read_text())
+def read_json(path: Path | str, *keys: str) -> Any:
+    """The value in a JSON file. Raises UserError when it is not whole, or no object with these keys."""
+    try:
+        value = json.loads(Path(path).read_text())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is not whole JSON ({error})") from None
+    missing = [key for key in keys if not isinstance(value, dict) or key not in value]
+    if missing:
+        raise UserError(f"{path}: has no {missing[0]!r}; expected a file that a stage of the workflow has made")
+    return value
 
 
 def sha256(path: Path | str) -> str:

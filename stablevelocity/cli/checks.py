@@ -87,10 +87,7 @@ def _autoencoder_config(key: str, name: str, revision: str | None) -> dict:
 
 
 def _json(key: str, path: Path) -> dict:
-    try:
-        content = read_json(path)
-    except ValueError as error:
-        raise UserError(f"{key}: {path} is not JSON ({error})") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{key}: {path} holds no mapping")
     return content

@@ -1,5 +1,6 @@
 """Options that many verbs have, and what they are turned into."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,14 +15,31 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def _without_leftovers(output: Path) -> Path:
-    """What a killed job left of its output is removed when it starts again, not when it comes to write."""
-    clear_leftovers(output)
+def _can_be_made(output: Path) -> Path:
+    """An output whose place is checked before there is anything to write."""
+    above = next(folder for folder in output.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"--output {output}: {above} is no folder that can be written to")
     return output
 
 
+def _file(output: Path) -> Path:
+    """What a killed job left of its output is removed when it starts again, not when it comes to write."""
+    if output.is_dir():
+        raise UserError(f"--output {output}: is a folder, expected a file")
+    clear_leftovers(_can_be_made(output))
+    return output
+
+
+def _folder(output: Path) -> Path:
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output}: is a file, expected a folder")
+    return _can_be_made(output)
+
+
 StudyFile = Annotated[Path, typer.Option("--study", help="study file, YAML or JSON")]
-Output = Annotated[Path, typer.Option("--output", callback=_without_leftovers)]
+Output = Annotated[Path, typer.Option("--output", callback=_file)]
+OutputFolder = Annotated[Path, typer.Option("--output", callback=_folder)]
 ImageShard = Annotated[Path, typer.Option("--images", help="shard of images")]
 ImageManifest = Annotated[Path, typer.Option("--images", help="manifest of the images")]
 TrainImages = Annotated[Path, typer.Option("--train", help="manifest of the train images")]

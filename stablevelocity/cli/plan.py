@@ -17,6 +17,7 @@ from statistics import median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from stablevelocity.data.stages.images import source_of
 from stablevelocity.errors import UserError
 from stablevelocity.models.encoders import encoder_flops, encoder_shape, feature_bytes
 from stablevelocity.models.networks import build_network
@@ -26,7 +27,7 @@ from stablevelocity.study.methods import kind
 from stablevelocity.study.settings import Sampler
 
 TRAINING_FORWARDS = 3  # a backward pass costs two forward passes
-# Train images and classes; a folder is taken for ImageNet unless the study gives images.count.
+# Train images and classes; a folder is counted, and taken for ImageNet where it is not on this machine.
 SIZES = {"digits": (1438, 10), "cifar10": (50_000, 10), "folder": (1_281_167, 1000)}
 # Of 989 TFLOP/s: 546 images/s at 712 GFLOP each in training, 4.03 images of 422 passes at 237 GFLOP in sampling.
 UTILISATION = 0.39
@@ -91,6 +92,11 @@ class Planner:
         self.devices, self.per_run = devices, per_run
         self.runs = study.runs()
         count, self.classes = SIZES[study.images.dataset]
+        self.counted = study.images.path is not None and study.images.path.is_dir()
+        if self.counted:
+            source = source_of(study.images)
+            self.classes = source.num_classes
+            count = study.images.count or len(source.index("train"))
         self.count = study.images.count or count
         self._networks: dict[str, tuple[float, int]] = {}  # by what differs between networks
 
@@ -184,7 +190,10 @@ def plan(study: Study, throughput: Throughput, *, devices: int, per_run: int) ->
     sets = study.sample_sets()
     arms = [planner.row(arm, [chosen for chosen in sets if planner.runs[chosen[0]].arm == arm]) for arm in study.arms]
     tables = [planner.row(name, chosen) for name, chosen in tables_of(study).items() if chosen]
-    notes = []
+    where = (
+        "" if planner.counted or study.images.path is None else f" (taken for granted: {study.images.path} is not here)"
+    )
+    notes = [f"data: {planner.count:,} train images, {planner.classes:,} classes{where}"]
     of_name: dict[str, Run] = {}
     for run in planner.runs.values():
         of_name.setdefault(model_name(run), run)

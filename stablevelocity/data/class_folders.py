@@ -1,7 +1,9 @@
 """ImageNet as it is handed out: class folders, or the official tar of tars read in place."""
 
 import contextlib
+import hashlib
 import io
+import os
 import re
 import tarfile
 import zlib
@@ -116,6 +118,21 @@ class ClassFolders:
             return decode(read_regular(self._path / key), self._size)
         except OSError as error:
             return reason_of(error)
+
+
+def listing(path: Path, split: Split) -> str:
+    """What tells whether images came or went: hash of the names that a split's folder holds, or size of its tar.
+
+    Contents are not read: an image that was replaced under its name is not noticed.
+    """
+    root = path / ("train" if split == "train" else "val")
+    tar = path / (ImageNetTar.FILE if split == "train" else ImageNetTar.HELD_OUT)
+    if (path / ImageNetTar.FILE).is_file():
+        return str(tar.stat().st_size) if tar.is_file() else ""
+    if not root.is_dir():
+        return ""
+    names = "\0".join(str(file.relative_to(root)) for file in files_below(root).files)
+    return hashlib.sha256(os.fsencode(names)).hexdigest()
 
 
 def _folders(path: Path) -> list[str]:

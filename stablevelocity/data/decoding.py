@@ -69,16 +69,26 @@ def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Listing:
     """
     above = (*above, folder.resolve())
     found = Listing([], [])
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
+    with os.scandir(folder) as entries:  # knows what is a folder without asking the disk for each file
+        kinds = sorted((entry.name, _is_folder(entry)) for entry in entries)
+    for name, is_folder in kinds:
+        entry = folder / name
+        if name.startswith("."):
             found.hidden.append(entry)
-        elif entry.is_dir() and entry.resolve() not in above:
+        elif is_folder and entry.resolve() not in above:
             below = files_below(entry, above)
             found.files.extend(below.files)
             found.hidden.extend(below.hidden)
         else:
             found.files.append(entry)
     return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
 
 
 def shown(name: Path | str) -> str:

@@ -58,10 +58,10 @@ def encode_shard(
                     half = result.astype(np.float16)
                 bad = ~np.isfinite(half).reshape(len(half), -1).all(axis=1)
                 if bad.any():
-                    largest = np.abs(result[bad]).max()
+                    largest, first = np.abs(result[bad]).max(), part.start + bad.argmax()
                     raise UserError(
-                        f"{what}: {name} of {bad.sum()} of {len(half)} images is NaN or beyond half precision (65,504), "
-                        f"the first is image {part.start + bad.argmax()} of the shard, largest value {largest:g}"
+                        f"{what}: {name} of {bad.sum()} images of {len(half)} is NaN or above 65,504 (half precision), "
+                        f"that of image {first} first; the largest value is {largest:g}"
                     )
                 target[name][part] = half
 

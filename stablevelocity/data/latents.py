@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stablevelocity.data.shards import ShardSet
+from stablevelocity.errors import UserError
 
 
 class Latents:
@@ -19,8 +20,11 @@ class Latents:
     """
 
     def __init__(self, manifest: Path | str, *, checksums: bool = True):
-        self._shards = ShardSet(manifest, checksums=checksums)
+        self._shards = ShardSet(manifest, "mean", "std", "labels", checksums=checksums)
         self.manifest = self._shards.manifest
+        missing = [key for key in ("autoencoder", "identity", "scale", "num_classes") if key not in self.manifest]
+        if missing:
+            raise UserError(f"{manifest}: has no {missing[0]!r}; expected a manifest of latents")
         self.scale = float(self.manifest["scale"])
         self.num_classes = int(self.manifest["num_classes"])
         self.shape = tuple(self.manifest["arrays"]["mean"]["shape"])

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors import safe_open
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import DamagedShard, atomic_write, read_json, sha256, write_json
@@ -56,7 +55,7 @@ def new_shard(path: Path | str, layout: Layout) -> Iterator[dict[str, np.memmap]
             file.flush()
             # Disk space is taken now: on a full disk this is an error, a write to mapped memory would be a crash.
             os.posix_fallocate(file.fileno(), 0, len(header) + size)
-        arrays = read_shard(temporary, "r+")
+        arrays = read_shard(temporary, mode="r+")
         yield arrays
         for array in arrays.values():
             array.flush()
@@ -82,32 +81,44 @@ def _header(layout: Layout, info: dict[str, str] | None = None) -> tuple[bytes, 
     return len(text).to_bytes(8, "little") + text, offset
 
 
-def read_shard(path: Path | str, mode: Literal["r", "r+"] = "r") -> dict[str, np.memmap]:
-    """The arrays of a shard, mapped from disk and read when touched (with "r+" also written)."""
+def read_shard(path: Path | str, *names: str, mode: Literal["r", "r+"] = "r") -> dict[str, np.memmap]:
+    """The arrays of a shard, mapped from disk and read when touched (with "r+" also written).
+
+    Raises UserError when the file is no whole shard, or lacks one of `names`.
+    """
     # safetensors' own reader copies whole arrays; its layout is plain: 8 bytes of length, a JSON header, the data.
-    with open(path, "rb") as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(min(header_bytes, os.fstat(file.fileno()).st_size)))
-        header.pop("__metadata__", None)
-        size = 8 + header_bytes + max(entry["data_offsets"][1] for entry in header.values())
-        if size != os.fstat(file.fileno()).st_size:
-            raise UserError(f"{path}: is not whole; expected {size} bytes")
-    return {
-        name: np.memmap(
-            path,
-            DTYPES[entry["dtype"]],
-            mode,
-            8 + header_bytes + entry["data_offsets"][0],
-            tuple(entry["shape"]),
-        )
-        for name, entry in header.items()
-    }
+    header, start = _read_header(path)
+    header.pop("__metadata__", None)
+    missing = [name for name in names if name not in header]
+    if missing:
+        raise UserError(f"{path}: this shard has no {missing[0]!r}; it has {', '.join(list(header)[:5])}")
+    try:
+        size = start + max(entry["data_offsets"][1] for entry in header.values())
+        if size != Path(path).stat().st_size:
+            raise ValueError(f"expected {size} bytes")
+        return {
+            name: np.memmap(path, DTYPES[entry["dtype"]], mode, start + entry["data_offsets"][0], tuple(entry["shape"]))
+            for name, entry in header.items()
+        }
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise UserError(f"{path}: is no whole shard ({type(error).__name__}: {error})") from None
 
 
 def shard_info(path: Path | str) -> dict[str, str]:
     """What `write_shard` was given as `info`."""
-    with safe_open(path, "numpy") as shard:
-        return shard.metadata() or {}
+    return _read_header(path)[0].get("__metadata__", {})
+
+
+def _read_header(path: Path | str) -> tuple[dict[str, Any], int]:
+    """(JSON header of a safetensors file, where its data begin)"""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            if length > os.fstat(file.fileno()).st_size:
+                raise ValueError("it ends within its header")
+            return dict(json.loads(file.read(length))), 8 + length
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UserError(f"{path}: is no shard in safetensors ({error})") from None
 
 
 def write_manifest(path: Path | str, shards: list[Path], **info: Any) -> None:
@@ -149,25 +160,40 @@ class ShardSet:
 
     `manifest` holds what was written about the set. Rows are counted through the shards in their order.
 
-    Raises UserError when a shard is missing or does not lie beside its manifest, DamagedShard when one differs from
-    its checksum. Nothing is changed on disk; see `damaged_put_aside`. Without `checksums` only presence and size are
-    checked: reading hundreds of gigabytes at every start would take minutes.
+    Raises UserError when the file is no manifest, or lacks one of the arrays `names`, or a shard is missing or does not
+    lie beside it; DamagedShard when one differs from its checksum. Nothing is changed on disk; see `damaged_put_aside`.
+    Without `checksums` only presence and size are checked: reading hundreds of gigabytes at every start would take
+    minutes.
     """
 
-    def __init__(self, manifest: Path | str, *, checksums: bool = True):
-        folder = Path(manifest).parent
-        self.manifest = read_json(manifest)
-        if not isinstance(self.manifest, dict) or not {"shards", "arrays"} <= set(self.manifest):
-            raise UserError(f"{manifest}: is no manifest of shards")
-        self.files = [folder / _bare_name(entry["file"], manifest) for entry in self.manifest["shards"]]
-        for file, entry in zip(self.files, self.manifest["shards"], strict=True):
+    def __init__(self, manifest: Path | str, *names: str, checksums: bool = True):
+        self.manifest = read_json(manifest, "arrays", "shards")
+        try:
+            layout = {
+                name: (np.dtype(spec["dtype"]), *map(int, spec["shape"]))
+                for name, spec in self.manifest["arrays"].items()
+            }
+            counts = [int(entry["count"]) for entry in self.manifest["shards"]]
+            sums = [(int(entry["bytes"]), entry["sha256"]) for entry in self.manifest["shards"]]
+            found = [entry["file"] for entry in self.manifest["shards"]]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{manifest}: is no manifest of shards ({type(error).__name__}: {error})") from None
+        missing = [name for name in names if name not in layout]
+        if missing or not found:
+            raise UserError(f"{manifest}: its shards hold no `{missing[0] if missing else 'arrays'}`")
+        self.files = [Path(manifest).parent / _bare_name(name, manifest) for name in found]
+        for file, (size, digest) in zip(self.files, sums, strict=True):
             if not file.exists():
                 raise UserError(f"{file}: shard is missing; run the workflow again to make it")
-            whole = file.is_file() and file.stat().st_size == entry["bytes"]
-            if not whole or (checksums and sha256(file) != entry["sha256"]):
+            whole = file.is_file() and file.stat().st_size == size
+            if not whole or (checksums and sha256(file) != digest):
                 raise DamagedShard(file, f"differs from its checksum in {manifest}")
-        self._shards = [read_shard(file) for file in self.files]
-        self._starts = np.cumsum([0, *(entry["count"] for entry in self.manifest["shards"])])
+        self._shards = [read_shard(file, *layout) for file in self.files]
+        for file, shard, count in zip(self.files, self._shards, counts, strict=True):
+            given = {name: (shard[name].dtype, *shard[name].shape[1:]) for name in layout}
+            if given != layout or any(len(shard[name]) != count for name in layout):
+                raise UserError(f"{file}: its arrays are not those of {manifest}")
+        self._starts = np.cumsum([0, *counts])
 
     def __len__(self) -> int:
         return int(self._starts[-1])

@@ -14,7 +14,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError
 from torch import Tensor
 
 from stablevelocity.data.shards import ShardSet, read_shard, shard_info, write_manifest, write_shard
@@ -127,8 +126,8 @@ def extract_features(images: ImageSet, extractor: Extractor, manifest: Path | st
 
 def _is_done(shard: Path, rows: int, info: dict[str, str]) -> bool:
     try:
-        return shard_info(shard) == info and len(read_shard(shard)["pool"]) == rows
-    except (OSError, SafetensorError, ValueError):
+        return shard_info(shard) == info and len(read_shard(shard, "pool")["pool"]) == rows
+    except (OSError, UserError):
         return False
 
 

@@ -58,10 +58,8 @@ class ImageShards:
     """The `images` of a set of shards."""
 
     def __init__(self, manifest: Path):
-        self._shards = ShardSet(manifest)
-        spec = self._shards.manifest["arrays"].get("images")
-        if spec is None:
-            raise UserError(f"{manifest}: its shards hold no `images`")
+        self._shards = ShardSet(manifest, "images")
+        spec = self._shards.manifest["arrays"]["images"]
         _check_array(manifest, "images", spec["dtype"], (len(self), *spec["shape"]))
         checksums = "".join(entry["sha256"] for entry in self._shards.manifest["shards"])
         self.identity = hashlib.sha256(checksums.encode()).hexdigest()

@@ -21,7 +21,7 @@ from stablevelocity.study.settings import Evaluation
 
 def prepare_classifier(settings: Evaluation, train: Path, heldout: Path, output: Path) -> None:
     """Train the digit classifier on the train images into the folder named like `output`; describe it there."""
-    parts = [ShardSet(manifest) for manifest in (train, heldout)]
+    parts = [ShardSet(manifest, "images", "labels") for manifest in (train, heldout)]
     (images, labels), held_out = ((part.all("images"), part.all("labels")) for part in parts)
     classifier = train_classifier(images, labels, seed=settings.seed, steps=settings.judge_steps)
     accuracy = {
@@ -69,7 +69,7 @@ def evaluate_samples(
     table = metrics_table(
         extract_features(open_images(samples), extractor, work),
         ReferenceStatistics.load(reference),
-        labels=torch.from_numpy(ShardSet(samples).all("labels")) if extractor.name == "digits" else None,
+        labels=torch.from_numpy(ShardSet(samples, "labels").all("labels")) if extractor.name == "digits" else None,
         neighbours=settings.neighbours,
         bootstrap=settings.bootstrap,
         seed=settings.seed,

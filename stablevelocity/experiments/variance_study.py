@@ -48,7 +48,7 @@ def data_tables(settings: Variance, source: str, manifest: Path) -> tuple[pd.Dat
     mixture of one Gaussian per image.
     """
     generator = _generator(settings)
-    data = ShardSet(manifest) if source == "pixels" else Latents(manifest)
+    data = ShardSet(manifest, "images") if source == "pixels" else Latents(manifest)
     rows = random_rows(len(data), settings.data_samples, settings.seed)
     mixture = None
     if isinstance(data, ShardSet):

@@ -42,6 +42,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, info
 
 
+def read_info(path: Path) -> dict[str, Any]:
+    """What a file of `save_tensors` says of itself; its tensors are not read."""
+    with reading_weights(path), safe_open(path, "pt") as file:
+        return json.loads((file.metadata() or {}).get("info", "{}"))
+
+
 def _checksum(tensors: dict[str, Tensor], info: dict[str, Any]) -> str:
     """Of names, types, shapes, bytes and `info`."""
     digest = hashlib.sha256(json.dumps(info, sort_keys=True).encode())

@@ -71,8 +71,7 @@ def generate(
     `source`, which names weights and code, and all its files are there. A short call that is not timed goes before the
     first that is. Returns the timings of all batches.
     """
-    if not 0 <= shard < shards:
-        raise UserError(f"shard {shard} of {shards}: expected 0 to {shards - 1}")
+    check_share(prompts, shard, shards)
     wanted = [(p, i) for p in range(shard, len(prompts), shards) for i in range(images)]
     stock = pipeline.scheduler
     timings = []
@@ -104,6 +103,12 @@ def generate(
     finally:
         pipeline.scheduler = stock
     return timings
+
+
+def check_share(prompts: list[Requirement], shard: int, shards: int) -> None:
+    """Refuse a share of the prompts that holds none."""
+    if not 0 <= shard < shards <= len(prompts):
+        raise UserError(f"shard {shard} of {shards}: expected one of at most {len(prompts)}, the number of prompts")
 
 
 def sample(

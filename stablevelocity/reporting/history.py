@@ -1,6 +1,8 @@
 """Where a report's numbers came from: hashes of study and package, and how long each job took."""
 
 import hashlib
+import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +24,18 @@ def package_hash() -> str:
         digest.update(str(file.relative_to(PACKAGE)).encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def commit() -> str | None:
+    """The commit of the checkout that holds the package, with "+" when its code was changed since; None elsewhere."""
+
+    def git(*words: str) -> str | None:
+        done = subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, text=True)
+        return None if done.returncode else done.stdout.strip()
+
+    if shutil.which("git") is None or not git("ls-files", "--", "errors.py"):
+        return None
+    return f"{git('rev-parse', 'HEAD')}{'+' if git('status', '--porcelain', '--', '.') else ''}"
 
 
 def durations(folder: Path) -> DataFrame | None:

@@ -8,7 +8,7 @@ from stablevelocity.study import Study
 
 
 class Stage(NamedTuple):
-    """`rules`: how the names of its rules begin. `after`: the stages whose results it reads, without those they read."""
+    """`rules`: how the names of its rules begin. `after`: the stages that it reads, but not what these read."""
 
     rules: tuple[str, ...]
     after: tuple[str, ...] = ()

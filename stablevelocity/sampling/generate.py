@@ -21,7 +21,6 @@ import numpy as np
 import torch
 import torch.multiprocessing
 from jaxtyping import Float64, Int, Int64, UInt8
-from safetensors import SafetensorError
 from torch import Tensor
 
 from stablevelocity.data.shards import read_shard, shard_info, write_shard
@@ -232,7 +231,7 @@ def _block_file(folder: Path, number: int) -> Path:
 def _is_done(file: Path, info: dict[str, str]) -> bool:
     try:
         return shard_info(file) == info
-    except (OSError, SafetensorError):
+    except (OSError, UserError):
         return False
 
 

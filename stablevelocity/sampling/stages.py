@@ -20,7 +20,7 @@ def open_sampler(weights: Path, autoencoder: Path, sampler: Sampler, sampling: S
     model, info = load_network(weights)
     if sampler.guidance > 1 and not info.get("null_class", True):
         raise UserError(f"{weights}: trained without label dropout, so it cannot be sampled with guidance")
-    description = read_json(autoencoder)
+    description = read_json(autoencoder, "identity", "scale", "decoder", "decoder_revision")
     trained, given = info["latents"], {key: description[key] for key in ("identity", "scale")}
     if {key: trained[key] for key in given} != given:
         raise UserError(

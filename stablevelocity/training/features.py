@@ -45,8 +45,8 @@ class StoredFeatures:
     """Precomputed: `tokens` (n, tokens, width) and `class_token` (n, width), half precision, in shards and as given."""
 
     def __init__(self, manifest: Path | str, images: int, grid: int, checksums: bool = True):
-        self._shards = ShardSet(manifest, checksums=checksums)
-        self.encoder: str = self._shards.manifest["encoder"]
+        self._shards = ShardSet(manifest, "tokens", checksums=checksums)
+        self.encoder: str = self._shards.manifest.get("encoder", "unknown")
         tokens, self.width = self._shards.manifest["arrays"]["tokens"]["shape"]
         _check(manifest, self.encoder, len(self._shards), images, tokens, grid)
 
@@ -70,7 +70,7 @@ class OnlineFeatures:
         described = read_json(manifest)
         folder = Path(manifest).parent
         # The images were checked against their checksums when the latents were made.
-        self._images = ShardSet(folder / described["images"], checksums=False)
+        self._images = ShardSet(folder / described["images"], "images", checksums=False)
         self._device = torch.device(device)
         self._model: Encoder = load_encoder(described["name"], described["path"], grid=described["grid"]).to(device)
         if self._model.identity != described["encoder"]:

@@ -273,7 +273,7 @@ DINO = {"name": "dinov2-base", "path": "dino", "grid": 4}
 FILES: list[tuple[dict[str, Any], dict[str, str], str]] = [
     ({"autoencoder": {"pretrained": "vae"}}, {"vae/x": ""}, r"autoencoder\.pretrained: there is no 'vae/config\.json'"),
     ({"autoencoder": {"pretrained": "vae"}}, {"vae/config.json": "{}"}, r"autoencoder\.pretrained: there is no .*saf"),
-    ({"autoencoder": {"pretrained": "vae"}}, VAE | {"vae/config.json": "{"}, r"vae/config\.json is not JSON"),
+    ({"autoencoder": {"pretrained": "vae"}}, VAE | {"vae/config.json": "{"}, r"vae/config\.json: is not whole JSON"),
     ({"autoencoder": {"pretrained": "vae"}}, VAE | {"vae/config.json": "[]"}, r"vae/config\.json holds no mapping"),
     (
         {"autoencoder": {"pretrained": "vae"}, "images.size": 24, "encoder.grid": 6},

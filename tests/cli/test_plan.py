@@ -146,3 +146,17 @@ def test_the_utilisation_is_the_one_measured(imagenet: Study) -> None:
     rows = network_rows(imagenet.sampling.samplers["sde-guided"])
     assert trained * 3 * forward / 989e12 == pytest.approx(UTILISATION, abs=0.005)
     assert sampled * rows * forward / 989e12 == pytest.approx(UTILISATION, abs=0.02)
+
+
+def test_a_folder_is_counted(imagenet: Study, tmp_path: Path) -> None:
+    """Three pictures of two classes: the shards, and the label table, are theirs and not ImageNet's."""
+    for name in ("cat/a.png", "cat/b.png", "dog/c.png"):
+        (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / name).touch()
+    images = imagenet.images.model_copy(update={"path": tmp_path, "count": None})
+    here = plan(imagenet.model_copy(update={"images": images}), Throughput(), devices=8, per_run=8)
+    assert here.data["images"] == 3 * 256 * 256 * 3
+    assert here.notes[0] == "data: 3 train images, 2 classes"
+    elsewhere = plan(imagenet, Throughput(), devices=8, per_run=8)
+    assert elsewhere.data["images"] == 1_281_167 * 256 * 256 * 3
+    assert elsewhere.notes[0].startswith("data: 1,281,167 train images, 1,000 classes (taken for granted: ")

@@ -13,6 +13,8 @@ import pandas as pd
 
 from stablevelocity.data.shards import write_manifest, write_shard
 from stablevelocity.files import write_json
+from stablevelocity.provenance import write_provenance
+from stablevelocity.reporting import registry
 from stablevelocity.study import Study, parse_study, study_json
 from stablevelocity.study.layout import Layout
 
@@ -321,3 +323,21 @@ def _swept(run, arm, solver, regime, steps, nfe, xi, low, psnr, fid, study) -> d
     row |= {"guidance": main.guidance, "guidance_low": main.guidance_interval[0]}
     row |= {"guidance_high": main.guidance_interval[1], "labels": main.labels}
     return row | {"psnr": psnr, "ssim": 1 - math.exp(-psnr / 10), "feature_distance": 60 / psnr, "fid": fid}
+
+
+def leave_records(study: Study, results: Path) -> None:
+    """Beside each table, and the metrics, images and networks behind it, the record that its job would leave."""
+
+    def record(outputs: list[str], inputs: list[str], verb: str, settings: str = "") -> None:
+        command = ["/opt/bin/stablevelocity", "--log", "logs/x.log", "--code", "a.b", verb, "--output", outputs[0]]
+        made, read = [results / name for name in outputs], [results / name for name in inputs]
+        write_provenance(made, inputs=read, settings=settings, code=verb[:4] * 3, command=command)
+
+    for name, product in registry.tables(study).items():
+        record([LAYOUT.table(name)], product.inputs(study), "table", study_json(study))
+    for run, step, sampler in study.sample_sets():
+        images, weights = LAYOUT.sample_shard(run, step, sampler, 0), LAYOUT.training_metrics(run)
+        record([LAYOUT.fidelity(run, step, sampler)], [images], "evaluate")
+        record([images], [weights], "sample", f'["{sampler}"]')
+        record([weights], [LAYOUT.latents], "train", f'["{run}"]')
+    record([LAYOUT.latents], [LAYOUT.image_manifest("train")], "latent-manifest")

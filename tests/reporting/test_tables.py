@@ -97,7 +97,7 @@ def imagenet(**change):
             **arms,
         },
         "autoencoder": VAE,
-        "encoder": {"name": "dinov2-base"},
+        "encoder": {"name": "dinov2-base", "path": str(synthetic.PUBLISHED)},
         "sampling": {"samplers": {"sde": sampler}, "main": "sde", "images": 50_000},
         "evaluation": {"extractor": "inception", "weights": "inception.pth", "reference": "adm.npz"},
     }
@@ -131,7 +131,7 @@ def test_a_published_value_stands_beside_the_row_that_repeats_its_protocol(tmp_p
     assert beside(imagenet(sampler={"last_time": 0.01})) == {}
     assert beside(imagenet(sampler={"labels": "balanced"})) == {}
     assert beside(imagenet(evaluation={"extractor": "inception", "weights": "inception.pth"})) == {}
-    assert beside(imagenet(autoencoder={**VAE, "decoder": None})) == {}
+    assert beside(imagenet(autoencoder={**VAE, "decoder": None, "decoder_revision": None})) == {}
     assert beside(imagenet(arms={"both": {**BOTH, "training": {"batch": 128}}})) == {}
 
 

@@ -407,7 +407,7 @@ def test_a_gradient_that_overflows_at_every_step_ends_the_run(data: Path, tmp_pa
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
 def test_fp16_without_a_gpu_is_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"training.precision fp16 needs a GPU"):
+    with pytest.raises(UserError, match=r"training\.precision fp16 needs a GPU"):
         trainer(tiny_run("plain", precision="fp16"), data, tmp_path)
 
 

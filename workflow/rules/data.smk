@@ -8,6 +8,16 @@ def image_shards(split):
     return [LAYOUT.image_shard(split, shard) for shard in range(SPLITS[split])]
 
 
+def image_settings(wildcards):
+    """Of a folder also which images it holds: those that come or go make the index again, and what follows from it."""
+    given = [STUDY.images.model_dump(mode="json", exclude={"shards"})]
+    if STUDY.images.dataset == "folder":
+        from stablevelocity.data.class_folders import listing
+
+        given.append(or_one_line(listing, STUDY.images.path, wildcards.split))
+    return settings(*given)
+
+
 rule image_index:
     output:
         LAYOUT.image_index(),
@@ -16,7 +26,7 @@ rule image_index:
     resources:
         **needs("image_index"),
     params:
-        **stage("data.stages.images", settings=settings(STUDY.images.model_dump(mode="json", exclude={"shards"}))),
+        **stage("data.stages.images", settings=image_settings),
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
         " image-index --study {STUDY_FILE:q} --split {wildcards.split:q}"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from stablevelocity.cli.options import Output, StudyFile
+from stablevelocity.cli.options import Output, OutputFolder, StudyFile
 from stablevelocity.errors import UserError
 from stablevelocity.study.pretrained_settings import Pretrained
 
@@ -32,7 +32,7 @@ def generate(
         typer.Option("--family", help="sd35, flux, qwen-image or wan22", is_eager=True, callback=_weights_are_there),
     ],
     prompt_file: Annotated[Path, typer.Option("--prompts", help="GenEval metadata or T2V-CompBench prompt file")],
-    output: Output,
+    output: OutputFolder,
     arm: Annotated[list[str], typer.Option(help="such as euler-long or euler-stablevs; repeat for several")],
     folder: Annotated[
         Path | None,
@@ -62,6 +62,7 @@ def generate(
     chosen = family_named(family)
     arms = {name: chosen.arm(name, xi=xi, low_steps=low_steps, noise_factor=noise_factor) for name in arm}
     wanted = read_benchmark(family, prompt_file, category)
+    library.check_share(wanted, shard, shards)
     source = source_of(chosen, folder, checksums=False)
     with own_device(shard, device) as place:
         pipeline = library.prepare(chosen.load(folder), place, offload)

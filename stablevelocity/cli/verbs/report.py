@@ -86,6 +86,17 @@ def compare(
 
 
 @app.command()
+def archive(
+    results: Annotated[Path, typer.Argument(help="a finished results/<study>, or a copy of one")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="the zip")],
+) -> None:
+    """Write page, tables, figures, study and the record of every job as one zip, an RO-Crate with checksums."""
+    from stablevelocity.reporting.reference import make_archive
+
+    make_archive(results, output)
+
+
+@app.command()
 def trace(
     table: Annotated[Path, typer.Argument(help="results/<study>/tables/<table>.csv")],
     row: Annotated[str, typer.Option(help="a label, a method, or values of key columns: 'StableVM', 'cfm, 1500, ode'")],

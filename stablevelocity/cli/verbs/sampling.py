@@ -57,7 +57,7 @@ def export_images(
 
     if npz is None and png is None:
         raise UserError("export-images: neither --npz nor --png given; expected at least one")
-    images = ShardSet(samples)
+    images = ShardSet(samples, "images")
     if npz is not None:
         write_npz(images, npz)
     if png is not None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from stablevelocity.cli.options import Output
+from stablevelocity.cli.options import OutputFolder
 from stablevelocity.errors import UserError
 
 app = typer.Typer()
@@ -22,7 +22,7 @@ Device = Annotated[str | None, typer.Option(help="none: cuda where there is one,
 @app.command()
 def tune(
     pipeline: Pipeline,
-    output: Output,
+    output: OutputFolder,
     prompt_file: PromptFile = None,
     prompt: Prompt = None,
     steps: Annotated[int, typer.Option(min=2, help="of the long run to come near to")] = 30,
@@ -72,7 +72,7 @@ def tune(
 @app.command()
 def compare_pipeline(
     pipeline: Pipeline,
-    output: Output,
+    output: OutputFolder,
     prompt_file: PromptFile = None,
     prompt: Prompt = None,
     steps: Annotated[int, typer.Option(min=2, help="of the long run")] = 30,

@@ -70,8 +70,8 @@ def write_image_shard(settings: Images, index: Path, shard: int, of: int, output
     source = source_of(settings)
     keys, labels = read_index(index)
     first, last = shard * len(keys) // of, (shard + 1) * len(keys) // of
-    if first == last:
-        raise UserError(f"images.shards: {of} shards, but only {len(keys)} images")
+    if not first < last <= len(keys):
+        raise UserError(f"images.shards: shard {shard} of {of}, but there are {len(keys)} images")
     progress = Progress(f"images {output.name}", last - first, "images")
     images, kept, corrupt = [], [], []
     for start in range(first, last, SLICE):
@@ -101,7 +101,7 @@ def write_image_manifest(settings: Images, index: Path, shards: list[Path], outp
     """
     keys, labels = read_index(index)
     problems = [problem for shard in shards for problem in json.loads(shard_info(shard)["corrupt"])]
-    rows = np.concatenate([read_shard(shard)["rows"] for shard in shards])
+    rows = np.concatenate([read_shard(shard, "rows")["rows"] for shard in shards])
     unreadable = {key for key, _ in problems}
     missing = {row for row, key in enumerate(keys) if key not in unreadable} - set(rows.tolist())
     if missing or len(np.unique(rows)) != len(rows):

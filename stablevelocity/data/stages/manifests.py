@@ -7,23 +7,25 @@ from stablevelocity.data.shards import write_manifest
 from stablevelocity.files import read_json, write_json
 from stablevelocity.study.settings import Sampler, Sampling
 
+LATENTS = ("autoencoder", "revision", "identity", "scale")  # of an autoencoder's description
+
 
 def write_latent_manifest(images: Path, autoencoder: Path, shards: list[Path], output: Path) -> None:
     """Describe shards of latents: counts and checksums, the autoencoder's identity, scale, classes."""
-    source, description = read_json(images), read_json(autoencoder)
-    kept = {key: description[key] for key in ("autoencoder", "revision", "identity", "scale")}
+    source, description = read_json(images, "num_classes", "class_names"), read_json(autoencoder, *LATENTS)
+    kept = {key: description[key] for key in LATENTS}
     write_manifest(output, shards, **kept, num_classes=source["num_classes"], class_names=source["class_names"])
 
 
 def write_feature_manifest(encoder: Path, shards: list[Path], output: Path) -> None:
     """Describe shards of features: counts, checksums and the encoder's identity."""
-    description = read_json(encoder)
+    description = read_json(encoder, "identity")
     write_manifest(output, shards, encoder=description["identity"])
 
 
 def write_online_manifest(encoder: Path, images: Path, output: Path) -> None:
     """Instead of features: which encoder is to be run at every step, on which images (relative to `output`)."""
-    description = read_json(encoder)
+    description = read_json(encoder, "identity", "name", "path", "grid")
     write_json(
         output,
         {
@@ -38,7 +40,7 @@ def write_sample_manifest(
     weights: Path, autoencoder: Path, sampler: Sampler, sampling: Sampling, shards: list[Path], output: Path
 ) -> None:
     """Describe a set: shards with checksums, and all that the images depend on, in words."""
-    description = read_json(autoencoder)
+    description = read_json(autoencoder, "decoder", "decoder_revision", "scale")
     write_manifest(
         output,
         shards,
