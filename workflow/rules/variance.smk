@@ -94,8 +94,6 @@ rule exact_flow:
         LAYOUT.exact_flow,
     log:
         LAYOUT.log("exact_flow"),
-    benchmark:
-        LAYOUT.benchmark("exact_flow")
     resources:
         **needs("exact_flow"),
     params:
