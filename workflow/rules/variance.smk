@@ -57,10 +57,8 @@ rule variance_curves:
     params:
         **stage(),
     shell:
-        "stablevelocity --log {log:q} join-tables --output {output.curves:q} {input.curves:q}"
-        " && stablevelocity --log {log:q} {params.provenance:q}"
-        " join-tables --output {output.split_points:q}"
-        " {input.split_points:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " join-tables --output {output.curves:q} --output {output.split_points:q} {input.curves:q} {input.split_points:q}"
 
 
 rule variance_references:
