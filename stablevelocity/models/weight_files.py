@@ -34,7 +34,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, info) of a file of `save_tensors`. Raises UserError when it is not whole, or no such file."""
     with reading_weights(path):
         with safe_open(path, "pt") as file:
-            info = json.loads((file.metadata() or {}).get("info", "{}"))
+            info = dict(json.loads((file.metadata() or {}).get("info", "{}")))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         # Weights that come from elsewhere have none.
         if CHECKSUM in info and info.pop(CHECKSUM) != _checksum(tensors, info):
