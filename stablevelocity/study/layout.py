@@ -103,9 +103,6 @@ class Layout:
     def log(self, name: str) -> str:
         return self._path(f"logs/{name}.log")
 
-    def benchmark(self, name: str) -> str:
-        return self._path(f"benchmarks/{name}.tsv")
-
     # --- data ----------------------------------------------------------------------------------------------
 
     def image_index(self, split: str = "{split}") -> str:

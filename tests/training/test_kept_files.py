@@ -124,9 +124,7 @@ def test_checkpoints_of_another_setting_are_spoken_of_in_one_line(data: Path, tm
     assert "step 4" in told[0]
 
 
-def test_results_follow_the_umask_and_have_a_record_of_what_they_were_made_from(
-    data: Path, unbroken: Path
-) -> None:
+def test_results_follow_the_umask_and_have_a_record_of_what_they_were_made_from(data: Path, unbroken: Path) -> None:
     plain = unbroken / "plain"
     plain.touch()
     files = [file for file in unbroken.rglob("*.safetensors")]

@@ -52,6 +52,9 @@ RUNS = STUDY.runs()
 # so one that was deleted is made again, and all that comes after it.
 PRODUCTS = []
 
+# Priority of the jobs that the first figures need, those of the variance: they are there within a minute.
+FIRST = 20
+
 # By rule: what its jobs ask for, filled by the rules files.
 NEEDS = {}
 

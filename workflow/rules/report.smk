@@ -22,6 +22,11 @@ def inputs_of(product):
     return within(product.inputs(STUDY)) + [f"{PUBLISHED}/{file}" for file in product.published]
 
 
+def settings_of(products, kind):
+    """Of the table or figure that the wildcard `kind` names: the parts of the study that it depends on."""
+    return lambda wildcards: settings(*registry.settings_of(STUDY, products[wildcards[kind]]))
+
+
 rule table:
     input:
         lambda wildcards: inputs_of(TABLES[wildcards.table]),
@@ -35,7 +40,7 @@ rule table:
     resources:
         report_slots=1,
     params:
-        **stage(lambda wildcards: TABLES[wildcards.table].module, settings=settings(STUDY)),
+        **stage(lambda wildcards: TABLES[wildcards.table].module, settings=settings_of(TABLES, "table")),
         code=lambda wildcards: code(TABLES[wildcards.table].module),
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
@@ -74,11 +79,12 @@ rule figure:
         LAYOUT.log("figure-{figure}"),
     wildcard_constraints:
         figure=one_of(FIGURES),
+    priority: lambda wildcards: FIRST if FIGURES[wildcards.figure].module.endswith("variance.figures") else 0
     localrule: True
     resources:
         report_slots=1,
     params:
-        **stage(lambda wildcards: FIGURES[wildcards.figure].module, settings=settings(STUDY)),
+        **stage(lambda wildcards: FIGURES[wildcards.figure].module, settings=settings_of(FIGURES, "figure")),
         code=lambda wildcards: code(FIGURES[wildcards.figure].module),
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
@@ -123,6 +129,11 @@ rule report:
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
         " report --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"
+
+
+# It speaks of other studies too, so no rule makes it.
+onsuccess:
+    shell("stablevelocity index results")
 
 
 PRODUCTS += [
