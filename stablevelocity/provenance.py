@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,7 +48,13 @@ def code_hash(*modules: str) -> str:
 
 
 def write_provenance(
-    outputs: Sequence[Path], *, inputs: Iterable[Path], settings: str, code: str, command: Sequence[str]
+    outputs: Sequence[Path],
+    *,
+    inputs: Iterable[Path],
+    settings: str,
+    code: str,
+    command: Sequence[str],
+    processes: int = 1,
 ) -> None:
     """Write beside `outputs[0]` what `outputs` were made from, and what they are.
 
@@ -60,6 +67,7 @@ def write_provenance(
             "command": list(command),
             "settings": settings,
             "code": code,
+            "processes": processes,
             "verified": [],
             "inputs": {name_from(folder, path): sha256(path) for path in inputs},
             "outputs": {name_from(folder, path): file_state(path) for path in outputs},
@@ -90,8 +98,15 @@ def environment() -> dict[str, Any]:
             **{v: importlib.metadata.version(v) for v in VERSIONS},
         },
         "host": f"{platform.system()} {platform.machine()}, {_processor()}",
+        "device": _device(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _device() -> str:
+    """The accelerator, if this process has loaded torch; to load it here would take seconds."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "cpu"
 
 
 @functools.cache
@@ -103,14 +118,6 @@ def _processor() -> str:
         if names:
             return f"{names[0]} x {len(names)}"
     return platform.processor() or "unknown processor"
-
-
-def _file(module: str) -> Path | None:
-    base = PACKAGE.joinpath(*module.split(".")[1:])
-    for file in (base / "__init__.py", base.with_suffix(".py")):
-        if file.exists():
-            return file
-    return None
 
 
 def _file(module: str) -> Path | None:

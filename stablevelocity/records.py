@@ -5,7 +5,10 @@ are neither: from them the workflow knows what must be made again (docs/architec
 """
 
 import contextlib
+import hashlib
+import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +18,11 @@ from typing import Any
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, sha256, write_json
 from stablevelocity.progress import log
-from stablevelocity.provenance import SUFFIX
+from stablevelocity.provenance import SUFFIX, file_state
+
+SEAL = "checksums.json"
+UNSEALED = {SEAL, "lock"}
+CHECKPOINT = re.compile(r"checkpoints/[^/]+/step-\d{8}\.safetensors$")
 
 
 @dataclass(frozen=True)
@@ -56,10 +63,15 @@ class Record:
         write_json(self.path, {**self.facts, "verified": [*others, check]})
 
 
-def read_records(results: Path | str) -> list[Record]:
-    """Records of all results below a folder, by path. Raises UserError for one that cannot be read."""
+def read_records(results: Path | str, *, checkpoints: bool = False) -> list[Record]:
+    """Records of all results below a folder, by path; without those of the copies that runs keep of their results.
+
+    Raises UserError for one that cannot be read.
+    """
     found = []
-    for folder, _, names in os.walk(results):
+    for folder, folders, names in os.walk(results):
+        if not checkpoints and "checkpoints" in folders:
+            folders.remove("checkpoints")
         found += [Path(folder) / name for name in names if name.endswith(SUFFIX)]
     return [read_record(path) for path in sorted(found)]
 
@@ -89,6 +101,40 @@ def restore_times(records: Iterable[Record]) -> None:
         if sha256(path) == state["sha256"]:
             with contextlib.suppress(OSError):  # of another user, or on a disk that is only read
                 os.utime(path, ns=(state["mtime_ns"], state["mtime_ns"]))
+
+
+def seal(results: Path) -> None:
+    """Note the checksums of all files of a study that no record has, the records included, in checksums.json.
+
+    Not of checkpoints, which carry their own. Files that look the same as at the last time are not read again.
+    """
+    recorded = {path for record in read_records(results, checkpoints=True) for path in record.outputs}
+    before = read_json(results / SEAL)["files"] if (results / SEAL).exists() else {}
+    files = {}
+    for path in sorted(path for path in results.rglob("*") if path.is_file() and path not in recorded):
+        name, state = str(path.relative_to(results)), path.stat()
+        if name in UNSEALED or CHECKPOINT.search(name):
+            continue
+        same = {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
+        files[name] = before[name] if before.get(name, {}).items() >= same.items() else file_state(path)
+    write_json(results / SEAL, {"files": files, "sha256": seal_checksum(files)})
+
+
+def seal_checksum(files: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def code_table(results: Path | str) -> list[dict[str, Any]]:
+    """Rows for a report: `results` (a folder), `count`, `code` that made them, and how they were `verified`."""
+    rows = Counter()
+    for record in read_records(results):
+        folder = record.first.relative_to(results).parts[:-1][:2]
+        checks = [f"{check['by']} under code {check['code']}" for check in record.facts["verified"]]
+        rows["/".join(folder) or ".", record.code, "; ".join(checks)] += 1
+    return [
+        {"results": folder, "count": count, "code": code, "verified": verified}
+        for (folder, code, verified), count in sorted(rows.items())
+    ]
 
 
 def codes_line(results: str, older: list[tuple[Record, str]]) -> str | None:

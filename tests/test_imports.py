@@ -47,6 +47,8 @@ VERBS = {
     "gmm_variance": "torch pandas",
     "data_variance": "torch pandas",
     "variance_references": "torch pandas",
+    "exact_flow": "torch diffusers torch._dynamo scipy pandas",
+    "latent_spectrum": "torch pandas",
     "toy": "torch pandas",
     "join_tables": "pandas",
     "alignment_curve": "torch pandas",

@@ -48,6 +48,8 @@ LARGE = {
     "data_variance": Need(240, 32, 8),
     "variance_curves": ORDINARY,
     "variance_references": Need(120, 16, 8),
+    "exact_flow": Need(120, 8, 1),
+    "latent_spectrum": Need(60, 8, 1),
     "toy": Need(24 * 60, 8, 4),
     "alignment_curve": Need(60, 32, 8, 1),
     "sample_shard": Need(8 * 60, 32, 8, 1),

@@ -26,6 +26,7 @@ from stablevelocity.progress import Progress
 from stablevelocity.provenance import code_hash
 from stablevelocity.sampling.generate import BlockSampler, generate_shard
 from stablevelocity.sampling.run_sampler import network_calls, sampler_times
+from stablevelocity.sampling.stablevs import is_euler
 from stablevelocity.study.settings import Evaluation, Sampler, Sweep
 
 SIMILARITIES = ("psnr", "ssim", "lpips", "feature_distance")
@@ -64,7 +65,8 @@ def sweep_table(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run a sweep: (one row per sampler, one row per sampler and image).
 
-    Columns: the sampler's settings (NaN where it has none), nfe (network calls per image); fid with its bootstrap
+    Columns: the sampler's settings (NaN where it has none), nfe (network calls per image); drawn_as, "stablevs" for a
+    control arm whose images are those of StableVS to the last bit and were not drawn again; fid with its bootstrap
     interval fid_low, fid_high; is, precision, recall; SIMILARITIES, means over the images against the run of
     `base_steps`. These are NaN for Euler-Maruyama, whose noise differs once the grid does, and lpips where its weights
     are not at hand. The second table has the columns of `_which`, image (the same number: the same noise and label) and
@@ -92,10 +94,16 @@ def sweep_table(
             generate_shard(one, shard, images=sweep.images, processes=processes, weights=weights)
         return shard
 
+    def drawn(sampler: Sampler) -> Sampler:
+        """Whose images a sampler's are, bit for bit: Euler's control arm takes the steps of StableVS."""
+        control = sampler.solver == "euler" and sampler.low_regime == "control"
+        same = control and is_euler(blocks.path, sampler.noise_factor)
+        return sampler.model_copy(update={"low_regime": "stablevs"}) if same else sampler
+
     progress = Progress(f"sweep {folder.name}", len(samplers), "samplers")
     rows, images = [], []
     for sampler in samplers:
-        file = folder / f"{replace(blocks, sampler=sampler).identity(json.dumps(row_depends_on))[:16]}.json"
+        file = folder / f"{replace(blocks, sampler=drawn(sampler)).identity(json.dumps(row_depends_on))[:16]}.json"
         if not file.exists():
             long_run = None
             if sampler.solver != "euler_maruyama":
@@ -120,6 +128,7 @@ def sweep_table(
                 "reference_steps": sweep.base_steps,
                 "extractor": extractor.name,
                 "reference": reference.name,
+                "drawn_as": drawn(sampler).low_regime,
                 "shift": np.nan if stochastic else sampler.shift,
                 **measured["metrics"],
             }

@@ -21,7 +21,7 @@ from stablevelocity.sampling.solvers import heun_step
 
 SHIFT = 3.0
 _FLOW: dict[str, Any] = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": SHIFT}
-_KINDS: dict[str, tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]] = {
+SCHEDULERS: dict[str, tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]] = {
     "euler": (schedulers.StableVSFlowMatchEulerScheduler, schedulers.ThinnedFlowMatchEulerScheduler, {"shift": SHIFT}),
     "dpm": (schedulers.StableVSDPMSolverMultistepScheduler, schedulers.ThinnedDPMSolverMultistepScheduler, _FLOW),
     "unipc": (schedulers.StableVSUniPCMultistepScheduler, schedulers.ThinnedUniPCMultistepScheduler, _FLOW),
@@ -41,7 +41,7 @@ def scheduler_errors(
         mixture = paper_mixture(dimension)
         noise = torch.randn(points, dimension, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         exact = reference_solution(mixture, noise)
-        for solver, (stablevs, control, config) in _KINDS.items():
+        for solver, (stablevs, control, config) in SCHEDULERS.items():
             arms = {
                 "long": (stablevs(**config, enabled=False), long),
                 "short": (stablevs(**config, enabled=False), short),

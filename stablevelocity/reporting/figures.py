@@ -87,7 +87,7 @@ def is_wide() -> bool:
 
 def panels(
     count: int, columns: int = 4, height: float = 2.2, margin: float = 0.0, widths: list[float] | None = None
-) -> tuple[Figure, list[Axes]]:
+) -> tuple[Figure, list[Any]]:
     """A figure and its `count` panels, `columns` in a row of a page; in a column two of four or more, else one.
 
     `height` is that of a row in inches, to which `margin` is added once; `widths` are relative ones of the columns.

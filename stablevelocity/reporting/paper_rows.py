@@ -66,7 +66,7 @@ def _trained(results: Results, name: str, named: Callable[[Study, Row], Row]) ->
 
     def gap(metric: str, one: Row, other: Row) -> tuple[float, float]:
         change = difference(by_seed(runs, metric, one["step"], one["sampler"]), one["arm"], other["arm"])
-        return (change.low, change.high) if change else (math.nan, math.nan)
+        return change.pooled.bounds() if change else (math.nan, math.nan)
 
     return rows, gap
 

@@ -1,64 +1,143 @@
-"""A small copy of a finished study to keep in the repository: tables, figures, claims, report, provenance."""
+"""Copies of a finished study: a small one to keep in the repository, and an archive to hand on."""
 
+import json
 import shutil
+import tempfile
+import zipfile
+from collections import Counter
+from datetime import UTC, datetime
+from importlib.metadata import version
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json, sha256, write_json
-from stablevelocity.provenance import environment
 from stablevelocity.reporting import history, registry
+from stablevelocity.reporting.trace import PROVENANCE, RECORDS, Jobs, read_jobs
 from stablevelocity.study import Study, load_study
 
 LIMIT = 4_000_000
 """Bytes of a reference copy."""
+CRATE = "ro-crate-metadata.json"
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The time of each file in an archive: the same results give the same bytes."""
 
 
 def make_reference(results: Path, out: Path) -> None:
     """Copy what a reader of the repository wants to see of results/<study> into `out`, under `LIMIT` bytes.
 
-    `out` gets study.json, tables/*.csv with their provenance, figures/*.png, the sections' own files, claims.json,
-    report.html and provenance.json (hashes, versions, host, durations, checksums of all files). Files of an earlier
-    copy that the study no longer has are removed. Raises UserError when the study is not finished or the copy is too
-    large.
+    `out` gets the page with its tables, figures and claims, what the tables were computed from, the paper's tables,
+    study.json, records.json (every job behind them), and provenance.json (hashes, hosts, durations, checksums of all
+    these files). Files of an earlier copy that the study no longer has are removed. Raises UserError when the study is
+    not finished or the copy is too large.
     """
-    study = load_study(results / "study.json")
-    files = ["study.json", "report.html", *registry.page_inputs(study)]
-    missing = [name for name in files if not (results / name).exists()]
-    if missing:
-        raise UserError(f"{results}: {missing[0]} is missing; a reference copy is made of a finished study")
-    sidecars = [f"{name}.provenance.json" for name in registry.claims_inputs(study)]
-    files += [name for name in sidecars if (results / name).exists()]
+    study, files = _finished(results)
     size = sum((results / name).stat().st_size for name in files)
     if size > LIMIT:
         raise UserError(f"{results}: the copy would have {size:,} bytes; expected at most {LIMIT:,}")
-    _remove_others(out, {*files, "provenance.json"})
+    facts = _write_copy(study, results, files, out) | {"copied": datetime.now(UTC).isoformat(timespec="seconds")}
+    former = read_json(out / PROVENANCE)["sha256"] if (out / PROVENANCE).exists() else {}
+    for name in set(former) - set(facts["sha256"]):
+        (out / name).unlink(missing_ok=True)
+    write_json(out / PROVENANCE, facts)
+
+
+def make_archive(results: Path, out: Path) -> None:
+    """Write the copy, with its figures in every format, as a zip that is an RO-Crate; the same results give the same
+    bytes. Raises UserError when the study is not finished.
+    """
+    study, files = _finished(results)
+    drawn = [file for name in registry.figures(study) for file in results.glob(f"figures/{name}.*")]
+    files += [str(file.relative_to(results)) for file in drawn if not file.name.endswith(".provenance.json")]
+    with tempfile.TemporaryDirectory() as folder, atomic_write(out) as temporary:
+        copy = Path(folder)
+        write_json(copy / PROVENANCE, _write_copy(study, results, sorted(set(files)), copy))
+        write_json(copy / CRATE, _crate(study, copy))
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(copy.rglob("*")):
+                if file.is_file():
+                    entry = zipfile.ZipInfo(str(file.relative_to(copy)), EPOCH)
+                    entry.external_attr = 0o644 << 16
+                    archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _finished(results: Path) -> tuple[Study, list[str]]:
+    """The study and the files of its copies. Raises UserError where one is missing."""
+    study = load_study(results / "study.json")
+    made_from = [name for table in registry.tables(study).values() for name in table.inputs(study)]
+    read = [name for name in made_from if name.endswith((".csv", ".json"))]
+    files = ["study.json", "report.html", *registry.page_inputs(study), *registry.paper_files(study), *read]
+    missing = [name for name in files if not (results / name).exists()]
+    if missing:
+        raise UserError(f"{results}: {missing[0]} is missing; a copy is made of a finished study")
+    return study, list(dict.fromkeys(files))
+
+
+def _write_copy(study: Study, results: Path, files: list[str], out: Path) -> dict[str, Any]:
+    """Copy files and records; return what is true of them."""
     for name in files:
         with atomic_write(out / name) as temporary:
             shutil.copyfile(results / name, temporary)
-    write_json(out / "provenance.json", _provenance(study, results, files))
+    jobs = read_jobs(results)
+    jobs.write(out / RECORDS)
+    checksums = {name: sha256(out / name) for name in [*files, RECORDS]}
+    return {"study": study.name, **_made(study, jobs), "durations": _durations(results), "sha256": checksums}
 
 
-def _remove_others(out: Path, kept: set[str]) -> None:
-    """Only what such a copy consists of is ever removed."""
-    for pattern in ("tables/*.csv", "tables/*.csv.provenance.json", "figures/*.png", "pretrained/*/comparison.*"):
-        for file in out.glob(pattern):
-            if str(file.relative_to(out)) not in kept:
-                file.unlink()
-
-
-def _provenance(study: Study, results: Path, files: list[str]) -> dict[str, Any]:
-    made = [results / f"{name}.provenance.json" for name in registry.claims_inputs(study)]
-    first = next((read_json(file) for file in made if file.exists()), environment())
-    groups, durations = history.durations(results), None
-    if groups is not None:
-        sums = {"jobs": int(groups["jobs"].sum()), "seconds": float(groups["seconds"].sum())}
-        durations = {**sums, "groups": groups.to_dict("records")}
+def _made(study: Study, jobs: Jobs) -> dict[str, Any]:
+    times = sorted(job.made for job in jobs.values())
+    hosts = Counter(json.dumps({"host": job.host, "versions": job.versions}) for job in jobs.values())
     return {
-        "study": study.name,
         "study_hash": history.study_hash(study),
         "package_hash": history.package_hash(),
-        **{name: first[name] for name in ("versions", "host", "made")},
-        "durations": durations,
-        "sha256": {name: sha256(results / name) for name in files},
+        "commit": history.commit(),
+        "first_job": times[0] if times else None,
+        "last_job": times[-1] if times else None,
+        "environments": [{**json.loads(host), "jobs": count} for host, count in hosts.items()],
     }
+
+
+def _durations(results: Path) -> dict[str, Any] | None:
+    groups = history.durations(results)
+    if groups is None:
+        return None
+    sums = {"jobs": int(groups["jobs"].sum()), "seconds": float(groups["seconds"].sum())}
+    return {**sums, "groups": groups.to_dict("records")}
+
+
+def _crate(study: Study, copy: Path) -> dict[str, Any]:
+    """RO-Crate 1.1's description of a folder: what it is, and type, size and checksum of each file."""
+    facts = read_json(copy / PROVENANCE)
+    files = sorted(str(file.relative_to(copy)) for file in copy.rglob("*") if file.is_file())
+    parts = [
+        {
+            "@id": name,
+            "@type": "File",
+            "encodingFormat": guess_type(name)[0] or "application/octet-stream",
+            "contentSize": str((copy / name).stat().st_size),
+            "sha256": sha256(copy / name),
+        }
+        for name in files
+    ]
+    code = {"@id": "#code", "@type": "SoftwareSourceCode", "name": "stablevelocity"}
+    code |= {"version": f"{version('stablevelocity')}, source {facts['package_hash']}, commit {facts['commit']}"}
+    paper = {"@id": "https://arxiv.org/abs/2602.05435", "@type": "ScholarlyArticle"}
+    paper |= {"name": "Stable Velocity: A Variance Perspective on Flow Matching"}
+    run = {"@id": "#run", "@type": "CreateAction", "instrument": {"@id": "#code"}, "result": {"@id": "./"}}
+    run |= {"name": f"snakemake all, study {study.name}", "startTime": facts["first_job"], "endTime": facts["last_job"]}
+    root = {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": f"Stable Velocity, reproduced: study {study.name}",
+        "description": "Report, tables, figures and claims of a study; records.json names each job behind them.",
+        "datePublished": facts["last_job"],
+        "license": {"@id": "https://spdx.org/licenses/Apache-2.0"},
+        "citation": {"@id": paper["@id"]},
+        "mentions": [{"@id": "#run"}],
+        "hasPart": [{"@id": name} for name in files],
+    }
+    about = {"@id": CRATE, "@type": "CreativeWork", "about": {"@id": "./"}}
+    about["conformsTo"] = {"@id": "https://w3id.org/ro/crate/1.1"}
+    context = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://schema.org/sha256"}]
+    return {"@context": context, "@graph": [about, root, paper, code, run, *parts]}

@@ -7,6 +7,7 @@ images; a copy or an archive holds it as one file, records.json.
 import functools
 import json
 import os
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable
@@ -17,12 +18,16 @@ from typing import Any
 import pandas as pd
 
 from stablevelocity.errors import UserError
-from stablevelocity.files import read_json
+from stablevelocity.files import read_json, write_json
+from stablevelocity.records import Record, read_records
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.results import DataFrame
 
-SUFFIX = ".provenance.json"
 RECORDS = "records.json"
+PROVENANCE = "provenance.json"
+"""Of a copy: what it is of (`reference.py`)."""
+LONGEST = 300
+"""Characters of settings in text: a table's are the whole study."""
 
 
 @dataclass(frozen=True)
@@ -45,61 +50,58 @@ class Job:
     verified: list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Records:
+class Jobs(dict[str, Job]):
     """All jobs of a study by their ids."""
-
-    jobs: dict[str, Job]
 
     @functools.cached_property
     def made_by(self) -> dict[str, Job]:
-        return {file: job for job in self.jobs.values() for file in job.outputs}
+        return {file: job for job in self.values() for file in job.outputs}
 
     def chain(self, files: Iterable[str]) -> list[Job]:
         """The jobs that made these files, each before those that made its inputs: read backwards, an order to run."""
-        found: dict[str, Job] = {}
+        seen: set[str] = set()
+        found: list[Job] = []
 
         def visit(file: str) -> None:
             job = self.made_by.get(file)
-            if job is not None and job.id not in found:
-                found[job.id] = job  # marks it as seen
+            if job is not None and job.id not in seen:
+                seen.add(job.id)
                 for name in job.inputs:
                     visit(name)
-                found[job.id] = found.pop(job.id)  # behind all that it needs
+                found.append(job)  # behind all that it needs
 
         for file in files:
             visit(file)
-        return list(found.values())[::-1]
+        return found[::-1]
 
-    def as_json(self) -> str:
-        return json.dumps([asdict(job) for job in self.jobs.values()], indent=1) + "\n"
+    def write(self, path: Path) -> None:
+        write_json(path, [asdict(job) for job in self.values()])
 
 
 @functools.cache
-def read_records(folder: Path) -> Records:
-    """From the records beside the results, or from records.json of a copy. Raises UserError where there are neither."""
-    if (folder / RECORDS).exists():
-        return Records({job["id"]: Job(**job) for job in read_json(folder / RECORDS)})
-    found = [Path(here) / name for here, _, names in os.walk(folder) for name in names if name.endswith(SUFFIX)]
-    jobs = [_job(folder, path, read_json(path)) for path in sorted(found)]
-    if not jobs:
-        raise UserError(f"{folder}: no record of any job lies there; expected the folder of a study, or its copy")
-    return Records({job.id: job for job in jobs})
+def read_jobs(folder: Path) -> Jobs:
+    """From the records beside the results, or from records.json of a copy; none of an older copy."""
+    if (folder / PROVENANCE).exists():
+        jobs = [Job(**job) for job in read_json(folder / RECORDS)] if (folder / RECORDS).exists() else []
+    else:
+        jobs = [_job(folder, record) for record in read_records(folder)]
+    return Jobs({job.id: job for job in jobs})
 
 
-def _job(folder: Path, path: Path, facts: dict[str, Any]) -> Job:
-    def inside(name: str) -> str:
-        return name if os.path.isabs(name) else os.path.relpath(path.parent / name, folder)
+def _job(folder: Path, record: Record) -> Job:
+    def inside(path: Path) -> str:
+        return str(path) if path.is_absolute() and not folder.is_absolute() else os.path.relpath(path, folder)
 
+    facts = record.facts
     words = [Path(facts["command"][0]).name, *facts["command"][1:]]
     while len(words) > 1 and words[1].startswith("--"):  # what the workflow adds before the verb
         del words[1:3]
     return Job(
-        id=inside(path.name.removesuffix(SUFFIX)),
+        id=inside(record.first),
         verb=words[1] if len(words) > 1 else words[0],
         command=shlex.join(words),
-        inputs={inside(name): checksum for name, checksum in facts["inputs"].items()},
-        outputs={inside(name): state["sha256"] for name, state in facts["outputs"].items()},
+        inputs={inside(path): checksum for path, checksum in record.inputs.items()},
+        outputs={inside(path): state["sha256"] for path, state in record.outputs.items()},
         **{name: facts[name] for name in ("settings", "code", "versions", "host", "made", "verified")},
     )
 
@@ -131,55 +133,52 @@ class Trace:
         kinds = Counter(_kind(job) for job in self.jobs)
         for job in self.jobs:
             if count := kinds.pop(_kind(job), 0):
-                lines += ["", *_told(job, count - 1)]
-        return lines
+                lines += ["", job.id + (f" (and {count - 1} more like it)" if count > 1 else ""), *_told(job)]
+        made = Counter(f"{job.host}; " + ", ".join(map(" ".join, job.versions.items())) for job in self.jobs)
+        return [*lines, "", *(f"{count} jobs on {where}" for where, count in made.items())]
 
 
 def _kind(job: Job) -> tuple[str, ...]:
-    name = "".join("#" if letter.isdigit() else letter for letter in Path(job.id).name)
-    return job.verb, str(Path(job.id).parent), name, job.code, job.host
+    return job.verb, re.sub(r"\d", "#", job.id), job.code, job.host
 
 
-def _told(job: Job, others: int) -> list[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in job.versions.items())
-    checks = [f"verified under code {check['code']} by {check['by']}" for check in job.verified]
-    files = [
-        f"  {way} {name}  sha256 {checksum}"
-        for way, of in (("made", job.outputs), ("from", job.inputs))
-        for name, checksum in of.items()
-    ]
+def _told(job: Job) -> list[str]:
+    checks = ["; verified: " + ", ".join(f"{key} {value}" for key, value in check.items()) for check in job.verified]
+    settings = job.settings if len(job.settings) <= LONGEST else f"{job.settings[:LONGEST]}… (whole with --json)"
+    files = [("made", job.outputs), ("from", job.inputs)]
     return [
-        f"{job.id}" + (f" (and {others} more like it)" if others else ""),
         f"  {job.command}",
-        f"  code {job.code}{''.join(f', {check}' for check in checks)}; {job.made}; {job.host}; {versions}",
-        f"  settings {job.settings or 'none of its own'}",
-        *files,
+        f"  {job.made}, code {job.code}{''.join(checks)}",
+        *([f"  settings {settings}"] if settings else []),
+        *(f"  {way} {name}  sha256 {checksum}" for way, of in files for name, checksum in of.items()),
     ]
 
 
 def trace(folder: Path, table: str, row: DataFrame, column: str) -> Trace:
     """The chain behind the number in `column` of `row`, a row of the study's table `table`."""
-    records = read_records(folder)
-    own = records.made_by.get(f"tables/{table}.csv")
+    jobs = read_jobs(folder)
+    own = jobs.made_by.get(f"tables/{table}.csv")
     if own is None:
-        raise UserError(f"{folder}: no record of the job that made tables/{table}.csv")
-    keys = registry.table_keys().get(table, ())
-    sources = _sources(folder, own, {key: row[key] for key in keys}, row, column)
-    named = ", ".join(str(row[key]) for key in keys)
-    return Trace(table, named, column, row[column], sources, [own, *records.chain(sources)])
+        raise UserError(
+            f"{folder}: no record of the job that made tables/{table}.csv; expected a study's folder, or its copy"
+        )
+    files = sources(folder, own, row, column)
+    named = ", ".join(str(row[key]) for key in registry.table_keys()[table])
+    return Trace(table, named, column, row[column], files, [own, *jobs.chain(files)])
 
 
-def _sources(folder: Path, own: Job, named: dict[str, Any], row: DataFrame, column: str) -> list[str]:
-    """The inputs that hold what the row is named by; those that hold no such column only where none does."""
+def sources(folder: Path, own: Job, row: DataFrame, column: str) -> list[str]:
+    """Of the inputs of a table's job with most of the columns that name the row, those that hold its values."""
     if column.startswith("published"):
         return [name for name in own.inputs if "config/published" in name]
+    named = {key: row[key] for key in registry.table_keys()[Path(own.id).stem] if key in row}
     if "against" in row:
         named = {**named, "arm": (row["arm"], row["against"])}
     if "_from_" in column:  # a difference: its interval takes the spread of all arms
         named = {key: value for key, value in named.items() if key != "arm"}
-    shared = {name: _match(folder / name, named) for name in own.inputs if "config/published" not in name}
-    chosen = [name for name, match in shared.items() if match]
-    return chosen or [name for name, match in shared.items() if match is None]
+    matches = {name: _match(folder / name, named) for name in own.inputs if "config/published" not in name}
+    most = max(map(len, matches.values()), default=0)
+    return [name for name, match in matches.items() if len(match) == most and all(match)]
 
 
 @functools.cache
@@ -189,11 +188,10 @@ def _values(file: Path) -> dict[str, set[str]]:
     return {str(name): set(map(_text, values.unique())) for name, values in pd.read_csv(file).items()}
 
 
-def _match(file: Path, named: dict[str, Any]) -> bool | None:
-    """Whether a file has each of these values in its column; None when it has no such column."""
+def _match(file: Path, named: dict[str, Any]) -> list[bool]:
+    """For each of these columns that a file has: whether it holds the value there."""
     values = _values(file)
-    told = [any(_text(one) in values[key] for one in _several(value)) for key, value in named.items() if key in values]
-    return all(told) if told else None
+    return [any(_text(one) in values[key] for one in _several(value)) for key, value in named.items() if key in values]
 
 
 def _several(value: Any) -> tuple[Any, ...]:

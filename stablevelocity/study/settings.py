@@ -139,6 +139,38 @@ class Toy(Section):
     times: Some[Fraction] = [0.2, 0.3, 0.4, 0.5]
 
 
+class ExactFlow(Section):
+    """StableVS on velocities that are known: dimension by spectrum by spread by guidance (docs/paper.md#stablevs).
+
+    The first of `solvers`, `xi` and `low_steps` are run in each of these mixtures; the others, one at a time, only in
+    those of the first spread and guidance.
+    """
+
+    dimensions: Some[Size] = [16, 64, 256, 1024]
+    exponents: Some[Annotated[float, Field(ge=0, le=4), NUMBER]] = Field(
+        default=[0.0, 0.5, 1.0], description="of the spectrum: coordinate k has deviation k^-exponent; 0: white"
+    )
+    spreads: Some[Fraction] = Field(
+        default=[0.1, 0.03, 0.3], description="deviation within a mode over that of all data, in each coordinate"
+    )
+    guidance: Some[Annotated[float, Field(ge=1, le=1000), NUMBER]] = [1.0, 4.5]
+    solvers: Some[Literal["euler", "dpm", "unipc"]] = ["euler", "dpm", "unipc"]
+    xi: Some[Fraction] = [0.85, 0.7, 0.95]
+    low_steps: Some[Steps] = [9, 5, 13]
+    steps: Steps = Field(default=30, description="of the long run, which StableVS thins")
+    truth_steps: Steps = Field(default=100, description="of Heun, two calls each: the true flow")
+    modes: Size = 1000
+    classes: Size = 20
+    samples: Several = 32
+    seeds: Some[Seed] = [0, 1, 2, 3, 4]
+
+    @model_validator(mode="after")
+    def _modes_fill_the_classes(self) -> "ExactFlow":
+        if self.modes < self.classes:
+            raise ValueError(f"modes: {self.modes}, but there are {self.classes} classes")
+        return self
+
+
 class Model(Section):
     """SiT by its published name, or by its sizes."""
 

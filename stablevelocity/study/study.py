@@ -12,6 +12,7 @@ from stablevelocity.study.settings import (
     Autoencoder,
     Encoder,
     Evaluation,
+    ExactFlow,
     Images,
     Sampler,
     Sampling,
@@ -51,6 +52,7 @@ class Study(Section):
     encoder: Encoder = Encoder()
     variance: Variance = Variance()
     toy: Toy | None = Field(default=Toy(), description="null: no toy experiment")
+    exact_flow: ExactFlow | None = Field(default=None, description="null: no experiment on exact velocities")
     training: Training = Training()
     arms: dict[Name, Arm] = Field(default={}, description="none: a study of pretrained models only")
     sampling: Sampling = Sampling()

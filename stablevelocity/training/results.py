@@ -21,11 +21,18 @@ def result_files(checkpoints: Path, steps: list[int]) -> list[tuple[int, Path]]:
     return [(step, checkpoints / "result" / f"step-{step:08d}.safetensors") for step in steps]
 
 
-def write_record(checkpoints: Path, run: Run, inputs: list[Path], codes: list[str]) -> None:
+def write_record(checkpoints: Path, run: Run, inputs: list[Path], codes: list[str], processes: int) -> None:
     """Beside the results: what they were made from, and by which codes, one after the other."""
     result = checkpoints / "result"
     files = [result / "metrics.csv", *(path for _, path in result_files(checkpoints, run.steps))]
-    write_provenance(files, inputs=inputs, settings=settings_of(run), code="+".join(codes), command=sys.argv)
+    write_provenance(
+        files,
+        inputs=inputs,
+        settings=settings_of(run),
+        code="+".join(codes),
+        command=sys.argv,
+        processes=processes,
+    )
 
 
 def publish(checkpoints: Path, folder: Path, steps: list[int]) -> None:

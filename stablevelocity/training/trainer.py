@@ -331,5 +331,5 @@ class Trainer:
             save_tensors(path, weights, info)
         with atomic_write(self.checkpoints / "result" / "metrics.csv") as temporary:
             shutil.copyfile(self.checkpoints / "metrics.csv", temporary)
-        write_record(self.checkpoints, self.run, self.inputs, self.codes)
+        write_record(self.checkpoints, self.run, self.inputs, self.codes, self.world)
         publish(self.checkpoints, self.folder, self.run.steps)

@@ -17,6 +17,7 @@ from stablevelocity.evaluation.intervals import (
     bootstrap_inception_score,
     bootstrap_share,
     extrapolated_frechet,
+    frechet_influence,
     real_baseline,
 )
 
@@ -31,17 +32,34 @@ def draw(count: int, seed: int) -> Tensor:
     return torch.randn(count, D, generator=torch.Generator().manual_seed(seed)) * SCALE + SHIFT
 
 
-def test_bootstrap_spread_of_fid_is_that_of_fresh_sets():
-    fresh = [frechet_distance(gaussian_statistics([draw(300, s)]), REFERENCE) for s in range(200)]
+@pytest.mark.parametrize("count", [12, 300])
+def test_bootstrap_spread_of_fid_is_that_of_fresh_sets(count):
+    """Also of few images, where the repeated ones of a resample would spread FID by half as much again."""
+    fresh = [frechet_distance(gaussian_statistics([draw(count, s)]), REFERENCE) for s in range(400)]
     widths, inside = [], 0
     for seed in range(1000, 1020):
-        interval = bootstrap_frechet(list(draw(300, seed).split(64)), REFERENCE, replicates=100, seed=seed)
+        interval = bootstrap_frechet(list(draw(count, seed).split(64)), REFERENCE, replicates=200, seed=seed)
         widths.append(interval.high - interval.low)
         inside += interval.low <= np.mean(fresh) <= interval.high
-    assert np.mean(fresh) > TRUTH  # the bias at N = 300, which the interval keeps
+    assert np.mean(fresh) > TRUTH  # the bias at this N, which the interval keeps
     # A 95 % interval of a normal law is 3.92 deviations wide; both sides are estimated, hence 20 %.
     assert np.mean(widths) == pytest.approx(3.92 * np.std(fresh), rel=0.2)
     assert inside >= 15  # 19 expected of 20; 15 or fewer has probability 3e-4
+
+
+def test_the_influence_function_is_the_derivative_of_fid():
+    """By doubling one image: a step of 1/N towards it, whose error is of second order."""
+    rows = draw(4000, 0)
+    statistics = gaussian_statistics([rows])
+    covariance = statistics.covariance * (len(rows) - 1) / len(rows)  # as a distribution of equal weights has it
+    mean, step = statistics.mean, 1e-5
+    for row, influence in zip(rows[:5].double(), frechet_influence([rows], REFERENCE), strict=False):
+        moved_mean = (1 - step) * mean + step * row
+        second_moment = (1 - step) * (covariance + torch.outer(mean, mean)) + step * torch.outer(row, row)
+        moved = GaussianStatistics(moved_mean, second_moment - torch.outer(moved_mean, moved_mean))
+        before = frechet_distance(GaussianStatistics(mean, covariance), REFERENCE)
+        derivative = (frechet_distance(moved, REFERENCE) - before) / step
+        assert derivative == pytest.approx(float(influence), rel=0.01, abs=0.01)  # S by N or N - 1, and 1e-5 of 40
 
 
 def test_bootstrap_does_not_depend_on_chunks():

@@ -118,11 +118,21 @@ def test_stablevs_stands_beside_its_control_arm_at_the_same_calls(table):
         if solver == "euler":  # the same step on the linear path, so the same images
             assert pair["fid"].nunique() == 1
             assert pair["nfe"].nunique() == 1
+        shared = pair.loc[pair["low_regime"] == "control", "drawn_as"].item() == "stablevs"
+        assert shared == (solver == "euler")
         if solver == "euler_maruyama" and xi == 0.5:  # drift without noise is another sampler
             assert pair["fid"].nunique() == 2
     plain = table[table["low_regime"] == "none"]
     assert plain["xi"].isna().all()
     assert plain[plain["solver"] == "heun"]["nfe"].tolist() == [7, 15, 23]
+
+
+def test_the_control_arm_that_is_not_drawn_would_give_the_same_images(blocks):
+    arms = [one for one in sweep_samplers(SWEEP, TEMPLATE) if one.solver == "euler" and one.low_regime != "none"]
+    assert [arm.low_regime for arm in arms] == ["stablevs", "control"] * 2
+    made = [replace(blocks, sampler=arm).latents(0)[0] for arm in arms]
+    assert torch.equal(made[0], made[1])
+    assert torch.equal(made[2], made[3])
 
 
 def test_rows_say_what_every_sampler_took_from_the_template(table):

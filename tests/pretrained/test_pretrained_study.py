@@ -17,6 +17,7 @@ from stablevelocity.pretrained.prompts import digit_video_prompts, write_prompts
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.make import make_claims, make_figure, make_table
 from stablevelocity.reporting.page import make_page
+from stablevelocity.reporting.paper_rows import make_paper_tables
 from stablevelocity.reporting.reference import make_reference
 from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.sections.pretrained.figures import pretrained_videos
@@ -63,6 +64,7 @@ def made(tmp_path_factory):
         make_table(study, results, name, results / "tables" / f"{name}.csv")
     for name in registry.figures(study):
         make_figure(study, results, name, results / "figures" / f"{name}.png")
+    make_paper_tables(study, results)
     make_claims(study, results, results / "claims.json")
     make_page(study, results, results / "report.html")
     return study, results

@@ -8,6 +8,7 @@ from filelock import FileLock
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.make import make_claims, make_figure, make_table
 from stablevelocity.reporting.page import make_page
+from stablevelocity.reporting.paper_rows import make_paper_tables
 from stablevelocity.study import Study
 
 from . import synthetic
@@ -17,8 +18,10 @@ def finish(study: Study, results: Path) -> None:
     """Tables, figures, claims and page of `study`, as the workflow makes them."""
     for name in registry.tables(study):
         make_table(study, results, name, results / f"tables/{name}.csv")
+    synthetic.leave_records(study, results)
     for name in registry.figures(study):
         make_figure(study, results, name, results / f"figures/{name}.pdf")
+    make_paper_tables(study, results)
     make_claims(study, results, results / "claims.json")
     make_page(study, results, results / "report.html")
 

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+import zipfile
 
 import pandas as pd
 import pytest
 
 from stablevelocity.errors import UserError
+from stablevelocity.files import sha256
 from stablevelocity.reporting.compare import compare
-from stablevelocity.reporting.reference import LIMIT, make_reference
+from stablevelocity.reporting.reference import LIMIT, make_archive, make_reference
+from stablevelocity.reporting.trace import find
 
 
 @pytest.fixture
@@ -35,14 +38,32 @@ def test_the_copy_is_small_and_complete(copy):
     files = [file for file in copy.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < LIMIT
     names = {str(file.relative_to(copy)) for file in files}
-    assert {"report.html", "claims.json", "study.json", "provenance.json", "tables/table2.csv"} <= names
+    assert {"report.html", "claims.json", "study.json", "tables/table2.csv", "paper/table2.tex"} <= names
     assert not any(name.endswith(".pdf") for name in names)
+
+
+def test_what_the_copy_says_of_itself_is_true_of_the_copy(copy):
     facts = json.loads((copy / "provenance.json").read_text())
-    assert {"study_hash", "package_hash", "versions", "host", "made", "sha256"} <= set(facts)
+    files = {str(file.relative_to(copy)) for file in copy.rglob("*") if file.is_file()}
+    assert set(facts["sha256"]) == files - {"provenance.json"}
+    assert all(sha256(copy / name) == checksum for name, checksum in facts["sha256"].items())
+    jobs = json.loads((copy / "records.json").read_text())
+    assert sum(one["jobs"] for one in facts["environments"]) == len(jobs)
+    assert facts["first_job"] <= facts["last_job"] <= facts["copied"]
+    # What its tables were made from is there: a number can be followed and computed again.
+    for job in jobs:
+        if job["verb"] == "table":
+            assert all((copy / name).exists() for name in job["inputs"])
+    assert find(copy / "tables/table2.csv", "cfm, 500, ode", "fid").sources == [
+        f"metrics/fidelity/cfm-s{seed}/step-00000500/ode.csv" for seed in (0, 1)
+    ]
 
 
 def test_a_copy_made_again_drops_what_the_study_no_longer_has(digits, copy):
+    facts = json.loads((copy / "provenance.json").read_text())
     (copy / "tables/old.csv").write_text("a\n1\n")
+    facts["sha256"]["tables/old.csv"] = "0" * 64
+    (copy / "provenance.json").write_text(json.dumps(facts))
     (copy / "notes.md").write_text("kept")
     make_reference(digits, copy)
     assert not (copy / "tables/old.csv").exists()
@@ -101,3 +122,38 @@ def test_no_copy_of_an_unfinished_study(tmp_path, digits):
     shutil.copyfile(digits / "study.json", tmp_path / "x/study.json")
     with pytest.raises(UserError, match=r"report\.html is missing"):
         make_reference(tmp_path / "x", tmp_path / "y")
+
+
+def test_an_archive_is_a_crate_of_all_its_files_and_has_the_same_bytes_again(digits, tmp_path):
+    for name in ("one.zip", "two.zip"):
+        make_archive(digits, tmp_path / name)
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+        archive.extractall(tmp_path / "all")
+    everything = tmp_path / "all"
+    names = {str(file.relative_to(everything)) for file in everything.rglob("*") if file.is_file()}
+    assert {"report.html", "figures/figure1.pdf", "paper/table2.tex", "study.json", "records.json"} <= names
+    crate = json.loads((everything / "ro-crate-metadata.json").read_text())
+    graph = {node["@id"]: node for node in crate["@graph"]}
+    assert len(graph) == len(crate["@graph"])
+    # The rules of RO-Crate 1.1: the descriptor, a root with these properties, and every reference inside is there.
+    assert crate["@context"][0] == "https://w3id.org/ro/crate/1.1/context"
+    assert graph["ro-crate-metadata.json"]["about"] == {"@id": "./"}
+    assert graph["ro-crate-metadata.json"]["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
+    assert {"name", "description", "datePublished", "license", "hasPart"} <= set(graph["./"])
+    parts = {part["@id"] for part in graph["./"]["hasPart"]}
+    assert parts == names - {"ro-crate-metadata.json"}
+    for name in parts:
+        assert graph[name]["@type"] == "File"
+        assert graph[name]["sha256"] == sha256(everything / name)
+        assert int(graph[name]["contentSize"]) == (everything / name).stat().st_size
+    assert graph["#run"]["instrument"]["@id"] in graph
+
+
+def test_an_archive_can_be_traced_like_the_study(digits, tmp_path):
+    make_archive(digits, tmp_path / "digits.zip")
+    with zipfile.ZipFile(tmp_path / "digits.zip") as archive:
+        archive.extractall(tmp_path)
+    ours, theirs = (find(folder / "tables/table2.csv", "CFM", "fid") for folder in (digits, tmp_path))
+    assert ours.jobs == theirs.jobs
+    assert ours.sources == theirs.sources

@@ -97,7 +97,7 @@ def imagenet(**change):
             **arms,
         },
         "autoencoder": VAE,
-        "encoder": {"name": "dinov2-base"},
+        "encoder": {"name": "dinov2-base", "path": str(synthetic.PUBLISHED)},
         "sampling": {"samplers": {"sde": sampler}, "main": "sde", "images": 50_000},
         "evaluation": {"extractor": "inception", "weights": "inception.pth", "reference": "adm.npz"},
     }
@@ -131,7 +131,7 @@ def test_a_published_value_stands_beside_the_row_that_repeats_its_protocol(tmp_p
     assert beside(imagenet(sampler={"last_time": 0.01})) == {}
     assert beside(imagenet(sampler={"labels": "balanced"})) == {}
     assert beside(imagenet(evaluation={"extractor": "inception", "weights": "inception.pth"})) == {}
-    assert beside(imagenet(autoencoder={**VAE, "decoder": None})) == {}
+    assert beside(imagenet(autoencoder={**VAE, "decoder": None, "decoder_revision": None})) == {}
     assert beside(imagenet(arms={"both": {**BOTH, "training": {"batch": 128}}})) == {}
 
 
@@ -162,7 +162,7 @@ IREPA = {"projector": "conv", "spatial_norm": 0.6}
 )
 def test_a_published_value_belongs_to_the_whole_method_or_to_none_of_it(tmp_path, arm, fid):
     """The paper gives the base method and it with both parts; one part alone is a quantity of its own."""
-    results = Results(imagenet(arms={"tested": arm}), tmp_path, synthetic.PUBLISHED)
+    results = Results(imagenet(arms={"tested": {**arm, "label": "tested"}}), tmp_path, synthetic.PUBLISHED)
     assert published.without_guidance(results, "tested", 100_000, "sde").get("published_fid") == fid
 
 

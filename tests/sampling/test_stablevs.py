@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -102,7 +103,9 @@ def mixture(variance: float = 0.02) -> GaussianMixture:
 def test_on_the_linear_path_without_noise_it_is_euler():
     gmm, x, times = mixture(), randn(16, 8), uniform_times(20)
     ours = stablevs(gmm.velocity, x, times, xi=0.85, path=LinearPath())
-    assert torch.allclose(ours, euler(gmm.velocity, x, times), atol=1e-12, rtol=0)
+    assert torch.equal(ours, euler(gmm.velocity, x, times))
+    for t, tau in pairwise(times[:-1].tolist()):
+        assert step_weights(LinearPath(), t, tau) == pytest.approx((1, tau - t, 0), abs=1e-15)
 
 
 def test_on_the_cosine_path_it_differs_from_euler_and_beats_it_below_xi():

@@ -47,7 +47,7 @@ def test_the_reports_tests_use_columns_that_a_study_has(workflow, tmp_path):
     assert real[0] <= real[1]
 
 
-REPORT = {"table", "tables", "figure", "figures", "claims", "report"}
+REPORT = {"table", "tables", "paper_tables", "figure", "figures", "claims", "report"}
 MEASURED = {"sample_shard", "sample_manifest", "fidelity", "sweep"}
 TRAINED = {"train_cfm-s0", "train_stablevm-va-s0", "alignment_curve"} | MEASURED
 

@@ -2,7 +2,7 @@
 # in .snakemake/ (docs/architecture.md). Included last: it asks every rule what it would make its files from today.
 from snakemake.dag import DAG
 from snakemake.iocontainers import Wildcards
-from stablevelocity.records import codes_line, read_records, restore_times
+from stablevelocity.records import codes_line, read_records, restore_times, seal
 from stablevelocity.training.identity import settings_of, trainers_code
 
 TRAINED = {LAYOUT.training_metrics(name): run for name, run in RUNS.items()}
@@ -64,3 +64,8 @@ if workflow.is_main_process:
 
     # --forcerun would make them targets too, asked for or not.
     DAG.__init__ = with_forced
+
+
+onsuccess:
+    if not workflow.dryrun:
+        or_one_line(seal, Path(LAYOUT.root))

@@ -50,6 +50,36 @@ def plan(
 
 
 @app.command()
+def verify(results: Annotated[Path, typer.Argument(help="results/<study>")]) -> None:
+    """Check every kept file against its recorded checksum, and make tables and claims again."""
+    from stablevelocity.cli.verify import differences
+
+    lines = list(differences(results))
+    for line in lines:
+        typer.echo(line)
+    typer.echo(f"{results}: {len(lines)} differences" if lines else f"{results}: all files are as recorded")
+    raise typer.Exit(1 if lines else 0)
+
+
+@app.command()
+def revalidate(
+    results: Annotated[Path, typer.Argument(help="results/<study>")],
+    runs: Annotated[list[str], typer.Option(help="only of these runs: repeated")] = [],  # noqa: B006 (typer reads it)
+    steps: Annotated[int, typer.Option(help="of training, at least", min=1)] = 20,
+) -> None:
+    """Make a piece of each kept result again with today's code; note what agrees, exit with 1 if any does not."""
+    from stablevelocity.cli.revalidate import revalidate as replay
+
+    differ = []
+    for outcome in replay(results, runs, steps):
+        typer.echo(f"{outcome.record.first}: {'verified' if outcome.agrees else 'DIFFERS'}: {outcome.by}")
+        differ += [] if outcome.agrees else [str(outcome.record.first)]
+    if differ:
+        typer.echo(f"{len(differ)} results differ: {', '.join(differ)}; `--config remake=<run>` makes a run's again")
+    raise typer.Exit(1 if differ else 0)
+
+
+@app.command()
 def schema(output: Annotated[Path | None, typer.Option("--output", help="file; none: standard output")] = None) -> None:
     """The JSON schema of study files, for editors; committed as config/study.schema.json."""
     from stablevelocity.files import atomic_write

@@ -62,8 +62,34 @@ def toy(study: StudyFile, folder: Annotated[Path, typer.Option(help="where its t
 
 
 @app.command()
-def join_tables(output: Output, tables: Annotated[list[Path], typer.Argument()]) -> None:
+def exact_flow(study: StudyFile, output: Output) -> None:
+    """StableVS, its base solvers and its control arm on mixtures whose velocity is known."""
+    from stablevelocity.experiments.exact_flow import exact_flow_table
+
+    settings = load_study(study).exact_flow
+    if settings is None:
+        raise UserError(f"{study}: exact_flow is null; this study has no experiment on exact velocities")
+    write_tables([exact_flow_table(settings)], [output])
+
+
+@app.command()
+def latent_spectrum(
+    latents: Annotated[Path, typer.Argument(help="manifest of latents, of any autoencoder")], output: Output
+) -> None:
+    """Standard deviations of latents along their principal axes: where a data set lies among the exact flows."""
+    from stablevelocity.experiments.latent_spectrum import latent_spectrum as spectrum
+
+    write_tables([spectrum(latents)], [output])
+
+
+@app.command()
+def join_tables(
+    output: Annotated[list[Path], typer.Option(help="of several each takes its share of the tables, in order")],
+    tables: Annotated[list[Path], typer.Argument()],
+) -> None:
     """Put the rows of CSV tables into one."""
     import pandas as pd
 
-    write_tables([pd.concat([pd.read_csv(table) for table in tables])], [output])
+    share = len(tables) // len(output)
+    parts = [tables[place : place + share] for place in range(0, len(tables), share)]
+    write_tables([pd.concat([pd.read_csv(table) for table in part]) for part in parts], output)

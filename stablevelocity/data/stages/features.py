@@ -10,6 +10,7 @@ from stablevelocity.data.shards import ShardSet, read_shard
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, write_json
 from stablevelocity.models.digits import classify, save_digits_vit, train_classifier_vit, train_unlabelled_vit
+from stablevelocity.models.encoders import Encoder as FrozenEncoder
 from stablevelocity.models.encoders import encode_tokens, feature_bytes, load_encoder, neighbour_accuracy
 from stablevelocity.progress import log
 from stablevelocity.study.published import DIGITS_VIT, DIGITS_VITS
@@ -44,20 +45,26 @@ def write_encoder(settings: Encoder, train: Path, heldout: Path, output: Path) -
     write_json(output, {**description, "tokens": encoder.grid**2})
 
 
-def write_feature_shard(images: Path, encoder: Path, output: Path) -> None:
-    """Tokens (n, tokens, width) and class token (n, width), half precision, of one shard of images."""
+def open_encoder(encoder: Path) -> FrozenEncoder:
+    """The encoder of a description, on the device."""
     description = read_json(encoder, "name", "path", "grid")
     model = load_encoder(description["name"], Path(description["path"]), grid=description["grid"])
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    pixels = read_shard(images, "images")["images"]
+    return model
+
+
+def write_feature_shard(images: Path, encoder: Path, output: Path) -> None:
+    """Tokens (n, tokens, width) and class token (n, width), half precision, of one shard of images."""
+    model, pixels = open_encoder(encoder), read_shard(images, "images")["images"]
     size = feature_bytes(model.width, model.grid, len(pixels)) / 2**20
     log.info(f"features {output.name}: {len(pixels)} images will take {size:,.1f} MiB")
     shapes: dict[str, tuple[int, ...]] = {"tokens": (model.grid**2, model.width)}
     if model.has_class_token:
         shapes["class_token"] = (model.width,)
+    encode_shard(f"features {output.name}", pixels, lambda part: named_tokens(model, part), shapes, output)
 
-    def encode(pixels: np.ndarray) -> dict[str, np.ndarray]:
-        tokens, class_token = encode_tokens(model, pixels)
-        return {"tokens": tokens} if class_token is None else {"tokens": tokens, "class_token": class_token}
 
-    encode_shard(f"features {output.name}", pixels, encode, shapes, output)
+def named_tokens(model: FrozenEncoder, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays of a shard of features, for some images."""
+    tokens, class_token = encode_tokens(model, pixels)
+    return {"tokens": tokens} if class_token is None else {"tokens": tokens, "class_token": class_token}

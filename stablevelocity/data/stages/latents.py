@@ -1,5 +1,6 @@
 """From shards of images to shards of latents: the autoencoder of a study, and what it makes. One function per job."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,16 +61,16 @@ def _psnr(model: AnyAutoencoder, images: ShardSet) -> float:
     return reconstruction_psnr(model, images.rows("images", random_rows(len(images), PSNR_IMAGES)))
 
 
-def write_latent_shard(image_shard: Path, autoencoder: Path, output: Path) -> None:
-    """Encode one shard of images into one shard of `mean`, `std` (half precision, unscaled) and `labels`."""
+def latent_encoder(autoencoder: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """What gives `mean` and `std` of images by the autoencoder of a description."""
     description = read_json(autoencoder, "autoencoder", "revision")
     model = load_autoencoder(description["autoencoder"], description["revision"])
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    arrays = read_shard(image_shard, "images", "labels")
-    shape = encode_images(model, arrays["images"][:1])[0].shape[1:]
+    return lambda pixels: dict(zip(("mean", "std"), encode_images(model, pixels), strict=True))
 
-    def encode(pixels: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(("mean", "std"), encode_images(model, pixels), strict=True))
 
-    shapes = {"mean": shape, "std": shape}
+def write_latent_shard(image_shard: Path, autoencoder: Path, output: Path) -> None:
+    """Encode one shard of images into one shard of `mean`, `std` (half precision, unscaled) and `labels`."""
+    encode, arrays = latent_encoder(autoencoder), read_shard(image_shard, "images", "labels")
+    shapes = {name: values.shape[1:] for name, values in encode(arrays["images"][:1]).items()}
     encode_shard(f"latents {output.name}", arrays["images"], encode, shapes, output, labels=arrays["labels"])

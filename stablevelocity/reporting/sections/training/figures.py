@@ -84,7 +84,7 @@ def _alignment(axis: Axes, results: Results) -> None:
         axis.plot(curves.groupby("t")[name].mean(), line, color="#4d4d4d", linewidth=1, label=label)
     for arm, part in curves.groupby("arm", sort=False):
         seeds = part.groupby("t")[["mean", "q15", "q85"]].mean()
-        axis.plot(seeds["mean"], **looks[arm] | {"markersize": 2.5})
+        axis.plot(seeds["mean"], markersize=2.5, **looks[arm])
         band(axis, seeds.index, seeds["q15"], seeds["q85"], looks[arm]["color"], 0.08)
     for xi in dict.fromkeys(run.alignment.xi for run in principal_runs(study) if run.alignment):
         axis.axvline(xi, color="#009e73", linestyle="--", linewidth=1, label=f"training xi = {xi:g}")
