@@ -24,6 +24,7 @@ def pixels(study: Study) -> list[str]:
 SECTION = Section(
     name="variance",
     title="Two regimes of variance",
+    settings=lambda study: [study.variance, study.images],
     tables=(
         Product("variance", TABLES, curves, PAPER, keys=("source", "law")),
         Product("references", TABLES, mixtures, keys=("source", "t")),
