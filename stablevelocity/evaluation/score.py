@@ -64,7 +64,7 @@ class ReferenceStatistics:
 
     def _tensors(self) -> dict[str, Tensor]:
         sides = self.pool.mean, self.pool.covariance, self.spatial.mean, self.spatial.covariance
-        tensors = dict(zip((*ADM_NAMES, "features"), (*sides, self.features), strict=True))
+        tensors: dict[str, Tensor] = dict(zip((*ADM_NAMES, "features"), (*sides, self.features), strict=True))
         return tensors if self.held_out is None else tensors | {"held_out": self.held_out}
 
     @staticmethod
