@@ -15,8 +15,6 @@ rule judge:
         description=LAYOUT.classifier,
     log:
         LAYOUT.log("judge"),
-    benchmark:
-        LAYOUT.benchmark("judge")
     resources:
         **needs("judge"),
     params:
@@ -38,8 +36,6 @@ rule reference:
         LAYOUT.reference_statistics,
     log:
         LAYOUT.log("reference"),
-    benchmark:
-        LAYOUT.benchmark("reference")
     resources:
         **needs("reference"),
     params:
@@ -67,8 +63,6 @@ rule fidelity:
         LAYOUT.fidelity(),
     log:
         LAYOUT.log("fidelity-{run}-{step}-{sampler}"),
-    benchmark:
-        LAYOUT.benchmark("fidelity-{run}-{step}-{sampler}")
     resources:
         **needs("fidelity"),
     params:
@@ -112,8 +106,6 @@ rule sweep:
         images=LAYOUT.sweep_images(),
     log:
         LAYOUT.log("sweep-{run}"),
-    benchmark:
-        LAYOUT.benchmark("sweep-{run}")
     resources:
         **needs("sweep"),
     params:
