@@ -21,7 +21,7 @@ ABSOLUTE = 1e-3
 """Values nearer to 0 than this are 0: variances far below the split point are rounding."""
 SPREADS = 3.0
 """Standard deviations over seeds (of the reference or the new run, the larger) that a mean may move."""
-UNCOMPARED = ("toy_cost", "toy_runs", "stablevs_images", "pretrained_pairs")
+UNCOMPARED = ("toy_cost", "toy_runs", "stablevs_images", "exact_flow_runs", "pretrained_pairs")
 """Tables of wall-clock times, and of the single values behind other tables: shown, never compared."""
 SAME, DIFFERS, NOT_COMPARED = "same", "DIFFERS", "not compared"
 DERIVED = re.compile(

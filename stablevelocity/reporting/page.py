@@ -22,11 +22,12 @@ from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json
 from stablevelocity.reporting import describe, history, registry, stages
 from stablevelocity.reporting.origins import Origins
-from stablevelocity.reporting.results import PUBLISHED, Results
+from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.reporting.templates import TEMPLATES, environment
 from stablevelocity.reporting.text_table import published_table, text_table
 from stablevelocity.study import Study
+from stablevelocity.study.layout import PUBLISHED
 
 IMAGES = (".png", ".gif")
 """Of a section's files: what can be shown in the page."""
