@@ -21,6 +21,7 @@ from stablevelocity.evaluation.fidelity import (
     frechet_distance,
     gaussian_statistics,
     inception_score,
+    nearest_distances,
     precision_recall,
 )
 from stablevelocity.evaluation.image_sets import open_images
@@ -130,10 +131,10 @@ def metrics_table(
     """All metrics of a set: columns metric, value, low, high, images, reference, note.
 
     low and high are 95 % intervals (see `intervals` for what each one holds); `bootstrap` is the number of resamples
-    for FID, sFID and the Inception score. Rows: fid, sfid, is, precision, recall, fid_infinity, and with `labels` (the
-    classes that were asked for, in the extractor's own numbering) accuracy, the share of images that its classifier
-    takes for their class. A row that needs more images is absent, and the log says so. `note` and the log say when
-    images are too few for FID.
+    for FID, sFID and the Inception score. Rows: fid, sfid, is, precision, recall, fid_infinity, nearest_distance (mean
+    distance to the nearest reference image), and with `labels` (the classes that were asked for, in the extractor's own
+    numbering) accuracy, the share of images that its classifier takes for their class. A row that needs more images is
+    absent, and the log says so. `note` and the log say when images are too few for FID.
     """
     if generated.extractor != reference.extractor:
         raise UserError(
@@ -183,4 +184,7 @@ def metrics_table(
         left_out("fid_infinity", f"at least {4 * features} images, four times the {features} features")
     else:
         add("fid_infinity", line[0], note=f"intercept of FID against 1/N, slope {line[1]:.4g}")
+    nearest = nearest_distances(pool.tensor(), reference.features)
+    mean, half = float(nearest.mean()), 1.96 * float(nearest.std()) / len(nearest) ** 0.5
+    add("nearest_distance", mean, (mean - half, mean + half))
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "images", "reference", "note"])

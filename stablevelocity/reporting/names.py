@@ -15,6 +15,7 @@ METRICS = {
     "recall": "Recall",
     "accuracy": "Accuracy",
     "fid_infinity": "FID at infinite N",
+    "nearest_distance": "Distance to the nearest reference image",
     "fid_halves": "FID of halves",
 }
 SIMILARITY = {

@@ -1,5 +1,7 @@
 """Metrics against closed forms, scipy in float64, naive loops, and torch-fidelity."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -15,6 +17,7 @@ from stablevelocity.evaluation.fidelity import (
     frechet_distance,
     gaussian_statistics,
     inception_score,
+    nearest_distances,
     precision_recall,
 )
 
@@ -151,6 +154,19 @@ def test_precision_and_recall_by_hand_on_asymmetric_clusters():
     assert coverage.recall == 1 / 8
     swapped = precision_recall(real, fake, neighbours=2)
     assert (swapped.precision, swapped.recall) == (1 / 8, 1.0)
+
+
+def test_nearest_distances_are_those_of_the_naive_loop_for_any_block_far_from_the_origin():
+    generator = torch.Generator().manual_seed(0)
+    # Features far from 0, close to each other: |u|^2 + |v|^2 - 2 uv about the origin would lose them in float32.
+    real = 1000 + torch.randn(40, 5, generator=generator)
+    copies = real[:7].clone()
+    fake = torch.cat([copies, 1000 + torch.randn(20, 5, generator=generator)])
+    naive = [min(math.dist(one, other) for other in real.double().tolist()) for one in fake.double().tolist()]
+    for block in (1, 100, 2**24):
+        np.testing.assert_allclose(nearest_distances(fake, real, block_elements=block), naive, atol=1e-6)
+    # The 7 copies lie on the reference.
+    assert max(naive[:7]) == 0
 
 
 def test_precision_and_recall_equal_the_naive_loops_for_any_block():

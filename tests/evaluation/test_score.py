@@ -15,6 +15,7 @@ from stablevelocity.evaluation.fidelity import (
     frechet_distance,
     gaussian_statistics,
     inception_score,
+    nearest_distances,
     precision_recall,
 )
 from stablevelocity.evaluation.image_sets import open_images
@@ -72,7 +73,16 @@ def test_the_table_holds_every_metric_with_an_interval_around_it(stores, referen
     fake, real = stores
     labels = torch.arange(200) % 2
     table = metrics_table(fake, reference, labels=labels, bootstrap=30).set_index("metric")
-    assert list(table.index) == ["fid", "sfid", "is", "precision", "recall", "accuracy", "fid_infinity"]
+    assert list(table.index) == [
+        "fid",
+        "sfid",
+        "is",
+        "precision",
+        "recall",
+        "accuracy",
+        "fid_infinity",
+        "nearest_distance",
+    ]
     pool, target = fake.column("pool").tensor(), real.column("pool").tensor()
     values = table["value"]
     assert values["fid"] == pytest.approx(frechet_distance(gaussian_statistics([pool]), gaussian_statistics([target])))
@@ -84,6 +94,7 @@ def test_the_table_holds_every_metric_with_an_interval_around_it(stores, referen
     assert (values["precision"], values["recall"]) == (coverage.precision, coverage.recall)
     assert values["accuracy"] == float((logits.argmax(1) == labels).double().mean())
     assert values["fid_infinity"] < values["fid"]
+    assert values["nearest_distance"] == pytest.approx(nearest_distances(pool, target).mean().item())
     bounded = table.drop("fid_infinity")
     assert (bounded["low"] < bounded["value"]).all()
     assert (bounded["value"] < bounded["high"]).all()
@@ -95,17 +106,17 @@ def test_few_images_are_cautioned_about_and_what_is_not_defined_is_left_out_and_
 ):
     # 4 features in pool and spatial each: 10 images define FID, but not a line of FID against 1/N.
     table = metrics_table(store_of(tmp_path / "few", pictures(10, 3)), reference, bootstrap=5).set_index("metric")
-    assert list(table.index) == ["fid", "sfid", "is", "precision", "recall"]
+    assert list(table.index) == ["fid", "sfid", "is", "precision", "recall", "nearest_distance"]
     assert "fid_infinity: left out; needs at least 16 images, four times the 4 features, given 10" in caplog.text
     table = metrics_table(store_of(tmp_path / "three", pictures(3, 3)), reference, bootstrap=5).set_index("metric")
-    assert list(table.index) == ["fid", "sfid"]
+    assert list(table.index) == ["fid", "sfid", "nearest_distance"]
     assert "3 images for 4 features" in table.loc["fid", "note"]
     assert "fid: 3 images for 4 features" in caplog.text
     assert "is: left out; needs at least 10 images, one per split, given 3" in caplog.text
     assert "precision, recall: left out; needs more than k = 3 images on both sides" in caplog.text
     # k is that of either side: 200 images against 150.
     table = metrics_table(stores[0], reference, neighbours=150, bootstrap=5).set_index("metric")
-    assert list(table.index) == ["fid", "sfid", "is", "fid_infinity"]
+    assert list(table.index) == ["fid", "sfid", "is", "fid_infinity", "nearest_distance"]
     assert "k = 150 images on both sides (150 reference images), given 200" in caplog.text
     table = metrics_table(stores[0], reference, neighbours=149, bootstrap=5).set_index("metric")
     assert {"precision", "recall"} <= set(table.index)
