@@ -67,7 +67,7 @@ def _of_checkpoints(results: Path) -> Iterator[str]:
     for path in sorted(results.glob("runs/*/checkpoints/*/step-*.safetensors")):
         if CHECKPOINT.search(str(path)):
             try:
-                load_tensors(path)
+                load_tensors(path, checksum=True)
             except UserError as error:
                 yield str(error)
 

@@ -14,12 +14,12 @@ from typing import Any
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json, sha256, write_json
 from stablevelocity.reporting import history, registry
-from stablevelocity.reporting.trace import RECORDS, Jobs, read_jobs
+from stablevelocity.reporting.trace import PROVENANCE, RECORDS, Jobs, read_jobs
 from stablevelocity.study import Study, load_study
 
 LIMIT = 4_000_000
 """Bytes of a reference copy."""
-PROVENANCE, CRATE = "provenance.json", "ro-crate-metadata.json"
+CRATE = "ro-crate-metadata.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of each file in an archive: the same results give the same bytes."""
 

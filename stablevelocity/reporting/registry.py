@@ -1,5 +1,7 @@
 """The sections of the report in their order, and what a study has of them; importable without pandas and torch."""
 
+from typing import Any
+
 from stablevelocity.reporting.sections import conditions, exact_flow, pretrained, sampling, toy, training, variance
 from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
@@ -42,6 +44,11 @@ def paper_files(study: Study) -> list[str]:
 def figures(study: Study) -> dict[str, Product]:
     """Figures of the study by name."""
     return {figure.name: figure for section in sections(study) for figure in section.figures if figure.inputs(study)}
+
+
+def settings_of(study: Study, product: Product) -> list[Any]:
+    """The parts of the study that a table or figure depends on besides its inputs."""
+    return next(s.settings(study) for s in SECTIONS if product in (*s.tables, *s.figures))
 
 
 def files(study: Study) -> list[str]:

@@ -16,6 +16,12 @@ LAYOUT = Layout()
 Inputs = Callable[[Study], list[str]]
 
 
+def training_images(study: Study) -> list[str]:
+    """The images of the train split as a `ShardSet`."""
+    shards = [LAYOUT.image_shard("train", shard) for shard in range(study.images.shards)]
+    return [LAYOUT.image_manifest("train"), *shards]
+
+
 @dataclass(frozen=True)
 class Product:
     """A table or figure: the function `name` of `module` makes it from a `Results`.
@@ -40,7 +46,9 @@ class Section:
     """A chapter of the report: the folder sections/<name> and the text templates/<name>.html.j2.
 
     `claims.claims(results)` gives its claims, `view.view(results)` the facts that its text needs besides the study and
-    the tables. `files(study)` are results that belong to the page as they are, such as an animation. A study without
+    the tables. `files(study)` are results that belong to the page as they are, such as an animation.
+    `settings(study)` are the parts of the study that its tables and figures read: a change of any other redraws none of
+    them. A study without
     any product of a section does not have the section.
     """
 
@@ -51,6 +59,7 @@ class Section:
     has_claims: bool = True
     has_view: bool = True
     files: Inputs = field(default=lambda study: [])
+    settings: Callable[[Study], list[Any]] = field(default=lambda study: [study])
 
     def present(self, study: Study) -> bool:
         return any(product.inputs(study) for product in (*self.tables, *self.figures))

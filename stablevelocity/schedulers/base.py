@@ -9,14 +9,11 @@ Each module with schedulers imports SchedulerMixin though it does not use it: wh
 saved with one of them, it looks for the base class in the module that the pipeline names.
 """
 
-import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float
 from torch import Tensor
@@ -25,28 +22,23 @@ from stablevelocity.errors import UserError
 from stablevelocity.interpolants import LinearPath
 from stablevelocity.sampling.grid import thinned_indices
 from stablevelocity.sampling.stablevs import step_weights
-from stablevelocity.schedulers.tuned import tuned_options
+from stablevelocity.schedulers.config import FlowConfigMixin, config_in_force
 
 Generators = torch.Generator | list[torch.Generator] | None
 
 
-class ThinnedGridMixin:
+class ThinnedGridMixin(FlowConfigMixin):
     """The base scheduler on the thinned grid, its own step everywhere.
 
     Config: `xi` in [0, 1], `low_steps` >= 1, `enabled` (False: the base scheduler, bit for bit). `calls`: as many steps
     in all, in the place of `low_steps`. `grid`: the noise levels of all steps, in the place of any thinning.
     """
 
-    #: (its own, the other's): what this base and the other kind of base call the shift of their flow sigmas.
-    shift_names: ClassVar[tuple[str, str]]
-    #: Options of the other kind of base that this one has no place for.
-    foreign_options: ClassVar[tuple[str, ...]] = ()
     #: The rule that says which base steps remain; replace it to place steps otherwise.
     grid_rule: ClassVar[Callable[..., list[int]]] = staticmethod(thinned_indices)
     #: Whether the grid leaves out the smallest base sigma (the released Euler scheduler does).
     skips_smallest_sigma: ClassVar[bool] = False
 
-    config: Any
     sigmas: Tensor
     timesteps: Tensor
     num_inference_steps: int | None
@@ -57,12 +49,6 @@ class ThinnedGridMixin:
     first_low_step: int | None = None
     #: The number of base steps, where that was all that was given and some of them were dropped.
     _requested_steps: int | None = None
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        # The mixins themselves come here too, before they meet a scheduler.
-        if issubclass(cls, ConfigMixin):
-            cls.__init__ = _with_config_of_bases(cls)
 
     def __init__(
         self,
@@ -78,67 +64,35 @@ class ThinnedGridMixin:
         if enabled:
             self._check_config()
 
-    @classmethod
-    def from_config(
-        cls, config: Any = None, return_unused_kwargs: bool = False, *, tuning: Any = None, **options: Any
-    ) -> Any:
-        """As the base class; a shift that the config has by its other name, `shift` or `flow_shift`, is used.
-
-        `xi="auto"` takes what `stablevelocity tune` chose, from the file `tuning` or from its cache. Raises UserError
-        for an option of the other kind of scheduler that would otherwise be dropped in silence.
-        """
-        if options.get("xi") == "auto":
-            options |= tuned_options(cls.__name__, config, tuning)
-        elif tuning is not None:
-            raise UserError(f"{cls.__name__}: tuning={str(tuning)!r} is read for xi='auto' only, got no such xi")
-        own, other = cls.shift_names
-        hidden = {}
-        if cls._is_enabled(config, options):
-            for option in cls.foreign_options:
-                if config.get(option):
-                    raise UserError(
-                        f"{cls.__name__} cannot honour {option}={config[option]!r} of this config: its base has no "
-                        "such option; drop it from the config if the schedule without it is meant"
-                    )
-            if own not in config and other in config:
-                options.setdefault(own, config[other])
-                # Kept for the way back to the stock class, but not shown to the base class, which would warn of it.
-                hidden = {other: config[other]}
-                config = {key: value for key, value in config.items() if key != other}
-        made = super().from_config(config, return_unused_kwargs, **options)  # type: ignore[misc]
-        (made[0] if return_unused_kwargs else made).register_to_config(**hidden)
-        return made
-
-    @staticmethod
-    def _is_enabled(config: Any, options: dict[str, Any]) -> bool:
-        return isinstance(config, dict) and options.get("enabled", config.get("enabled", True))
-
     def _check_config(self) -> None:
         """Refuse a config that has no meaning; called by `__init__` where `enabled`."""
-        xi, low_steps, name = self.config.xi, self.config.low_steps, type(self).__name__
-        if not 0 <= xi <= 1:
-            raise UserError(f"{name}: xi must be in [0, 1], got {xi}")
-        if low_steps < 1:
-            raise UserError(f"{name}: low_steps must be a whole number >= 1, got {low_steps}")
-        grid, calls = self.config.grid, self.config.calls
+        name, grid, calls = type(self).__name__, self.config.grid, self.config.calls
+        self._check_share("xi")
+        for option in ("low_steps", "calls"):
+            value = self.config[option]
+            if not (_is_whole(value) and value >= 1) and not (option == "calls" and value is None):
+                raise UserError(f"{name}: {option} must be a whole number >= 1, got {value!r}")
         if grid is not None and calls is not None:
-            raise UserError(f"{name}: grid of {len(grid)} levels and calls={calls} given; expected one of the two")
+            raise UserError(f"{name}: grid and calls={calls} given; expected one of the two")
+        if grid is not None and not (isinstance(grid, list | tuple) and all(map(_is_number, grid))):
+            raise UserError(f"{name}: grid must be a list of numbers, got {grid!r}")
         if grid is not None and not grid:
             raise UserError(f"{name}: grid is empty; expected noise levels that fall strictly within (0, 1]")
         if grid:
             _require_falling(np.asarray(grid, dtype=np.float64), f"{name}: grid")
 
-    def _refuse(self, option: str, because: str) -> None:
-        if self.config.get(option):
-            given = f"{option}={self.config[option]!r}"
-            raise UserError(f"{type(self).__name__} cannot honour {given}: {because}")
+    def _check_steps(self, steps: Any, levels: Any = None) -> None:
+        """Refuse a number of steps that is none, or an empty list of sigmas or timesteps."""
+        if (levels is None and not (_is_whole(steps) and steps > 0)) or (levels is not None and not len(levels)):
+            given = steps if levels is None else "an empty list"
+            raise UserError(f"{type(self).__name__}: {given!r} steps given, expected a whole number of at least 1")
 
-    def _require(self, option: str, value: Any) -> None:
-        if self.config[option] != value:
-            raise UserError(
-                f"{type(self).__name__} needs {option}={value!r}, got {self.config[option]!r}; "
-                f"pass {option}={value!r} to from_config"
-            )
+    def base_sigmas(self, steps: int) -> Float[np.ndarray, " steps"]:
+        """Flow sigmas of `steps` steps before the shift: `set_timesteps(sigmas=...)` makes the default grid of them.
+
+        For starts midway: `base_sigmas(30)[12:]` starts where the stock class starts at its step 12.
+        """
+        raise NotImplementedError
 
     def _thin(self, requested: int | None) -> None:
         """Drop base steps from the grid that the base class has just set, by `grid_rule`.
@@ -198,13 +152,24 @@ class ThinnedGridMixin:
         if self._begin_index is None and self._requested_steps is not None and timestep != self.timesteps[0]:
             self._refuse_unknown_start(self.step_index)
 
+    def _check_share(self, option: str) -> None:
+        value = self.config[option]
+        if not (_is_number(value) and 0 <= value <= 1):
+            raise UserError(f"{type(self).__name__}: {option} must be in [0, 1], got {value!r}")
+
     def _refuse_unknown_start(self, start: int | None) -> None:
-        if self._requested_steps is not None:
-            n, kept = self._requested_steps, len(self.timesteps)
+        if self._requested_steps is None:
+            return
+        n, kept, name = self._requested_steps, len(self.timesteps), type(self).__name__
+        if start is None:
             raise UserError(
-                f"{type(self).__name__}: step {start} of {n} asked for is not step {start} of the {kept} kept; "
-                f"to start there pass sigmas=np.linspace(1, 1 / {n}, {n})[{start}:] and strength=1"
+                f"{name}: a start after the {kept} steps that are kept of {n} asked for; a pipeline that takes sigmas "
+                f"starts by sigmas=pipe.scheduler.base_sigmas({n})[start:] and strength=1, another needs enabled=False"
             )
+        raise UserError(
+            f"{name}: step {start} of {n} asked for is not step {start} of the {kept} kept; "
+            f"to start there pass sigmas=pipe.scheduler.base_sigmas({n})[{start}:] and strength=1"
+        )
 
     def _step(
         self, base_step: Callable[..., Any], model_output: Tensor, timestep: Any, sample: Tensor, generator: Generators
@@ -213,34 +178,20 @@ class ThinnedGridMixin:
         return base_step(model_output.float(), timestep, sample.float(), return_dict=False)[0]
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_whole(value) or isinstance(value, float | np.floating)
+
+
 def _require_falling(sigmas: Float[np.ndarray, " steps"], name: str) -> None:
     if not (np.all(np.diff(sigmas) < 0) and sigmas[0] <= 1 and sigmas[-1] > 0):
         raise UserError(
             f"{name} needs flow sigmas that decrease strictly within (0, 1], got "
             f"{len(sigmas)} values from {sigmas[0]:.4g} to {sigmas[-1]:.4g}"
         )
-
-
-def _with_config_of_bases(cls: type[ThinnedGridMixin]) -> Callable[..., None]:
-    """The `__init__` of a class whose parameters are those of its scheduler of diffusers, then those of its mixins.
-
-    diffusers reads the keys of a config off the signature of `__init__`. Spelling out some thirty parameters of the
-    installed version would lose any that another version adds; so `from_config` of the stock scheduler loses nothing.
-    Unknown names raise TypeError as usual.
-    """
-    init = cls.__init__
-
-    @functools.wraps(init)
-    def with_signature(self: Any, *args: Any, **config: Any) -> None:
-        init(self, *args, **config)
-
-    parameters: dict[str, inspect.Parameter] = {}
-    for base in reversed(cls.__mro__):
-        if issubclass(base, ConfigMixin | ThinnedGridMixin) and "__init__" in vars(base):
-            parameters |= inspect.signature(base.__init__).parameters
-    named = [p for p in parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    with_signature.__signature__ = inspect.Signature(sorted(named, key=lambda p: p.kind))  # type: ignore[attr-defined]
-    return register_to_config(with_signature)
 
 
 class StableVSMixin(ThinnedGridMixin):
@@ -260,8 +211,7 @@ class StableVSMixin(ThinnedGridMixin):
 
     def _check_config(self) -> None:
         super()._check_config()
-        if not 0 <= self.config.noise_factor <= 1:
-            raise UserError(f"{type(self).__name__}: noise_factor must be in [0, 1], got {self.config.noise_factor}")
+        self._check_share("noise_factor")
 
     def _step(
         self, base_step: Callable[..., Any], model_output: Tensor, timestep: Any, sample: Tensor, generator: Generators
@@ -294,6 +244,8 @@ class StableVSMixin(ThinnedGridMixin):
             # needs no value of a sigma that lies on a device.
             return x + (sigma_next - sigma).to(x.device) * velocity
         weights = step_weights(LinearPath(), float(sigma), float(sigma_next), self.config.noise_factor)
+        if weights.noise == 0:  # the last step: nothing is drawn
+            return weights.state * x + weights.velocity * velocity
         generator = self.generator if generator is None else generator
         noise = randn_tensor(tuple(x.shape), generator=generator, device=x.device, dtype=x.dtype)
         return weights.state * x + weights.velocity * velocity + weights.noise * noise
@@ -304,15 +256,29 @@ class MultistepFlowMixin(ThinnedGridMixin):
 
     shift_names = ("flow_shift", "shift")
     foreign_options = ("invert_sigmas", "stochastic_sampling")
+    foreign_keys = ("shift",)
 
     @classmethod
     def from_config(
         cls, config: Any = None, return_unused_kwargs: bool = False, *, tuning: Any = None, **options: Any
     ) -> Any:
         """As ThinnedGridMixin; a flow-matching Euler config also brings the flow options, which it need not name."""
-        if cls._is_enabled(config, options) and "shift" in config and "use_flow_sigmas" not in config:
+        config = config_in_force(config)
+        enabled = isinstance(config, dict) and options.get("enabled", config.get("enabled", True))
+        if enabled and "shift" in config and "use_flow_sigmas" not in config:
             options = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"} | options
         return super().from_config(config, return_unused_kwargs, tuning=tuning, **options)
+
+    def index_for_timestep(self, timestep: Any, schedule_timesteps: Tensor | None = None) -> int:
+        """As the base class, but the first of equal timesteps: those are whole numbers, and a steep shift makes equals.
+
+        The base class takes the second, and so runs out of sigmas at the last step.
+        """
+        if not self.config.enabled:
+            return super().index_for_timestep(timestep, schedule_timesteps)  # type: ignore[misc]
+        schedule = self.timesteps if schedule_timesteps is None else schedule_timesteps
+        equal = (schedule == timestep).nonzero()
+        return int(equal[0]) if len(equal) else len(self.timesteps) - 1
 
     def _check_config(self) -> None:
         super()._check_config()
@@ -326,5 +292,5 @@ class MultistepFlowMixin(ThinnedGridMixin):
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """As the base class; a pipeline that sliced all timesteps off is refused as `set_begin_index` refuses it."""
         if len(timesteps) == 0:
-            self._refuse_unknown_start(len(self.timesteps))
+            self._refuse_unknown_start(None)
         return super().add_noise(original_samples, noise, timesteps)  # type: ignore[misc]

@@ -27,6 +27,10 @@ class ThinnedDPMSolverMultistepScheduler(MultistepFlowMixin, DPMSolverMultistepS
         for option in ("use_karras_sigmas", "use_lu_lambdas"):
             self._refuse(option, "the base class then leaves flow sigmas for variance-preserving ones")
 
+    def base_sigmas(self, steps: int) -> Float[np.ndarray, " steps"]:
+        self._check_steps(steps)
+        return np.linspace(1 - 1 / self.config.num_train_timesteps, 0, steps + 1)[:-1]
+
     def set_timesteps(
         self,
         num_inference_steps: int | None = None,
@@ -45,6 +49,7 @@ class ThinnedDPMSolverMultistepScheduler(MultistepFlowMixin, DPMSolverMultistepS
             super().set_timesteps(num_inference_steps, device, mu, timesteps)  # type: ignore[arg-type]
             return
         self._check_call(mu, timesteps)
+        self._check_steps(num_inference_steps, sigmas)
         if sigmas is None:
             super().set_timesteps(num_inference_steps, device, mu)  # type: ignore[arg-type]
         else:

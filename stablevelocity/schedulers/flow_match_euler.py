@@ -10,6 +10,7 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
     FlowMatchEulerDiscreteSchedulerOutput,
 )
 from diffusers.schedulers.scheduling_utils import SchedulerMixin  # noqa: F401 (see base.py)
+from jaxtyping import Float
 from torch import Tensor
 
 from stablevelocity.errors import UserError
@@ -25,11 +26,23 @@ class ThinnedFlowMatchEulerScheduler(ThinnedGridMixin, FlowMatchEulerDiscreteSch
 
     skips_smallest_sigma = True
     shift_names = ("shift", "flow_shift")
+    foreign_keys = ("flow_shift", "use_flow_sigmas", "prediction_type")
 
     def _check_config(self) -> None:
         super()._check_config()
         self._refuse("invert_sigmas", "the grid rule is for sigmas that fall from 1 to 0")
         self._refuse("stochastic_sampling", "that redraws all noise at each step; see noise_factor")
+
+    def set_shift(self, shift: float) -> None:
+        """As the base class; the config says it too, so that it goes along with `from_config`."""
+        super().set_shift(shift)
+        if self.config.enabled:
+            kept = {"flow_shift": shift} if "flow_shift" in self.config else {}
+            self.register_to_config(shift=shift, **kept)
+
+    def base_sigmas(self, steps: int) -> Float[np.ndarray, " steps"]:
+        self._check_steps(steps)
+        return np.linspace(self.sigma_max, self.sigma_min, steps)
 
     def set_timesteps(
         self,
@@ -40,6 +53,8 @@ class ThinnedFlowMatchEulerScheduler(ThinnedGridMixin, FlowMatchEulerDiscreteSch
         timesteps: list[float] | np.ndarray | None = None,
     ) -> None:
         """As the base class; the result is thinned below xi, so it may hold fewer steps than asked for."""
+        if self.config.enabled:
+            self._check_steps(num_inference_steps, timesteps if sigmas is None else sigmas)
         super().set_timesteps(num_inference_steps, device, sigmas, mu, timesteps)  # type: ignore[arg-type]
         if self.config.enabled:
             self._thin(num_inference_steps if sigmas is None and timesteps is None else None)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput  # noqa: F401 (see base.py)
+from jaxtyping import Float
 from torch import Tensor
 
 from stablevelocity.schedulers.base import Generators, MultistepFlowMixin, StableVSMixin
@@ -16,6 +17,10 @@ class ThinnedUniPCMultistepScheduler(MultistepFlowMixin, UniPCMultistepScheduler
         super()._check_config()
         self._refuse("solver_p", "another predictor would keep the grid that is not thinned")
 
+    def base_sigmas(self, steps: int) -> Float[np.ndarray, " steps"]:
+        self._check_steps(steps)
+        return np.linspace(1, 1 / self.config.num_train_timesteps, steps + 1)[:-1]
+
     def set_timesteps(
         self,
         num_inference_steps: int | None = None,
@@ -24,6 +29,8 @@ class ThinnedUniPCMultistepScheduler(MultistepFlowMixin, UniPCMultistepScheduler
         mu: float | None = None,
     ) -> None:
         """As the base class; the result is thinned below xi, so it may hold fewer steps than asked for."""
+        if self.config.enabled:
+            self._check_steps(num_inference_steps, sigmas)
         # The base class computes with them as an array; pipelines and people pass lists.
         given = None if sigmas is None else np.asarray(sigmas)
         super().set_timesteps(num_inference_steps, device, given, mu)  # type: ignore[arg-type]

@@ -108,7 +108,7 @@ def _csv(path: Path, rows: list[dict]) -> None:
 
 def bars(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Noisy images with a bright bar that stands where the label says."""
-    images = rng.integers(0, 80, (len(labels), 16, 16, 3), dtype=np.uint8)
+    images = 20 * rng.integers(0, 4, (len(labels), 16, 16, 3), dtype=np.uint8)
     images[np.arange(len(labels)), 3:13, 3 + labels] = 230
     return {"images": images, "labels": labels}
 
@@ -116,9 +116,11 @@ def bars(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
 def _data(study: Study, results: Path) -> None:
     for split, count in (("train", 1437), ("heldout", 360)):
         names = [str(digit) for digit in range(10)]
-        shard = results / LAYOUT.image_shard(split, 0)
-        write_shard(shard, bars(np.arange(count) * 3 % 10, np.random.default_rng(count)))
-        write_manifest(results / LAYOUT.image_manifest(split), [shard], num_classes=10, class_names=names)
+        labels = np.array_split(np.arange(count) * 3 % 10, study.images.shards)
+        shards = [results / LAYOUT.image_shard(split, shard) for shard in range(len(labels))]
+        for shard, part in zip(shards, labels, strict=True):
+            write_shard(shard, bars(part, np.random.default_rng(count)))
+        write_manifest(results / LAYOUT.image_manifest(split), shards, num_classes=10, class_names=names)
     arrays = {"mean": {"dtype": "float16", "shape": [4, 8, 8]}, "labels": {"dtype": "int64", "shape": []}}
     write_json(results / LAYOUT.latents, {"count": 1437, "scale": 0.9, "identity": "ab12", "arrays": arrays})
     facts = {"psnr_held_out": 36.1, "psnr_train": 36.4, "identity": "ab12", "scale": 0.9, "parameters": 41_000}

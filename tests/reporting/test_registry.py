@@ -1,5 +1,6 @@
 """What Snakemake needs to know without loading anything heavy."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.templates import TEMPLATES
-from stablevelocity.study import parse_study
+from stablevelocity.study import parse_study, study_json
 from stablevelocity.study.methods import comparisons, kind
 
 from . import synthetic
@@ -60,7 +61,7 @@ def test_a_study_without_a_part_has_no_section_for_it():
     assert [section.name for section in registry.sections(full)] == [name for name in every if name != "pretrained"]
     assert "toy" not in [section.name for section in registry.sections(least)]
     assert {"table1", "references", "alignment"} & set(registry.tables(least)) == set()
-    assert {"figure3a", "figure3b", "figure1_references", "toy_error"} & set(registry.figures(least)) == set()
+    assert {"figure2", "figure3", "figure1_references", "toy_error"} & set(registry.figures(least)) == set()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,8 @@ def test_a_study_without_a_part_has_no_section_for_it():
     ],
 )
 def test_an_arm_is_named_by_its_settings_as_the_paper_names_it(arm, method):
-    content = {"name": "x", "arms": {"a": {"label": "A", **arm}}, "sampling": {"samplers": {"s": {}}, "main": "s"}}
+    content = {"name": "x", "encoder": {"grid": 4}, "arms": {"a": {"label": "A", **arm}}}
+    content["sampling"] = {"samplers": {"s": {}}, "main": "s"}
     assert kind(parse_study(content).arms["a"]).method == method
 
 
@@ -88,3 +90,50 @@ def test_comparisons_follow_the_arms_that_the_study_has():
     assert found["repa-high"] == ("repa-high", "repa")
     assert found["repa-stable"] == ("stablevm-va", "repa")
     assert comparisons(synthetic.minimal()) == []
+
+
+def settings_text(study, product):
+    parts = registry.settings_of(study, product)
+    return json.dumps([part.model_dump(mode="json") if hasattr(part, "model_dump") else part for part in parts])
+
+
+def test_a_changed_setting_of_an_arm_changes_the_settings_of_training_products_only():
+    """Their settings are a trigger of the workflow; what a product reads from files is another."""
+    before = synthetic.digits()
+    content = json.loads(study_json(before))
+    content["arms"]["cfm"]["training"] = {"lr": 1e-5}
+    after = parse_study(content)
+    changed = {
+        section.name
+        for section in registry.sections(after)
+        for product in (*section.tables, *section.figures)
+        if settings_text(before, product) != settings_text(after, product)
+    }
+    assert changed == {"training"}
+
+
+class Unread:
+    """Stands in the place of a part of a study that nothing may read."""
+
+    def __getattr__(self, name):
+        raise AssertionError(f"{name} was read")
+
+
+#: Of the sections whose settings are not whole parts of the study.
+READ = {
+    "sampling": {"sampling", "arms", "training"},  # labels and names of runs
+    "training": set(type(synthetic.digits()).model_fields) - {"variance", "toy", "pretrained"},
+}
+
+
+@pytest.mark.parametrize("name", [section.name for section in registry.SECTIONS if section.name != "pretrained"])
+def test_a_product_reads_no_part_of_the_study_that_is_not_among_its_settings(name, tmp_path):
+    study = synthetic.digits()
+    results = synthetic.make(study, tmp_path / "results")
+    section = next(section for section in registry.SECTIONS if section.name == name)
+    parts = [id(part) for part in section.settings(study)]
+    read = READ.get(name) or {field for field in type(study).model_fields if id(getattr(study, field)) in parts}
+    hidden = study.model_copy(update={field: Unread() for field in type(study).model_fields if field not in read})
+    for product in (*section.tables, *section.figures):
+        if product.inputs(study):
+            product.load()(Results(hidden, results))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Img2ImgPipeline
 from scheduler_cases import BASES, noise, run
+from tqdm import tqdm
 
 from stablevelocity.errors import UserError
 from stablevelocity.pretrained.families import FAMILIES
@@ -37,7 +38,7 @@ def test_a_start_is_refused_in_one_line_where_only_a_number_of_steps_was_given(b
     ours = getattr(base, kind)(**base.config)
     ours.set_timesteps(30)
     ours.set_begin_index(0)
-    with pytest.raises(UserError, match=r"step 12 of 30 .* 20 kept.*np\.linspace\(1, 1 / 30, 30\)\[12:\]") as refusal:
+    with pytest.raises(UserError, match=r"step 12 of 30 .* 20 kept.*base_sigmas\(30\)\[12:\]") as refusal:
         ours.set_begin_index(12)
     assert "\n" not in str(refusal.value)
 
@@ -50,7 +51,7 @@ def test_so_is_a_start_at_a_sliced_timestep_without_begin_index(base):
         run(ours, noise(2, 4), start=12)
     # A strength of 0.3 slices 21 timesteps off the 20 that are there.
     if hasattr(ours, "add_noise"):
-        with pytest.raises(UserError, match="20 of 30"):
+        with pytest.raises(UserError, match="after the 20 steps that are kept of 30"):
             ours.add_noise(noise(2, 4), noise(2, 4), ours.timesteps[21:][:1].repeat(2))
 
 
@@ -63,15 +64,14 @@ def test_a_start_is_honoured_where_nothing_was_dropped(base):
     run(ours, noise(2, 4), start=12)
 
 
-def test_the_rest_of_the_base_schedule_starts_every_base_solver_there(base):
+@pytest.mark.parametrize("start", range(30))
+def test_the_rest_of_the_base_schedule_starts_every_base_solver_where_stock_does(base, start):
     ours, whole = base.stablevs(**base.config), base.stock(**base.config)
-    ours.set_timesteps(sigmas=UNIFORM[12:])
-    # Shift 3 of 18/30; a start below xi still has its nine steps.
-    assert float(ours.sigmas[0]) == pytest.approx(3 * 0.6 / (1 + 2 * 0.6), rel=1e-6)
-    assert len(ours.timesteps) == 9
-    # The stock grids differ in their last places only: at 30 steps the twelfth sigma is the same within 1 %.
+    ours.set_timesteps(sigmas=ours.base_sigmas(30)[start:])
     whole.set_timesteps(30)
-    assert float(ours.sigmas[0]) == pytest.approx(float(whole.sigmas[12]), rel=0.01)
+    # The same numbers, but for the last bits of a shift that is computed in another order.
+    assert float(ours.sigmas[0]) == pytest.approx(float(whole.sigmas[start]), abs=2e-7)
+    assert min(30 - start, 9) <= len(ours.timesteps) <= 30 - start
 
 
 def test_a_refusal_does_not_outlive_the_next_grid(base):
@@ -113,21 +113,54 @@ def edited(components, scheduler, **call):
 
 @pytest.mark.parametrize("strength", [0.3, 0.6])
 def test_the_pipeline_with_a_number_of_steps_alone_ends_in_that_line(components, strength):
-    with pytest.raises(UserError, match="pass sigmas"):
+    with pytest.raises(UserError, match="base_sigmas"):
         edited(components, BASES["euler"].stablevs(shift=3.0), num_inference_steps=30, strength=strength)
 
 
-def test_the_rest_of_the_base_schedule_with_strength_one_starts_where_the_stock_pipeline_starts(components):
-    stock = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    every, _ = edited(components, stock, num_inference_steps=30, strength=0.6)
+@pytest.mark.parametrize("strength", [0.05, 0.1, 0.3, 0.35, 0.5, 0.55, 0.6, 0.7, 0.9, 0.95, 1.0])
+def test_the_advice_starts_where_the_stock_pipeline_starts(components, strength):
+    """Whatever the rounding of 30 (1 - strength): the refusal says the step that the pipeline asked for."""
+    every, _ = edited(components, FlowMatchEulerDiscreteScheduler(shift=3.0), num_inference_steps=30, strength=strength)
     ours = BASES["euler"].stablevs(shift=3.0)
-    rest = np.linspace(ours.sigma_max, ours.sigma_min, 30)[12:]
-    steps, _ = edited(components, ours, sigmas=rest, strength=1.0)
-    assert len(every) == 18
-    # All 18 lie below xi; nine of them remain, from the very first on.
-    assert len(steps) == 9
+    start = int(30 - min(30 * strength, 30))  # docs/schedulers.md
+    if start:
+        with pytest.raises(UserError, match=rf"base_sigmas\(30\)\[{start}:\] and strength=1"):
+            edited(components, ours, num_inference_steps=30, strength=strength)
+    steps, _ = edited(components, ours, sigmas=ours.base_sigmas(30)[start:], strength=1.0)
+    assert len(every) == 30 - start
     assert steps[0] == pytest.approx(every[0], rel=1e-6)
     assert all(min(abs(step - other) for other in every) < 1e-2 for step in steps)
+
+
+@pytest.mark.parametrize("given", ["steps", "sigmas"])
+def test_the_bar_of_a_pipeline_is_full_where_it_is_given_the_sigmas(components, given):
+    """Given a number of steps alone, pipelines count the steps that they asked for: the bar ends at 20 of 30."""
+    tiny = TINY_FAMILIES["sd35"]
+    pipeline = tiny.pipeline(components["transformer"], components["vae"])
+    pipeline.scheduler = BASES["euler"].stablevs(shift=3.0)
+    bars = []
+    pipeline.progress_bar = lambda iterable=None, total=None: bars.append(tqdm(total=total, disable=False)) or bars[-1]
+    asked = {"num_inference_steps": 30} if given == "steps" else {"sigmas": pipeline.scheduler.base_sigmas(30)}
+    text = FAMILIES["sd35"].text_arguments(["a seven"], with_encoders=False)
+    pipeline(height=SIZE, width=SIZE, output_type="latent", **text, **asked)
+    assert (bars[0].n, bars[0].total) == ((20, 30) if given == "steps" else (20, 20))
+
+
+@pytest.mark.parametrize("end", [0.2, 0.5, 0.8, 1.0])
+def test_the_end_of_a_control_is_at_the_stock_noise_level_by_the_formula_of_the_docs(end):
+    ours, stock = BASES["euler"].stablevs(shift=3.0), FlowMatchEulerDiscreteScheduler(shift=3.0)
+    for scheduler in (ours, stock):
+        scheduler.set_timesteps(30)
+    level = stock.sigmas[int(end * 30)]
+    converted = float((ours.sigmas[:-1] > level).sum()) / len(ours.timesteps)
+
+    def controlled(scheduler, end):  # as diffusers' ControlNet pipelines have it
+        count = len(scheduler.timesteps)
+        return [float(scheduler.sigmas[i]) for i in range(count) if (i + 1) / count <= end]
+
+    wanted = [sigma for sigma in ours.sigmas[:-1].tolist() if sigma > level]
+    assert controlled(ours, converted) == wanted
+    assert min(controlled(stock, end)) - 1e-6 <= min(wanted)
 
 
 def test_all_sigmas_with_a_strength_run_that_share_of_the_thinned_steps(components):

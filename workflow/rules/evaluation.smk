@@ -15,8 +15,6 @@ rule judge:
         description=LAYOUT.classifier,
     log:
         LAYOUT.log("judge"),
-    benchmark:
-        LAYOUT.benchmark("judge")
     resources:
         **needs("judge"),
     params:
@@ -37,8 +35,6 @@ rule reference:
         LAYOUT.reference_statistics,
     log:
         LAYOUT.log("reference"),
-    benchmark:
-        LAYOUT.benchmark("reference")
     resources:
         **needs("reference"),
     params:
@@ -66,8 +62,6 @@ rule fidelity:
         LAYOUT.fidelity(),
     log:
         LAYOUT.log("fidelity-{run}-{step}-{sampler}"),
-    benchmark:
-        LAYOUT.benchmark("fidelity-{run}-{step}-{sampler}")
     resources:
         **needs("fidelity"),
     params:
@@ -111,8 +105,6 @@ rule sweep:
         images=LAYOUT.sweep_images(),
     log:
         LAYOUT.log("sweep-{run}"),
-    benchmark:
-        LAYOUT.benchmark("sweep-{run}")
     resources:
         **needs("sweep"),
     params:

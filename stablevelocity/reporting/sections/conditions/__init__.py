@@ -19,6 +19,7 @@ def conditions(study: Study) -> list[str]:
 SECTION = Section(
     name="conditions",
     title="What everything was measured with",
+    settings=lambda study: [study.images, study.autoencoder, study.encoder, study.evaluation],
     tables=(Product("conditions", TABLES, conditions, keys=("quantity",)),),
     has_claims=False,
     has_view=False,

@@ -54,6 +54,7 @@ def _previews(study: Study) -> list[str]:
 SECTION = Section(
     name="pretrained",
     title="StableVS on text-to-image and text-to-video pipelines",
+    settings=lambda study: [study.pretrained],
     tables=(
         Product("table4", TABLES, IMAGES, (TABLE4,), keys=("family", "arm")),
         Product("table5", TABLES, VIDEOS, (TABLE5,), keys=("family", "arm")),

@@ -19,6 +19,7 @@ def images(study: Study) -> list[str]:
 SECTION = Section(
     name="sampling",
     title="Sampling: StableVS and few steps",
+    settings=lambda study: [study.sampling, {name: arm.label for name, arm in study.arms.items()}],
     tables=(
         Product("stablevs", TABLES, sweep, keys=("run", "solver", "xi", "low_steps")),
         Product("stablevs_images", TABLES, images, keys=("solver", "xi", "low_steps", "image")),

@@ -15,6 +15,7 @@ RUNS = of_toy("error", "target_variance", "gradient_variance")
 SECTION = Section(
     name="toy",
     title="A toy experiment against the exact velocity",
+    settings=lambda study: [study.toy],
     tables=(
         Product("toy_error", TABLES, ERROR, keys=("objective", "t")),
         Product("toy_variance", TABLES, VARIANCE, keys=("objective", "t")),

@@ -42,13 +42,13 @@ def _comparison(results: Results, claim: str, name: str, row: Series) -> Claim:
         "arms": f"{study.arms[row['arm']].label} against {study.arms[row['against']].label}",
         "change": f"FID {signed(row['difference'])} ({percent(row['relative'], 0)})",
         "known": "no interval from one seed" if one_seed else f"95 % {interval(row['low'], row['high'])}",
-        "chosen": listed(study.chosen_by_fid),
+        "chosen": "; ".join(f"{setting}, {how}" for setting, how in study.chosen_by_fid.items()),
     }
     how = {
         "runs": f"{row['arm']}, {row['against']}",
         "seeds": row["seed_list"].split(" ", 1)[1],
-        "shared by the arms of a seed": "t and noise of training, noise and labels of sampling, and but for StableVM "
-        "beside CFM the training images and labels",
+        "shared by the arms of a seed": "initial weights, t and noise of training, noise and labels of sampling, and "
+        "but for StableVM beside CFM the training images and labels",
         "training steps": row["step"],
         "sampler": f"{sampler_name}: {sampler_text(sampler)}",
         "solver": sampler.solver,
