@@ -6,7 +6,7 @@ OLDEST_DIFFUSERS = 0.37.0
 
 .PHONY: demo test test-slurm test-oldest environment check
 
-# The whole default study, then ten lines of what was found. 15 minutes on 2 cores after the installation.
+# The whole default study, then ten lines of what was found. Five minutes on 2 cores after the installation.
 demo: environment
 	snakemake all
 	stablevelocity summary results/digits

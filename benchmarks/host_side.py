@@ -22,9 +22,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring import machine
+from benchmarks.measuring import machine, replace_section, section_of
 from benchmarks.trainer_step import Clock, first_run, short, write_data
-from stablevelocity.files import atomic_write
 from stablevelocity.study import load_study
 from stablevelocity.training.trainer import Trainer
 
@@ -160,8 +159,7 @@ def section(before: Path, rounds: int) -> str:
 
 def kept_section() -> str:
     """The section as it stands in RESULTS.md, for whoever writes the rest of the page."""
-    text = RESULTS.read_text() if RESULTS.exists() else ""
-    return text[text.index(HEADING) :] if HEADING in text else ""
+    return section_of(RESULTS, HEADING)
 
 
 if __name__ == "__main__":
@@ -174,7 +172,5 @@ if __name__ == "__main__":
         print(json.dumps(measure(given.child[0], Path(given.child[1]))))
     else:
         text = section(given.before.resolve(), given.rounds)
-        rest = RESULTS.read_text().replace(kept_section(), "") if kept_section() else RESULTS.read_text()
-        with atomic_write(RESULTS) as temporary:
-            temporary.write_text(rest.rstrip() + "\n\n" + text)
+        replace_section(RESULTS, HEADING, text)
         print(text)

@@ -13,6 +13,8 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from stablevelocity.files import atomic_write
+
 Result = TypeVar("Result")
 
 
@@ -119,3 +121,16 @@ def _status(field: str) -> int:
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
     raise ValueError(f"no {field} in /proc/self/status")
+
+
+def section_of(page: Path, heading: str) -> str:
+    """The section of a page under a heading of the second order, with the heading; empty when there is none."""
+    _, there, rest = (page.read_text() if page.exists() else "").partition(f"{heading}\n")
+    return there + rest.partition("\n## ")[0].rstrip() + "\n" if there else ""
+
+
+def replace_section(page: Path, heading: str, text: str) -> None:
+    """Put a section in the place of the one under its heading, or at the end."""
+    old, whole = section_of(page, heading), page.read_text()
+    with atomic_write(page) as temporary:
+        temporary.write_text(whole.replace(old, text) if old else f"{whole.rstrip()}\n\n{text}")

@@ -148,7 +148,7 @@ def report(title: str, rate: float, shares: dict[str, float]) -> None:
 
 def digits(steps: int, warm_up: int) -> list[tuple[str, float, dict[str, float]]]:
     """(arm, steps a second, share of the step by section) of every arm of the digits study."""
-    study = load_study(Path(__file__).parent.parent / "config" / "digits.yaml")
+    study = load_study(Path(__file__).parent.parent / "config" / "digits-arms.yaml")
     torch.set_num_threads(1)
     results = []
     with tempfile.TemporaryDirectory() as folder:

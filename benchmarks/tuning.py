@@ -5,7 +5,7 @@ base solver's 30-step run: PSNR in dB of the final state, peak its range, mean o
 recommendation (3 pictures) has not seen. `chosen` is the arm that is nearest on 3 of the 33, and what it is worth on
 the other 30, over 200 draws of the three; in brackets how often it is that arm. `--tiny` is a folder with the
 pipelines of `config/pretrained-tiny.yaml` (for the committed table: trained for a quarter of its transformers' and half
-of its autoencoders' steps), `--digits` the results of the default study. The table goes to benchmarks/TUNING.md.
+of its autoencoders' steps), `--digits` the results of config/digits-arms.yaml. The table goes to benchmarks/TUNING.md.
 """
 
 import argparse
@@ -197,7 +197,7 @@ def tiny_models(folder: Path) -> Iterator[tuple[Case, tuple[str, ...]]]:
 
 
 def digits(results: Path) -> Iterator[Case]:
-    """The SiT of the default study's CFM and StableVM runs, guidance 1, uniform steps."""
+    """The SiT of the digits study's CFM and StableVM runs, guidance 1, uniform steps."""
     from stablevelocity.models.networks import load_network
 
     for run in ("cfm-s0", "stablevm-s0"):
@@ -216,7 +216,7 @@ def digits(results: Path) -> Iterator[Case]:
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--tiny", type=Path, help="folder of the four tiny pipelines")
-    options.add_argument("--digits", type=Path, help="results folder of the default study")
+    options.add_argument("--digits", type=Path, help="results folder of config/digits-arms.yaml")
     given = options.parse_args()
     torch.set_num_threads(1)
     cases: list[tuple[Case, tuple[str, ...]]] = [(case, tuple(SCHEDULERS)) for case in mixtures()]

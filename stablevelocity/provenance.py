@@ -128,14 +128,6 @@ def _file(module: str) -> Path | None:
     return None
 
 
-def _file(module: str) -> Path | None:
-    base = PACKAGE.joinpath(*module.split(".")[1:])
-    for file in (base / "__init__.py", base.with_suffix(".py")):
-        if file.exists():
-            return file
-    return None
-
-
 @functools.cache
 def _parse(module: str) -> tuple[bytes, tuple[tuple[str, str, str], ...]]:
     """(syntax tree of a module without docstrings and imports of this package, those imports).

@@ -34,7 +34,7 @@ def run(report: Report) -> None:
 
 
 def digits_run(arm: str, steps: int, **training: object) -> Run:
-    return short(first_run(load_study(CONFIG / "digits.yaml"), arm), steps, **({"lr": RATE} | training))
+    return short(first_run(load_study(CONFIG / "digits-arms.yaml"), arm), steps, **({"lr": RATE} | training))
 
 
 class Losses:

@@ -1,14 +1,30 @@
-"""Study files on Snakemake's command line, checked before Snakemake reads them: the profile `default` does that.
+"""What Snakemake does before it reads a rule, where it would end in a traceback: the profile `default` calls both.
 
-Snakemake takes every word after --configfile as a file, and ends in a traceback where one is missing or no text.
+Snakemake takes every word after --configfile as a file, missing or not. And it keeps copies of source files in the home
+folder, which may be full or not writable.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
+import snakemake.common
+from platformdirs import AppDirs
+
 from stablevelocity.errors import UserError
 from stablevelocity.study import read_yaml
+
+
+class _Folders(AppDirs):
+    @property
+    def user_cache_dir(self) -> str:
+        return os.path.abspath(".snakemake/cache")
+
+
+def keep_cache_inside() -> None:
+    """Snakemake's cache lies in the folder that one works in, and nothing of it in the home folder."""
+    snakemake.common.APPDIRS = _Folders("snakemake", "snakemake")
 
 
 def check_configfiles() -> None:

@@ -1,10 +1,13 @@
 """`stablevelocity <verb>`: a thin layer, each verb one call into the library."""
 
+import functools
 import io
 import logging
 import os
 import re
+import resource
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +15,10 @@ from typing import Annotated
 import typer
 
 from stablevelocity.cli.failures import one_line
+from stablevelocity.cli.overall_progress import QUIET
 from stablevelocity.cli.verbs import data, evaluation, pretrained, report, sampling, study, training, tuning, variance
 from stablevelocity.errors import UserError
+from stablevelocity.files import write_json
 from stablevelocity.provenance import code_hash, provenance_file, write_provenance
 
 
@@ -27,6 +32,15 @@ def record(_: None, makes: list[Path], reads: list[Path], settings: str, code: l
             code=code_hash(*(f"stablevelocity.{module}" for module in code)),
             command=sys.argv,
         )
+
+
+def write_usage(file: Path, start: float) -> None:
+    """When this job ran, in seconds of the clock, its processor time and its largest memory (report: `history`)."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(one.ru_utime + one.ru_stime for one in used)
+    kib = 1 if sys.platform != "darwin" else 1024  # of its unit
+    memory = max(one.ru_maxrss for one in used) / kib / 1024
+    write_json(file, {"start": start, "end": time.time(), "cpu": cpu, "memory": memory})
 
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, result_callback=record)
@@ -67,10 +81,13 @@ def prepare(
     """Stable Velocity, reproduced: StableVM, VA-REPA and StableVS."""
     if makes:  # if this job is killed, no record speaks of files that another one made
         provenance_file(makes[0]).unlink(missing_ok=True)
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = []
+    if log is None or QUIET not in os.environ:
+        handlers.append(logging.StreamHandler(sys.stderr))
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(log))
+        context.call_on_close(functools.partial(write_usage, log.with_suffix(".json"), time.time()))
     logging.basicConfig(level=logging.WARNING, handlers=handlers, format="%(message)s", force=True)
     logging.getLogger("stablevelocity").setLevel(logging.INFO)
     # A warning is one line, and stands in the log file too.

@@ -190,9 +190,8 @@ def plan(study: Study, throughput: Throughput, *, devices: int, per_run: int) ->
     sets = study.sample_sets()
     arms = [planner.row(arm, [chosen for chosen in sets if planner.runs[chosen[0]].arm == arm]) for arm in study.arms]
     tables = [planner.row(name, chosen) for name, chosen in tables_of(study).items() if chosen]
-    where = (
-        "" if planner.counted or study.images.path is None else f" (taken for granted: {study.images.path} is not here)"
-    )
+    absent = study.images.path is not None and not planner.counted
+    where = f" (taken for granted: {study.images.path} is not here)" if absent else ""
     notes = [f"data: {planner.count:,} train images, {planner.classes:,} classes{where}"]
     of_name: dict[str, Run] = {}
     for run in planner.runs.values():

@@ -144,8 +144,8 @@ def _train(record: Record, study: Study, name: str, steps: int, exact: bool) -> 
         agrees = bool(rows) and all(_same_row(row, logged.get(step, {}), exact) for step, row in rows.items())
         what = f"steps {start} to {end} trained, {len(rows)} rows"
         if following is not None and following <= end:
-            states = [load_tensors(checkpoint_path(place, following))[0] for place in (trainer.checkpoints, kept)]
-            agrees &= _same_state(*states, exact)
+            new, old = (load_tensors(checkpoint_path(place, following))[0] for place in (trainer.checkpoints, kept))
+            agrees &= _same_state(new, old, exact)
             what += f" and the state of step {following}"
     return agrees, what
 

@@ -121,7 +121,9 @@ def _run(
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # as every job does, before the import that reads it
+    # As every job does, before the imports that read them.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ["MPLBACKEND"] = "agg"
     for module in MODULES:
         with contextlib.suppress(ImportError):  # the job that needs it says so
             importlib.import_module(module)

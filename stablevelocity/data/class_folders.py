@@ -29,6 +29,7 @@ from stablevelocity.progress import log
 
 Split = Literal["train", "heldout"]
 THREADS = 4  # decoders release the interpreter lock
+LONGEST_END = 2**20  # zeros after the last member of a tar: more is a file that was never filled
 _DEVKIT_FILES = ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")
 _WORDNET_ID = re.compile(r"n\d{8}")
 
@@ -237,12 +238,8 @@ def _members(tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
     file = tar.fileobj
     assert file is not None
     file.seek(tar.offset)
-    end = file.read(tarfile.BLOCKSIZE)
-    while block := file.read(2**20):
-        end += block.strip(b"\0")
-        if end.strip(b"\0"):
-            break
-    if len(end) != tarfile.BLOCKSIZE or end.strip(b"\0"):
+    end = file.read(LONGEST_END + 1)
+    if not tarfile.BLOCKSIZE <= len(end) <= LONGEST_END or end.strip(b"\0"):
         raise tarfile.ReadError(f"its list ends after {len(members)} members, the file does not")
     return members
 

@@ -102,13 +102,14 @@ def read_regular(path: Path) -> bytes:
     Raises OSError, its `strerror` a line, for anything else (to open a pipe is to wait for its writer) and for a file
     larger than MAX_BYTES.
     """
-    _check_regular(path.stat())
+    check_regular(path.stat())
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        _check_regular(os.fstat(file.fileno()))  # another may have taken its place
+        check_regular(os.fstat(file.fileno()))  # another may have taken its place
         return file.read(MAX_BYTES)
 
 
-def _check_regular(state: os.stat_result) -> None:
+def check_regular(state: os.stat_result) -> None:
+    """Raises OSError as `read_regular` does."""
     if not stat.S_ISREG(state.st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
     if state.st_size > MAX_BYTES:

@@ -6,15 +6,17 @@ number of images. Nothing is resized or cropped: arrays must be 8-bit RGB, and f
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import IO, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from stablevelocity.data.decoding import FORMATS, decode, files_below, read_regular, reason_of, shown
+from stablevelocity.data.decoding import FORMATS, check_regular, decode, files_below, read_regular, reason_of, shown
 from stablevelocity.data.shards import ShardSet
 from stablevelocity.errors import UserError
 from stablevelocity.progress import log
@@ -77,13 +79,8 @@ class NpzImages:
 
     def __init__(self, path: Path):
         self.path = path
-        try:
-            with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
-                self.shape, fortran, dtype = _npy_header(file)
-        except KeyError:
-            raise UserError(f"{path}: holds no array `arr_0` (the images in ADM's layout)") from None
-        except (zipfile.BadZipFile, ValueError) as error:
-            raise UserError(f"{path}: not a readable .npz ({error})") from None
+        with self._opened() as file:
+            self.shape, fortran, dtype = _npy_header(file)
         _check_array(path, "arr_0", str(dtype), self.shape)
         if fortran:
             raise UserError(f"{path}: arr_0 is in Fortran order, expected C order")
@@ -94,7 +91,7 @@ class NpzImages:
 
     def batches(self, size: int, start: int = 0) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
         pixels = int(np.prod(self.shape[1:]))
-        with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as file:
+        with self._opened() as file:
             _npy_header(file)
             file.seek(start * pixels, 1)
             for first in range(start, len(self), size):
@@ -103,6 +100,16 @@ class NpzImages:
                 if len(data) < count * pixels:
                     raise UserError(f"{self.path}: arr_0 ends after {first} of {len(self)} images")
                 yield np.frombuffer(data, np.uint8).reshape(count, *self.shape[1:])
+
+    @contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as file:
+                yield file
+        except KeyError:
+            raise UserError(f"{self.path}: holds no array `arr_0` (the images in ADM's layout)") from None
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+            raise UserError(f"{self.path}: not a readable .npz ({' '.join(str(error).split())})") from None
 
 
 class ImageFolder:
@@ -143,8 +150,7 @@ class ImageFolder:
 def _no_image(file: Path) -> str | None:
     """Why a file is no image, from its first bytes; None for an image, which may still be damaged."""
     try:
-        if not file.is_file():
-            return "not a regular file"
+        check_regular(file.stat())
         Image.open(file, formats=FORMATS).close()
     except (OSError, ValueError) as error:
         return reason_of(error)
@@ -172,7 +178,7 @@ def _identity(files: list[Path], folder: Path) -> str:
 def _check_array(path: Path, name: str, dtype: str, shape: tuple[int, ...]) -> None:
     if dtype != "uint8":
         raise UserError(f"{path}: `{name}` holds {dtype}, expected uint8 in 0..255")
-    if len(shape) != 4 or shape[-1] != 3:
+    if len(shape) != 4 or shape[-1] != 3 or 0 in shape[1:]:
         raise UserError(f"{path}: `{name}` has shape {shape}, expected (n, height, width, 3)")
 
 

@@ -30,14 +30,16 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -
         raise UserError(f"{path}: cannot be written ({why}); nothing before it is lost") from error
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, info) of a file of `save_tensors`. Raises UserError when it is not whole, or no such file."""
+def load_tensors(path: Path, *, checksum: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, info) of a file of `save_tensors`. Raises UserError when it is not whole, or no such file.
+
+    With `checksum` it must have one; weights that come from elsewhere need not.
+    """
     with reading_weights(path):
         with safe_open(path, "pt") as file:
-            info = json.loads((file.metadata() or {}).get("info", "{}"))
+            info = dict(json.loads((file.metadata() or {}).get("info", "{}")))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        # Weights that come from elsewhere have none.
-        if CHECKSUM in info and info.pop(CHECKSUM) != _checksum(tensors, info):
+        if (checksum or CHECKSUM in info) and info.pop(CHECKSUM) != _checksum(tensors, info):
             raise ValueError("differs from its checksum")
     return tensors, info
 

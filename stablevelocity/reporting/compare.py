@@ -1,5 +1,6 @@
 """Compare the tables of a new run with those of another one, cell by cell: `stablevelocity compare NEW REFERENCE`."""
 
+import base64
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from stablevelocity.files import read_json
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.format import number, rough, signed
 from stablevelocity.reporting.results import DataFrame
+from stablevelocity.reporting.templates import write_plain_page
 
 TOLERANCE = 0.05
 """Relative, for values without a spread of their own; other machines round differently and training amplifies it."""
@@ -19,7 +21,7 @@ ABSOLUTE = 1e-3
 """Values nearer to 0 than this are 0: variances far below the split point are rounding."""
 SPREADS = 3.0
 """Standard deviations over seeds (of the reference or the new run, the larger) that a mean may move."""
-UNCOMPARED = ("toy_cost", "toy_runs", "stablevs_images", "pretrained_pairs")
+UNCOMPARED = ("toy_cost", "toy_runs", "stablevs_images", "exact_flow_runs", "pretrained_pairs")
 """Tables of wall-clock times, and of the single values behind other tables: shown, never compared."""
 SAME, DIFFERS, NOT_COMPARED = "same", "DIFFERS", "not compared"
 DERIVED = re.compile(
@@ -130,3 +132,35 @@ def _cells(new: DataFrame, reference: DataFrame) -> DataFrame:
 
 def _four(value: float) -> str:
     return number(value, 4)
+
+
+def write_comparison(new: Path, reference: Path, out: Path) -> Comparison:
+    """Compare, and write a page of all compared cells, by table, and of the figures of both side by side."""
+    comparison = compare(new, reference)
+    cells = comparison.cells.sort_values("verdict", key=lambda verdicts: verdicts != DIFFERS, kind="stable")
+    names = sorted(
+        {
+            file.stem
+            for folder in (new, reference)
+            for file in folder.glob("figures/*.png")
+            if not file.name.endswith(".column.png")
+        }
+    )
+    write_plain_page(
+        out,
+        "compare.html.j2",
+        new=str(new),
+        reference=str(reference),
+        agrees=comparison.agrees,
+        missing=comparison.missing,
+        tables={name: rows.to_dict("records") for name, rows in cells.groupby("table", sort=False)},
+        figures={name: tuple(_drawn(folder / f"figures/{name}.png") for folder in (new, reference)) for name in names},
+    )
+    return comparison
+
+
+def _drawn(figure: Path) -> str | None:
+    """The address of a figure within the page; None where a run has it not."""
+    if not figure.exists():
+        return None
+    return f"data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode('ascii')}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from stablevelocity.files import read_json
 from stablevelocity.provenance import PACKAGE
 from stablevelocity.reporting.results import DataFrame
 from stablevelocity.study import Study, study_json
@@ -38,34 +39,27 @@ def commit() -> str | None:
     return f"{git('rev-parse', 'HEAD')}{'+' if git('status', '--porcelain', '--', '.') else ''}"
 
 
-def durations(folder: Path) -> DataFrame | None:
-    """What Snakemake's benchmark files say; None when there are none.
-
-    A row per rule (the name of a job up to its first dash): name, jobs, seconds, CPU seconds, largest memory in MB.
-    """
-    files = sorted((folder / "benchmarks").rglob("*.tsv"))
-    last = [pd.read_csv(file, sep="\t", na_values="-").tail(1).assign(name=file.stem.split("-")[0]) for file in files]
-    if not any(map(len, last)):
-        return None
-    jobs: DataFrame = pd.concat(last).reindex(columns=["name", "s", "cpu_time", "max_rss"])
-    sums = {"jobs": ("s", "size"), "seconds": ("s", "sum"), "cpu": ("cpu_time", "sum"), "memory": ("max_rss", "max")}
-    return jobs.groupby("name", sort=False).agg(**sums).reset_index()
-
-
 def timeline(folder: Path) -> DataFrame | None:
-    """When each job ran, in seconds after the first began: name of its rule, job, start, end, the earliest first.
+    """The last execution of each job, the earliest first: name of its rule, job, start, end, cpu, memory.
 
-    A benchmark file is written when its job ends and holds how long it took. None when there are none.
+    start and end in seconds after the first began; cpu: processor seconds; memory: the largest, in MiB. The name of a
+    rule is that of its log up to the first dash. None when there are no such files.
     """
-    rows = []
-    for file in (folder / "benchmarks").rglob("*.tsv"):
-        seconds = pd.read_csv(file, sep="\t", na_values="-")["s"]
-        if len(seconds):
-            end = file.stat().st_mtime
-            row = {"name": file.stem.split("-")[0], "job": file.stem, "start": end - seconds.iloc[-1], "end": end}
-            rows.append(row)
+    rows = [
+        {"name": file.stem.split("-")[0], "job": file.stem, **read_json(file)} for file in folder.glob("logs/*.json")
+    ]
     if not rows:
         return None
     jobs: DataFrame = pd.DataFrame(rows).sort_values("start", ignore_index=True)
     jobs[["start", "end"]] -= jobs["start"].min()
     return jobs
+
+
+def durations(folder: Path) -> DataFrame | None:
+    """A row per rule: name, jobs, seconds, processor seconds, largest memory in MiB; None when nothing is known."""
+    jobs = timeline(folder)
+    if jobs is None:
+        return None
+    jobs["seconds"] = jobs["end"] - jobs["start"]
+    sums = {"jobs": ("job", "size"), "seconds": ("seconds", "sum"), "cpu": ("cpu", "sum"), "memory": ("memory", "max")}
+    return jobs.groupby("name", sort=False).agg(**sums).reset_index()

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from stablevelocity import provenance
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json
 from stablevelocity.reporting import describe, history, registry, stages
-from stablevelocity.reporting.results import PUBLISHED, Results
+from stablevelocity.reporting.origins import Origins
+from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.reporting.templates import TEMPLATES, environment
 from stablevelocity.reporting.text_table import published_table, text_table
 from stablevelocity.study import Study
+from stablevelocity.study.layout import PUBLISHED
 
 IMAGES = (".png", ".gif")
 """Of a section's files: what can be shown in the page."""
@@ -44,7 +47,13 @@ def make_page(study: Study, folder: Path, out: Path) -> None:
     script, durations = (TEMPLATES / "page.js").read_text(), history.durations(folder)
     templates = environment(escape=True)
     templates.globals.update(study=study, results=results, layout=LAYOUT, images=_images(study, folder))
-    templates.globals.update(text_table=text_table, published_table=published_table, repository=_repository(out))
+    origins = Origins(folder)
+    templates.globals.update(
+        text_table=partial(text_table, origins=origins),
+        published_table=published_table,
+        origins=origins,
+        repository=_repository(out),
+    )
     sections = []
     for section in registry.sections(study):
         facts = section.load("view")(results) if section.has_view else {}

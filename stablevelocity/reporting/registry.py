@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stablevelocity.reporting.sections import conditions, pretrained, sampling, toy, training, variance
+from stablevelocity.reporting.sections import conditions, exact_flow, pretrained, sampling, toy, training, variance
 from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 
@@ -11,6 +11,7 @@ SECTIONS: tuple[Section, ...] = (
     toy.SECTION,
     training.SECTION,
     sampling.SECTION,
+    exact_flow.SECTION,
     pretrained.SECTION,
     conditions.SECTION,
 )

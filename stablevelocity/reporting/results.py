@@ -1,7 +1,7 @@
 """A study and its results, as data frames."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,12 +11,11 @@ from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
 from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.study import Study
+from stablevelocity.study.layout import published_folder
 
 DataFrame: TypeAlias = Any
 Series: TypeAlias = Any
 """pandas' own. pandas ships no stubs and pyright misreads its indexing, so frames and their rows are not checked."""
-
-PUBLISHED = Path("config/published")
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Results:
 
     study: Study
     folder: Path
-    published_folder: Path = PUBLISHED
+    published_folder: Path = field(default_factory=published_folder)
     tables: Collection[str] = ()
 
     def has(self, name: str) -> bool:

@@ -16,6 +16,12 @@ LAYOUT = Layout()
 Inputs = Callable[[Study], list[str]]
 
 
+def training_images(study: Study) -> list[str]:
+    """The images of the train split as a `ShardSet`."""
+    shards = [LAYOUT.image_shard("train", shard) for shard in range(study.images.shards)]
+    return [LAYOUT.image_manifest("train"), *shards]
+
+
 @dataclass(frozen=True)
 class Product:
     """A table or figure: the function `name` of `module` makes it from a `Results`.

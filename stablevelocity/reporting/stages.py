@@ -33,6 +33,7 @@ STAGES = {
     "features": Stage(("feature_",), ("encoder",), _aligned),
     "variance": Stage(("gmm_variance", "data_variance", "variance_"), ("latents",)),
     "toy experiment": Stage(("toy",), (), lambda study: study.toy is not None and bool(study.arms)),
+    "exact flows": Stage(("exact_flow", "latent_spectrum"), ("latents",), lambda study: study.exact_flow is not None),
     "training": Stage(("train",), ("latents", "features")),
     "alignment": Stage(("alignment_curve",), ("training",), _aligned),
     "samples": Stage(("sample_",), ("training",)),
@@ -44,7 +45,7 @@ STAGES = {
     "checks": Stage(("judge_accuracy", "detector", "scheduler_errors"), (), _pretrained),
     "tables and figures": Stage(
         ("table", "paper", "figure"),
-        ("variance", "toy experiment", "alignment", "sweep", "metrics", "scores", "checks"),
+        ("variance", "toy experiment", "exact flows", "alignment", "sweep", "metrics", "scores", "checks"),
         lambda study: True,
     ),
     "claims": Stage(("claims",), ("tables and figures",), lambda study: True),

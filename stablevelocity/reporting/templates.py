@@ -1,11 +1,14 @@
 """The templates of all text, with the functions that put numbers and settings in words."""
 
+import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from stablevelocity.files import atomic_write
 from stablevelocity.reporting import describe, format
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -24,6 +27,23 @@ def environment(*, escape: bool) -> Environment:
         made.globals.update({name: one for name, one in vars(module).items() if _is_of(one, module)})
     made.filters |= {"whole": format.whole, "typeset": _typeset}
     return made
+
+
+def write_plain_page(out: Path, name: str, **facts: Any) -> None:
+    """Write a page that extends plain.html.j2: no request, and no script but the one that sorts tables."""
+    script = (TEMPLATES / "page.js").read_text()
+    html = (
+        environment(escape=True)
+        .get_template(name)
+        .render(
+            facts,
+            style=Markup((TEMPLATES / "page.css").read_text()),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        )
+    )
+    with atomic_write(out) as temporary:
+        temporary.write_text(html, encoding="utf-8")
 
 
 def _typeset(text: Any) -> str:

@@ -1,7 +1,7 @@
 """Tables with their numbers as text, the last step from a data frame to what a reader sees."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -9,6 +9,7 @@ import yaml
 
 from stablevelocity.reporting import format
 from stablevelocity.reporting.names import COLUMNS
+from stablevelocity.reporting.origins import Origins
 from stablevelocity.reporting.results import DataFrame
 from stablevelocity.reporting.templates import TEMPLATES
 
@@ -18,7 +19,8 @@ class TextTable:
     """Cells as they are shown. The first `words` columns hold words, the rest numbers.
 
     `published` are the columns, by index, with the paper's values; `is_published` is a table of the paper alone.
-    `folded` tables open on a click. `name` is that of the file of a table of the study, `arms` the arm of each row.
+    `folded` tables open on a click. `name` is that of the file of a table of the study, `arms` the arm of each row,
+    `origins` the places in the page that tell where each number comes from.
     """
 
     title: str
@@ -30,6 +32,7 @@ class TextTable:
     folded: bool = False
     name: str = ""
     arms: tuple[str, ...] = ()
+    origins: list[list[str]] = field(default_factory=list)
 
 
 @functools.cache
@@ -37,7 +40,7 @@ def _entries() -> dict[str, dict[str, Any]]:
     return yaml.safe_load((TEMPLATES / "tables.yaml").read_text())
 
 
-def text_table(name: str, frame: DataFrame, *facts: Any) -> TextTable:
+def text_table(name: str, frame: DataFrame, *facts: Any, origins: Origins | None = None) -> TextTable:
     """`frame` as templates/tables.yaml shows the table `name`; `facts` fill its title."""
     entry = _entries()[name]
     columns = [column for one in entry["columns"] for column in _matching(*one, frame=frame)]
@@ -49,9 +52,17 @@ def text_table(name: str, frame: DataFrame, *facts: Any) -> TextTable:
     ]
     words = next((place for place, (_, _, form) in enumerate(columns) if form not in format.WORDS), len(columns))
     published = frozenset(place for place, (_, sources, _) in enumerate(columns) if sources.startswith("published"))
+    places = (
+        [
+            [origins.anchor(name, row, of.split()[0]) if form not in format.WORDS else "" for _, of, form in columns]
+            for row in rows.to_dict("records")
+        ]
+        if origins
+        else []
+    )
     titles = [title for title, _, _ in columns]
     arms = tuple(rows["arm"]) if "arm" in rows else ()
-    more = {"folded": entry.get("folded", False), "name": name, "arms": arms}
+    more = {"folded": entry.get("folded", False), "name": name, "arms": arms, "origins": places}
     return TextTable(entry["title"].format(*facts), titles, cells, words, published, **more)
 
 

@@ -24,6 +24,8 @@ from stablevelocity.reporting import registry
 from stablevelocity.reporting.results import DataFrame
 
 RECORDS = "records.json"
+PROVENANCE = "provenance.json"
+"""Of a copy: what it is of (`reference.py`)."""
 LONGEST = 300
 """Characters of settings in text: a table's are the whole study."""
 
@@ -78,9 +80,9 @@ class Jobs(dict[str, Job]):
 
 @functools.cache
 def read_jobs(folder: Path) -> Jobs:
-    """From the records beside the results, or from records.json of a copy."""
-    if (folder / RECORDS).exists():
-        jobs = [Job(**job) for job in read_json(folder / RECORDS)]
+    """From the records beside the results, or from records.json of a copy; none of an older copy."""
+    if (folder / PROVENANCE).exists():
+        jobs = [Job(**job) for job in read_json(folder / RECORDS)] if (folder / RECORDS).exists() else []
     else:
         jobs = [_job(folder, record) for record in read_records(folder)]
     return Jobs({job.id: job for job in jobs})
@@ -160,16 +162,16 @@ def trace(folder: Path, table: str, row: DataFrame, column: str) -> Trace:
         raise UserError(
             f"{folder}: no record of the job that made tables/{table}.csv; expected a study's folder, or its copy"
         )
-    keys = registry.table_keys().get(table, ())
-    sources = _sources(folder, own, {key: row[key] for key in keys}, row, column)
-    named = ", ".join(str(row[key]) for key in keys)
-    return Trace(table, named, column, row[column], sources, [own, *jobs.chain(sources)])
+    files = sources(folder, own, row, column)
+    named = ", ".join(str(row[key]) for key in registry.table_keys()[table])
+    return Trace(table, named, column, row[column], files, [own, *jobs.chain(files)])
 
 
-def _sources(folder: Path, own: Job, named: dict[str, Any], row: DataFrame, column: str) -> list[str]:
-    """Of the inputs with most of the columns that name the row, those that hold its values."""
+def sources(folder: Path, own: Job, row: DataFrame, column: str) -> list[str]:
+    """Of the inputs of a table's job with most of the columns that name the row, those that hold its values."""
     if column.startswith("published"):
         return [name for name in own.inputs if "config/published" in name]
+    named = {key: row[key] for key in registry.table_keys()[Path(own.id).stem] if key in row}
     if "against" in row:
         named = {**named, "arm": (row["arm"], row["against"])}
     if "_from_" in column:  # a difference: its interval takes the spread of all arms

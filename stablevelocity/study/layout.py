@@ -8,8 +8,16 @@ A part left out stands as Snakemake's wildcard, so one function gives both the p
 'results/digits/data/images/train-00003.safetensors'
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+PUBLISHED = Path("config/published")
+
+
+def published_folder() -> Path:
+    """The paper's numbers: of the clone that one works in, else of the clone that this package lies in."""
+    return PUBLISHED if PUBLISHED.is_dir() else Path(os.path.relpath(Path(__file__).parents[2] / PUBLISHED))
 
 
 def _digits(number: int | str, width: int) -> str:
@@ -94,9 +102,6 @@ class Layout:
 
     def log(self, name: str) -> str:
         return self._path(f"logs/{name}.log")
-
-    def benchmark(self, name: str) -> str:
-        return self._path(f"benchmarks/{name}.tsv")
 
     # --- data ----------------------------------------------------------------------------------------------
 

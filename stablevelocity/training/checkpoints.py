@@ -47,7 +47,7 @@ def load_or_put_aside(folder: Path, step: int, main: bool = True) -> tuple[dict[
     """State and info of a checkpoint; None when it is damaged, and then it is put aside."""
     path = checkpoint_path(folder, step)
     try:
-        return load_tensors(path)
+        return load_tensors(path, checksum=True)
     except UserError as error:
         if main and path.exists():
             path.rename(path.with_name(f"{path.name}.damaged"))

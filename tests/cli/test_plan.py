@@ -60,7 +60,7 @@ def test_a_measured_rate_takes_the_place_of_the_assumed_one(imagenet: Study) -> 
 
 def test_a_checkpoint_with_a_bank_takes_what_the_bank_holds() -> None:
     """The rows of all classes and, by default, as many again for the null class: as the trainer makes it."""
-    digits = Planner(load_study(CONFIG / "digits.yaml"), Throughput(), devices=1, per_run=1)
+    digits = Planner(load_study(CONFIG / "digits-arms.yaml"), Throughput(), devices=1, per_run=1)
     plain, stable = digits.runs["cfm-s0"], digits.runs["stablevm-s0"]
     bank = ReferenceBank(10, 128, digits.latent_shape, null_capacity=1280)
     # Of the last two checkpoints the last is that of the final step, the one that is kept.

@@ -186,7 +186,7 @@ def test_a_folder_holds_what_a_class_folder_of_training_holds_and_the_rest_is_sa
     assert len(caplog.messages) == 1
     for left_out in (
         "11 images; left out 6 other file(s): again (not a regular file)",
-        "gone.png (not a regular file)",
+        "gone.png (No such file or directory)",
         "notes.png (not an image (",
         "pipe.png (not a regular file)",
     ):

@@ -4,7 +4,9 @@ Every file has columns that the workflow's stages write; tests/workflow compares
 `EFFECTS` are the true FID ratios of the arms to CFM, so a test knows what the tables must show.
 """
 
+import itertools
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,7 @@ def digits(seeds: list[int] | None = None) -> Study:
             "encoder": {"grid": 4},
             "variance": {"gmm_samples": 5000, "gmm_times": 25},
             "toy": {"updates": 3000, "references": 512, "batch": 128},
+            "exact_flow": {"dimensions": [16, 256], "exponents": [0, 1], "spreads": [0.1, 0.3]},
             "training": {"seeds": seeds or [0, 1], "steps": 1500, "milestones": [500], "batch": 64},
             "arms": {
                 "cfm": {"label": "CFM"},
@@ -91,6 +94,8 @@ def make(study: Study, results: Path, seed: int = 0) -> Path:
     _variance(study, results, rng)
     if study.toy:
         _toy(study, results, rng)
+    if study.exact_flow:
+        _exact_flow(study, results, rng)
     _runs(study, results, rng)
     _fidelity(study, results, rng)
     _sweep(study, results, rng)
@@ -104,7 +109,7 @@ def _csv(path: Path, rows: list[dict]) -> None:
 
 def bars(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Noisy images with a bright bar that stands where the label says."""
-    images = rng.integers(0, 80, (len(labels), 16, 16, 3), dtype=np.uint8)
+    images = 20 * rng.integers(0, 4, (len(labels), 16, 16, 3), dtype=np.uint8)
     images[np.arange(len(labels)), 3:13, 3 + labels] = 230
     return {"images": images, "labels": labels}
 
@@ -112,9 +117,11 @@ def bars(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
 def _data(study: Study, results: Path) -> None:
     for split, count in (("train", 1437), ("heldout", 360)):
         names = [str(digit) for digit in range(10)]
-        shard = results / LAYOUT.image_shard(split, 0)
-        write_shard(shard, bars(np.arange(count) * 3 % 10, np.random.default_rng(count)))
-        write_manifest(results / LAYOUT.image_manifest(split), [shard], num_classes=10, class_names=names)
+        labels = np.array_split(np.arange(count) * 3 % 10, study.images.shards)
+        shards = [results / LAYOUT.image_shard(split, shard) for shard in range(len(labels))]
+        for shard, part in zip(shards, labels, strict=True):
+            write_shard(shard, bars(part, np.random.default_rng(count)))
+        write_manifest(results / LAYOUT.image_manifest(split), shards, num_classes=10, class_names=names)
     arrays = {"mean": {"dtype": "float16", "shape": [4, 8, 8]}, "labels": {"dtype": "int64", "shape": []}}
     write_json(results / LAYOUT.latents, {"count": 1437, "scale": 0.9, "identity": "ab12", "arrays": arrays})
     facts = {"psnr_held_out": 36.1, "psnr_train": 36.4, "identity": "ab12", "scale": 0.9, "parameters": 41_000}
@@ -167,6 +174,33 @@ def _variance(study: Study, results: Path, rng: np.random.Generator) -> None:
 
 def _reference(name: str, d: int, law: str, count: int | None, t: float, mean: float) -> dict:
     return {"source": name, "dimension": d, "law": law, "references": count, "t": t, "mean": mean}
+
+
+def _exact_flow(study: Study, results: Path, rng: np.random.Generator) -> None:
+    """StableVS gains 2 dB at k^-1 and loses 3 at white, its control arm with DPM-Solver++ gains 4 dB more."""
+    flow = study.exact_flow
+    assert flow is not None
+    rows = []
+    for d, exponent, spread, guidance in itertools.product(
+        flow.dimensions, flow.exponents, flow.spreads, flow.guidance
+    ):
+        settings = [(flow.solvers[0], flow.xi[0], flow.low_steps[0])]
+        if spread == flow.spreads[0] and guidance == flow.guidance[0]:
+            settings += [(solver, flow.xi[0], flow.low_steps[0]) for solver in flow.solvers[1:]]
+            settings += [(flow.solvers[0], xi, flow.low_steps[0]) for xi in flow.xi[1:]]
+        for seed, (solver, xi, low_steps) in itertools.product(flow.seeds, settings):
+            base, gain = rng.normal(50, 2), (2 if exponent else -3) + rng.normal(0, 0.3)
+            values = {"long": math.nan, "base": base, "stablevs": base + gain, "control": base + gain}
+            values["control"] += 0 if solver == flow.solvers[0] else 4
+            for arm, psnr in values.items():
+                mixture = {"dimension": d, "exponent": exponent, "spread": spread, "guidance": guidance}
+                rows.append(mixture | {"seed": seed, "solver": solver, "xi": xi, "low_steps": low_steps, "arm": arm})
+                rows[-1] |= {"calls": 30 if arm == "long" else 20, "psnr_long": psnr, "flips_long": 0.0}
+                rows[-1] |= {"psnr_truth": 45 + 0.3 * (psnr if psnr == psnr else 60), "flips_truth": 0.03}
+    _csv(results / LAYOUT.exact_flow, rows)
+    axes = range(1, 257)
+    spectrum = [{"axis": k, "deviation": 5 * k**-1.5, "samples": 1437, "exponent": 1.5} for k in axes]
+    _csv(results / LAYOUT.latent_spectrum, spectrum)
 
 
 def _toy(study: Study, results: Path, rng: np.random.Generator) -> None:
@@ -231,6 +265,7 @@ def _fidelity(study: Study, results: Path, rng: np.random.Generator) -> None:
         fid = 1.1 * ratio * (run.training.steps / step) ** 0.8 * {"sde": 0.9, "sde-guided": 0.6}.get(sampler, 1.0)
         values = {"fid": fid, "is": 9.2 - fid / 4, "precision": 0.80 - fid / 30, "recall": 0.75 - fid / 20}
         values |= {"accuracy": 0.96 - fid / 40, "fid_infinity": fid - 0.03}
+        values |= {"fid_heldout": fid + 0.4, "nearest_ratio": 0.99 + rng.normal(0, 0.003)}
         rows = []
         for metric, value in values.items():
             row = {"run": name, "arm": run.arm, "seed": run.seed, "step": step, "sampler": sampler}
@@ -299,7 +334,8 @@ def leave_records(study: Study, results: Path) -> None:
 
     def record(outputs: list[str], inputs: list[str], verb: str, settings: str = "") -> None:
         command = ["/opt/bin/stablevelocity", "--log", "logs/x.log", "--code", "a.b", verb, "--output", outputs[0]]
-        made, read = [results / name for name in outputs], [results / name for name in inputs]
+        # As the workflow gives them, relative to where it runs.
+        made, read = ([Path(os.path.relpath(results / name)) for name in names] for names in (outputs, inputs))
         write_provenance(made, inputs=read, settings=settings, code=verb[:4] * 3, command=command)
 
     for name, product in registry.tables(study).items():

@@ -111,7 +111,7 @@ def test_tables_of_the_sweep_hold_what_its_samplers_share(digits):
 def test_the_arms_are_described_with_bank_and_time_from_which_stablevm_is_used(digits):
     rows = {row[0]: row for row in read_page(digits).tables["The arms"]}
     row = rows["StableVM + VA-REPA"]
-    assert row[2] == "StableVM for t >= 0, bank of 128 per class, null bank of 128 rows per class"
+    assert row[2] == "StableVM for t ≥ 0, bank of 128 per class, null bank of 128 rows per class"
     assert row[3] == "sigmoid weight, xi = 0.7, k = 20, lambda = 0.5, mlp projector"
     assert rows["CFM"][2:4] == ["CFM", "–"]
     code = {"label": "x", "objective": "stablevm", "stablevm": {"bank": {"null_capacity": 256}}}

@@ -1,12 +1,16 @@
 """The report: complete, self-contained, and drawn by a real browser."""
 
 import base64
+import hashlib
+import io
 import json
 import re
 import shutil
 import socketserver
 import subprocess
 import threading
+import urllib.parse
+import xml.etree.ElementTree
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +19,9 @@ from PIL import Image
 
 from stablevelocity.errors import UserError
 from stablevelocity.reporting import registry
-from stablevelocity.reporting.claims import summary_lines
-from stablevelocity.reporting.make import make_figure
+from stablevelocity.reporting.format import number, typeset
 from stablevelocity.reporting.page import make_page
+from stablevelocity.reporting.templates import environment
 
 from . import synthetic
 from .html_page import Page, page_of, read_page
@@ -33,16 +37,28 @@ def parsed(request) -> Page:
 
 
 def test_nothing_in_the_page_can_make_a_request(parsed):
-    for tag in ("script", "iframe", "object", "embed", "link", "video", "audio", "form"):
+    for tag in ("iframe", "object", "embed", "link", "video", "audio", "form"):
         assert parsed.all(tag) == []
-    for _, attrs in parsed.tags:
-        for name in ("src", "href", "srcset", "action", "data", "poster", "background"):
+    for tag, attrs in parsed.tags:
+        for name in ("src", "srcset", "action", "data", "poster", "background"):
             if name in attrs:
-                assert attrs[name].startswith(("data:image/png;base64,", "#"))
+                assert attrs[name].startswith(("data:image/png;base64,", "data:image/svg+xml,"))
+        # Links are followed by a reader only: files beside the page, places in it, and the paper.
+        assert "href" not in attrs or tag == "a"
+        assert not attrs.get("href", "").startswith(("http:", "//", "file:", "javascript:"))
         assert not any(name.startswith("on") for name in attrs)
-    policies = [meta["content"] for meta in parsed.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
-    assert policies
-    assert policies[0].startswith("default-src 'none'")
+    assert {link["href"] for link in parsed.all("a") if ":" in link["href"]} == {"https://arxiv.org/abs/2602.05435"}
+
+
+def test_the_policy_allows_the_one_script_and_no_request(digits):
+    page = (digits / "report.html").read_text()
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.S)
+    assert len(scripts) == page.count("<script") == 1
+    known = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    (policy,) = [meta["content"] for meta in read_page(digits).all("meta") if "http-equiv" in meta]
+    assert policy.startswith("default-src 'none'; ")
+    assert f"script-src 'sha256-{known}'" in policy
+    assert not re.search(r"fetch|XMLHttp|WebSocket|import|eval|innerHTML", scripts[0])
 
 
 def test_styles_load_nothing(digits):
@@ -54,32 +70,76 @@ def test_styles_load_nothing(digits):
 
 
 def test_every_figure_stands_in_the_page_with_words_for_the_blind(digits):
-    parsed = read_page(digits)
+    """As SVG, and as PNG of a column's width for small screens; it knows its size before it is read."""
+    parsed, page = read_page(digits), (digits / "report.html").read_text()
     images = parsed.all("img")
     assert len(images) == len(registry.figures(synthetic.digits()))
-    for image in images:
+    for image, narrow in zip(images, parsed.all("source"), strict=True):
         assert len(image["alt"]) > 20
-        assert base64.b64decode(image["src"].split(",", 1)[1]).startswith(b"\x89PNG")
+        drawn = xml.etree.ElementTree.fromstring(urllib.parse.unquote(image["src"].split(",", 1)[1]))
+        assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+        _, _, width, height = map(float, drawn.attrib["viewBox"].split())
+        assert float(image["width"]) / float(image["height"]) == pytest.approx(width / height, rel=0.01)
+        png = base64.b64decode(narrow["srcset"].split(",", 1)[1])
+        assert Image.open(io.BytesIO(png)).width == 650
+    for name in registry.figures(synthetic.digits()):
+        assert f'<a href="figures/{name}.svg">' in page
+        assert (digits / f"figures/{name}.svg").exists()
+
+
+def test_the_page_of_the_full_study_is_under_two_megabytes(digits):
+    assert (digits / "report.html").stat().st_size < 2_000_000
 
 
 def test_links_of_the_contents_lead_somewhere(parsed):
     ids = [attrs["id"] for _, attrs in parsed.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     for link in parsed.all("a"):
-        assert link["href"].removeprefix("#") in ids
+        assert not link["href"].startswith("#") or link["href"][1:] in ids
 
 
-def test_the_page_says_the_summary_that_the_terminal_says(digits):
-    text = " ".join(read_page(digits).text.split())
-    for line in summary_lines(digits)[1:]:
-        assert " ".join(line.split("]", 1)[1].split()) in text
+def test_links_to_files_lead_to_files(digits):
+    for link in read_page(digits).all("a"):
+        if not link["href"].startswith(("#", "https:")) and not link["href"].endswith(".provenance.json"):
+            assert (digits / link["href"]).exists(), link["href"]
+
+
+def test_every_claim_stands_in_the_table_with_its_verdict_and_effect(digits):
+    claims = json.loads((digits / "claims.json").read_text())
+    page = read_page(digits)
+    header, *rows = page.tables["Claims of the paper with verdict, effect and the paper's value"]
+    assert header == ["Claim", "Verdict", "Effect measured here", "The paper's value"]
+    assert len(rows) == len(claims)
+    counts = " ".join(page.text.split()).split("How sure ", 1)[1].split(" Each verdict", 1)[0]
+    for verdict in {claim["verdict"] for claim in claims}:
+        assert f"{sum(claim['verdict'] == verdict for claim in claims)} {verdict}" in counts
+    for (told, verdict, effect, paper), claim in zip(rows, claims, strict=True):
+        assert told.startswith(typeset(claim["paper_claim"]))
+        assert typeset(claim["measured"]) in told
+        assert typeset(claim["rule"]) in told
+        assert verdict == f"{claim['verdict']} #"
+        assert claim["value"] is None or effect.startswith(typeset(number(claim["value"])))
+        assert paper == typeset(claim["published"] or "–")
+        assert page.tags.count(("tr", {"role": "row", "id": f"claim-{claim['id']}"})) == 1
+
+
+def test_the_plot_of_an_effect_shows_its_interval_to_scale():
+    """The line of no effect in the middle, the farthest end at the margin, all else in proportion."""
+    template = environment(escape=True).get_template("drawings.html.j2")
+    for value, ends, at in ((-0.3, (-0.5, -0.1), 0), (0.02, (-0.01, 0.05), 0.05), (1.2, (0.9, 1.5), 1), (0, (0, 0), 0)):
+        drawn = str(template.module.interval_plot(value, ends, at))  # pyright: ignore
+        low, high = re.findall(r'class="bar" d="M([\d.]+) 8H([\d.]+)"', drawn)[0]
+        middle = re.findall(r'cx="([\d.]+)"', drawn)[0]
+        far = max(abs(value - at), abs(ends[0] - at), abs(ends[1] - at)) or 1
+        for place, shown in ((ends[0], low), (ends[1], high), (value, middle)):
+            assert float(shown) == pytest.approx(60 + 55 * (place - at) / far, abs=0.06)
 
 
 def test_numbers_come_with_how_they_were_made(digits):
     page = read_page(digits)
     assert len(page.tables) > 10
-    # One line of how under each table and figure, and one for the summary.
-    assert len(page.hows) == len(page.all("table")) + len(page.all("figure")) + 1
+    # One line of how under each table and figure, but the table of claims: each of its rows has its own.
+    assert len(page.hows) == len(page.all("table")) + len(page.all("figure")) - 1
     assert any("Euler, 30 steps, no guidance, random labels" in how for how in page.hows)
     assert any("guidance 1.8 for t in [0, 0.7]" in how for how in page.hows)
     table = pd.read_csv(digits / "tables/table2.csv").set_index(["arm", "step"]).loc[("cfm", 1500)]
@@ -88,11 +148,32 @@ def test_numbers_come_with_how_they_were_made(digits):
     assert row[rows[0].index("FID")] == f"{table['fid']:.2f} ± {table['fid_sd']:.2f}"
 
 
+def test_the_settings_of_a_run_are_one_click_away(digits):
+    study, page = synthetic.digits(), read_page(digits)
+    for arm in study.arms:
+        assert {"href": f"#settings-{arm}"} in page.all("a")
+    assert "capacity: 128" in page.text
+    assert f"steps: {study.training.steps}" in page.text
+
+
+def test_text_is_typeset():
+    for plain, shown in {
+        "FID -0.855 (-24 %), 95 % -1.18 to -0.53": "FID −0.855 (−24 %), 95 % −1.18 to −0.53",
+        "[-1, 1]": "[−1, 1]",
+        "4.71e-38": "4.71 × 10⁻³⁸",
+        "2e+06 +-0.03, t >= 0.7": "2 × 10⁶ ±0.03, t ≥ 0.7",
+    }.items():
+        assert typeset(plain) == shown
+    for name in ("cfm-s0, step-00000650", "2026-11-26", "euler-control-xi0.7", "hash 12e45ab-12"):
+        assert typeset(name) == name
+
+
 def test_published_tables_are_marked(digits):
     page = (digits / "report.html").read_text()
     for title in ("Table 1 of the paper", "Table 2 of the paper", "Table 4 of the paper", "Figure 1 of the paper"):
         assert re.search(rf'<span class="badge paper">Published</span> {title}', page)
-    assert "7.58" not in re.sub(r'<table class="published">.*?</table>', "", page, flags=re.S)
+    shown = re.sub(r'="data:[^"]*"', "", page)
+    assert "7.58" not in re.sub(r'<table class="[a-z ]*published[a-z ]*">.*?</table>', "", shown, flags=re.S)
 
 
 def test_a_study_without_the_toy_has_no_word_of_it(minimal):
@@ -113,27 +194,14 @@ def test_text_of_a_study_cannot_become_markup(tmp_path, minimal):
     page = page_of(study.model_copy(update={"arms": arms}), tmp_path / "x", tmp_path / "x.html")
     assert label in page.text
     assert "<script>1</script>" in page.text
-    assert page.all("b") == page.all("script") == []
+    assert len(page.all("script")) == 1
+    assert not any("onclick" in attrs for attrs in page.all("b"))
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
 
 
 def test_an_unfinished_study_ends_in_one_line(tmp_path):
     with pytest.raises(UserError, match=r"the report needs tables/variance\.csv"):
         make_page(synthetic.digits(), tmp_path, tmp_path / "report.html")
-
-
-def test_figures_come_as_pdf_and_png_at_page_width(digits):
-    for name in registry.figures(synthetic.digits()):
-        assert (digits / f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
-        with Image.open(digits / f"figures/{name}.png") as image:
-            assert image.width == 1350
-            assert image.height < 2500
-
-
-def test_the_same_data_draws_the_same_bytes(tmp_path, digits):
-    make_figure(synthetic.digits(), digits, "figure3b", tmp_path / "figure3b.png")
-    for suffix in (".png", ".pdf"):
-        assert (tmp_path / f"figure3b{suffix}").read_bytes() == (digits / f"figures/figure3b{suffix}").read_bytes()
 
 
 # Services that Chromium looks for by itself whatever page it draws; not the hosts of fonts and scripts.

@@ -162,7 +162,7 @@ IREPA = {"projector": "conv", "spatial_norm": 0.6}
 )
 def test_a_published_value_belongs_to_the_whole_method_or_to_none_of_it(tmp_path, arm, fid):
     """The paper gives the base method and it with both parts; one part alone is a quantity of its own."""
-    results = Results(imagenet(arms={"tested": arm}), tmp_path, synthetic.PUBLISHED)
+    results = Results(imagenet(arms={"tested": {**arm, "label": "tested"}}), tmp_path, synthetic.PUBLISHED)
     assert published.without_guidance(results, "tested", 100_000, "sde").get("published_fid") == fid
 
 

@@ -1,5 +1,6 @@
 # The study, the site, and what every rules file uses: paths, resources, and the triggers of a re-run.
 import functools
+import hashlib
 import json
 import re
 
@@ -51,6 +52,9 @@ RUNS = STUDY.runs()
 # so one that was deleted is made again, and all that comes after it.
 PRODUCTS = []
 
+# Priority of the jobs that the first figures need, those of the variance: they are there within a minute.
+FIRST = 20
+
 # By rule: what its jobs ask for, filled by the rules files.
 NEEDS = {}
 
@@ -84,7 +88,9 @@ def stage(*modules, settings="", **others):
 
     def today(wildcards):
         given = [module(wildcards) if callable(module) else module for module in modules]
-        return settings(wildcards) if callable(settings) else settings, given
+        text = settings(wildcards) if callable(settings) else settings
+        # Those of a whole study would make each command a page long.
+        return text if len(text) < 2000 else hashlib.sha256(text.encode()).hexdigest(), given
 
     # With arguments other than wildcards it is no trigger.
     def provenance(wildcards, input, output):

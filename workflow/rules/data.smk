@@ -23,6 +23,7 @@ rule image_index:
         LAYOUT.image_index(),
     log:
         LAYOUT.log("image_index-{split}"),
+    priority: FIRST
     resources:
         **needs("image_index"),
     params:
@@ -40,6 +41,7 @@ rule image_shard:
         LAYOUT.image_shard(),
     log:
         LAYOUT.log("image_shard-{split}-{shard}"),
+    priority: FIRST
     resources:
         **needs("image_shard"),
     params:
@@ -59,6 +61,7 @@ rule image_manifest:
         corrupt=LAYOUT.unreadable_images(),
     log:
         LAYOUT.log("image_manifest-{split}"),
+    priority: FIRST
     resources:
         **needs("image_manifest"),
     params:
@@ -79,8 +82,7 @@ rule autoencoder:
         description=LAYOUT.autoencoder,
     log:
         LAYOUT.log("autoencoder"),
-    benchmark:
-        LAYOUT.benchmark("autoencoder")
+    priority: FIRST
     resources:
         **needs("autoencoder"),
     params:
@@ -99,8 +101,7 @@ rule latent_shard:
         LAYOUT.latent_shard(),
     log:
         LAYOUT.log("latent_shard-{split}-{shard}"),
-    benchmark:
-        LAYOUT.benchmark("latent_shard-{split}-{shard}")
+    priority: FIRST
     resources:
         **needs("latent_shard"),
     params:
@@ -120,6 +121,7 @@ rule latent_manifest:
         LAYOUT.latents,
     log:
         LAYOUT.log("latent_manifest"),
+    priority: FIRST
     resources:
         **needs("latent_manifest"),
     params:
@@ -139,8 +141,6 @@ rule encoder:
         description=LAYOUT.encoder,
     log:
         LAYOUT.log("encoder"),
-    benchmark:
-        LAYOUT.benchmark("encoder")
     resources:
         **needs("encoder"),
     params:
@@ -180,8 +180,6 @@ else:
             LAYOUT.feature_shard(),
         log:
             LAYOUT.log("feature_shard-{shard}"),
-        benchmark:
-            LAYOUT.benchmark("feature_shard-{shard}")
         resources:
             **needs("feature_shard"),
         params:

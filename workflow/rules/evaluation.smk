@@ -15,8 +15,6 @@ rule judge:
         description=LAYOUT.classifier,
     log:
         LAYOUT.log("judge"),
-    benchmark:
-        LAYOUT.benchmark("judge")
     resources:
         **needs("judge"),
     params:
@@ -30,6 +28,7 @@ rule judge:
 rule reference:
     input:
         train=LAYOUT.image_manifest("train"),
+        heldout=[] if STUDY.evaluation.reference else LAYOUT.image_manifest("heldout"),
         judge=CLASSIFIER,
         inception=INCEPTION,
         batch=present(STUDY.evaluation.reference),
@@ -37,8 +36,6 @@ rule reference:
         LAYOUT.reference_statistics,
     log:
         LAYOUT.log("reference"),
-    benchmark:
-        LAYOUT.benchmark("reference")
     resources:
         **needs("reference"),
     params:
@@ -52,7 +49,7 @@ rule reference:
         ),
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
-        " reference --study {STUDY_FILE:q} --train {input.train:q}"
+        " reference --study {STUDY_FILE:q} --train {input.train:q} --heldout={input.heldout:q}"
         " --judge={input.judge:q} --output {output:q}"
 
 
@@ -66,8 +63,6 @@ rule fidelity:
         LAYOUT.fidelity(),
     log:
         LAYOUT.log("fidelity-{run}-{step}-{sampler}"),
-    benchmark:
-        LAYOUT.benchmark("fidelity-{run}-{step}-{sampler}")
     resources:
         **needs("fidelity"),
     params:
@@ -111,8 +106,6 @@ rule sweep:
         images=LAYOUT.sweep_images(),
     log:
         LAYOUT.log("sweep-{run}"),
-    benchmark:
-        LAYOUT.benchmark("sweep-{run}")
     resources:
         **needs("sweep"),
     params:

@@ -34,8 +34,6 @@ rule tiny_model:
         LAYOUT.tiny_model(),
     log:
         LAYOUT.log("tiny_model-{family}"),
-    benchmark:
-        LAYOUT.benchmark("tiny_model-{family}")
     resources:
         **needs("tiny_model"),
     params:
@@ -79,8 +77,6 @@ rule generate_arms:
         LAYOUT.family_shard(),
     log:
         LAYOUT.log("generate_arms-{family}-{shard}"),
-    benchmark:
-        LAYOUT.benchmark("generate_arms-{family}-{shard}")
     resources:
         **needs("generate_arms"),
     params:

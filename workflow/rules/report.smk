@@ -1,11 +1,16 @@
 # Tables, figures, claims and the page, from the registry of the report's sections. Each takes seconds: on a cluster they
 # are made where Snakemake runs, a few at a time (`report_slots` in the profile).
+import os
+
 from stablevelocity.reporting import registry
+from stablevelocity.study.layout import published_folder
 
 TABLES = registry.tables(STUDY)
 FIGURES = registry.figures(STUDY)
 FIGURE_FILES = ("pdf", "svg", "png", "column.pdf", "column.png")
-TEMPLATES = sorted(str(file) for file in (Path(registry.__file__).parent / "templates").iterdir())
+PUBLISHED = published_folder()
+# Relative, so that a copied clone makes nothing again.
+TEMPLATES = sorted(os.path.relpath(file) for file in (Path(registry.__file__).parent / "templates").iterdir())
 
 
 def within(files):
@@ -14,7 +19,7 @@ def within(files):
 
 def inputs_of(product):
     """What a table or figure reads: files of the study, and values of the paper."""
-    return within(product.inputs(STUDY)) + [f"config/published/{file}" for file in product.published]
+    return within(product.inputs(STUDY)) + [f"{PUBLISHED}/{file}" for file in product.published]
 
 
 def settings_of(products, kind):
@@ -51,7 +56,7 @@ rule tables:
 rule paper_tables:
     input:
         within(registry.claims_inputs(STUDY)),
-        sorted(str(file) for file in Path("config/published").glob("*.csv")),
+        sorted(str(file) for file in PUBLISHED.glob("*.csv")),
     output:
         within(registry.paper_files(STUDY)),
     log:
@@ -74,6 +79,7 @@ rule figure:
         LAYOUT.log("figure-{figure}"),
     wildcard_constraints:
         figure=one_of(FIGURES),
+    priority: lambda wildcards: FIRST if FIGURES[wildcards.figure].module.endswith("variance.figures") else 0
     localrule: True
     resources:
         report_slots=1,
@@ -123,6 +129,11 @@ rule report:
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
         " report --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"
+
+
+# It speaks of other studies too, so no rule makes it.
+onsuccess:
+    shell("stablevelocity index results")
 
 
 PRODUCTS += [

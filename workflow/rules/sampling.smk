@@ -8,8 +8,6 @@ rule sample_shard:
         LAYOUT.sample_shard(),
     log:
         LAYOUT.log("sample_shard-{run}-{step}-{sampler}-{shard}"),
-    benchmark:
-        LAYOUT.benchmark("sample_shard-{run}-{step}-{sampler}-{shard}")
     resources:
         **needs("sample_shard"),
     params:

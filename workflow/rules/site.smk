@@ -1,3 +1,4 @@
+from stablevelocity.cli.overall_progress import show_overall_progress
 from stablevelocity.cli.warm_start import start_server
 
 # What happens once: before the first job, and on a cluster. Without a cluster, nothing of config/site.yaml matters.
@@ -38,6 +39,7 @@ def start():
         with atomic_write(STUDY_FILE) as temporary:
             temporary.write_text(study_json(STUDY))
     if workflow.local_exec:
+        show_overall_progress(workflow, STUDY)
         start_server()
 
 

@@ -24,8 +24,6 @@ for batch in BATCHES:
             [LAYOUT.training_metrics(run.name) for run in batch],
         log:
             LAYOUT.log(f"train-{batch[0].name}"),
-        benchmark:
-            LAYOUT.benchmark(f"train-{batch[0].name}")
         # The longest jobs before the many short ones, so that no processor waits for the last of them.
         priority: 10
         # With a cluster, this submits a job that may take many turns, and waits for it.

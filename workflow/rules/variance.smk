@@ -8,11 +8,9 @@ rule gmm_variance:
         split_point=LAYOUT.variance_split_point("gmm-{dimension}"),
     log:
         LAYOUT.log("gmm_variance-{dimension}"),
-    benchmark:
-        LAYOUT.benchmark("gmm_variance-{dimension}")
     wildcard_constraints:
         dimension=r"\d+",
-    priority: 1  # long and needed late: started first, so that no core waits for it at the end
+    priority: FIRST
     resources:
         **needs("gmm_variance"),
     params:
@@ -31,10 +29,9 @@ rule data_variance:
         split_point=LAYOUT.variance_split_point(),
     log:
         LAYOUT.log("data_variance-{source}"),
-    benchmark:
-        LAYOUT.benchmark("data_variance-{source}")
     wildcard_constraints:
         source="pixels|latents",
+    priority: FIRST
     resources:
         **needs("data_variance"),
     params:
@@ -54,15 +51,14 @@ rule variance_curves:
         split_points=LAYOUT.split_points,
     log:
         LAYOUT.log("variance_curves"),
+    priority: FIRST
     resources:
         **needs("variance_curves"),
     params:
         **stage(),
     shell:
-        "stablevelocity --log {log:q} join-tables --output {output.curves:q} {input.curves:q}"
-        " && stablevelocity --log {log:q} {params.provenance:q}"
-        " join-tables --output {output.split_points:q}"
-        " {input.split_points:q}"
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " join-tables --output {output.curves:q} --output {output.split_points:q} {input.curves:q} {input.split_points:q}"
 
 
 rule variance_references:
@@ -70,8 +66,7 @@ rule variance_references:
         LAYOUT.variance_references,
     log:
         LAYOUT.log("variance_references"),
-    benchmark:
-        LAYOUT.benchmark("variance_references")
+    priority: FIRST
     resources:
         **needs("variance_references"),
     params:
@@ -86,8 +81,6 @@ rule toy:
         [LAYOUT.toy(name) for name in ("error", "target_variance", "gradient_variance", "cost")],
     log:
         LAYOUT.log("toy"),
-    benchmark:
-        LAYOUT.benchmark("toy")
     resources:
         **needs("toy"),
     params:
@@ -101,8 +94,6 @@ rule exact_flow:
         LAYOUT.exact_flow,
     log:
         LAYOUT.log("exact_flow"),
-    benchmark:
-        LAYOUT.benchmark("exact_flow")
     resources:
         **needs("exact_flow"),
     params:

@@ -76,13 +76,24 @@ def summary(results: Annotated[Path, typer.Argument(help="results/<study>")]) ->
 def compare(
     results: Annotated[Path, typer.Argument(help="a new results/<study>")],
     reference: Annotated[Path, typer.Argument(help="the one to compare with, such as results/reference/digits")],
+    page: Annotated[
+        Path | None, typer.Option(help="also write all cells, and the figures of both, to this file")
+    ] = None,
 ) -> None:
     """Compare two results of a study, cell by cell; exit status 1 when they differ beyond the seeds' spread."""
-    from stablevelocity.reporting.compare import compare as compare_results
+    from stablevelocity.reporting import compare as comparing
 
-    comparison = compare_results(results, reference)
+    comparison = comparing.write_comparison(results, reference, page) if page else comparing.compare(results, reference)
     typer.echo(str(comparison))
     sys.exit(0 if comparison.agrees else 1)
+
+
+@app.command()
+def index(results: Annotated[Path, typer.Argument(help="the folder of all studies")] = Path("results")) -> None:
+    """List every study and reference copy with date, scale, verdicts and code, in results/index.html."""
+    from stablevelocity.reporting.index import make_index
+
+    typer.echo(make_index(results))
 
 
 @app.command()

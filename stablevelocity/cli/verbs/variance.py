@@ -83,8 +83,13 @@ def latent_spectrum(
 
 
 @app.command()
-def join_tables(output: Output, tables: Annotated[list[Path], typer.Argument()]) -> None:
+def join_tables(
+    output: Annotated[list[Path], typer.Option(help="of several each takes its share of the tables, in order")],
+    tables: Annotated[list[Path], typer.Argument()],
+) -> None:
     """Put the rows of CSV tables into one."""
     import pandas as pd
 
-    write_tables([pd.concat([pd.read_csv(table) for table in tables])], [output])
+    share = len(tables) // len(output)
+    parts = [tables[place : place + share] for place in range(0, len(tables), share)]
+    write_tables([pd.concat([pd.read_csv(table) for table in part]) for part in parts], output)

@@ -72,11 +72,14 @@ def stablevs(results: Results) -> DataFrame:
 def stablevs_images(results: Results) -> DataFrame:
     """`stablevs` image by image: psnr and ssim of StableVS over the base solver with as many calls, and over control.
 
-    `image` names the noise and label, the same in all runs; mean over the runs. PSNR counts as at most `EQUAL_DB`.
+    `image` names the noise and label; mean over the runs that share them. PSNR counts as at most `EQUAL_DB`.
     """
     names = [LAYOUT.sweep_images(run) for run in results.study.sweep_runs()]
     frame: DataFrame = pd.concat([results.csv(name) for name in names], ignore_index=True)
     frame["psnr"] = frame["psnr"].clip(upper=EQUAL_DB)
+    if results.study.sampling.seed == "by_run":
+        seeds = frame["run"].map({name: run.seed for name, run in results.study.runs().items()})
+        frame["image"] += seeds * results.study.sampling.sweep.images
     base_steps, thinned = results.study.sampling.sweep.base_steps, frame["low_regime"] != "none"
     bases, parts = frame[~thinned & (frame["steps"] != base_steps)], []
     keys = ["run", "solver", "xi", "low_steps", "nfe"]

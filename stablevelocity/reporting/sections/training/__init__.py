@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 
-from stablevelocity.reporting.spec import LAYOUT, Inputs, Product, Section
+from stablevelocity.reporting.spec import LAYOUT, Inputs, Product, Section, training_images
 from stablevelocity.study import Run, Study
 from stablevelocity.study.methods import HIGH, ablations, kind, principal
 
@@ -70,7 +70,7 @@ def of_figure3(study: Study) -> list[str]:
 
 def of_samples(study: Study) -> list[str]:
     files = list(sample_files(study).values())
-    return [LAYOUT.image_manifest("train"), *files] if files else []
+    return [*training_images(study), *files] if files else []
 
 
 ROW = ("arm", "step", "sampler")

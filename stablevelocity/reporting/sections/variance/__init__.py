@@ -1,6 +1,6 @@
 """Two regimes of variance: figure 1, split points, and how much of it is the finite set of points."""
 
-from stablevelocity.reporting.spec import LAYOUT, Product, Section
+from stablevelocity.reporting.spec import LAYOUT, Product, Section, training_images
 from stablevelocity.study import Study
 
 TABLES, FIGURES = "reporting.sections.variance.tables", "reporting.sections.variance.figures"
@@ -18,7 +18,7 @@ def mixtures(study: Study) -> list[str]:
 
 def pixels(study: Study) -> list[str]:
     """Images of the pixels' own curve, and its split point."""
-    return [LAYOUT.image_manifest("train"), LAYOUT.split_points] if "pixels" in study.variance.data else []
+    return [*training_images(study), LAYOUT.split_points] if "pixels" in study.variance.data else []
 
 
 SECTION = Section(

@@ -1,0 +1,138 @@
+"""One line of overall progress while Snakemake runs jobs here, in place of what it says of each.
+
+All that Snakemake says goes to its own log file, and what a job says to the job's log. On the terminal stay warnings,
+errors with the log of the job that failed, and where the first figures are.
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from stablevelocity.study import Study
+
+QUIET = "STABLEVELOCITY_QUIET"
+"""Set for jobs that speak to their log alone."""
+CHATTER = {"job_info", "job_started", "job_finished", "progress", "shellcmd"}
+SENTENCES = ("Select jobs to execute...", "Touching output file")
+FIRST_FIGURES = 3
+INTERVAL = 10.0  # seconds between lines where no line can be overwritten
+
+
+class Job(NamedTuple):
+    rule: str
+    label: str
+    estimate: float
+    output: str
+
+
+def estimated_seconds(rule: str, study: Study) -> float:
+    """What a job costs on a slow core, roughly: at the start all that is known, later scaled by what was measured."""
+    training, variance, sweep = study.training, study.variance, study.sampling.sweep
+    model = training.model
+    image = (
+        5e-10 * model.depth * model.width**2 * (study.images.size / model.patch) ** 2
+    )  # one forward and backward pass
+    draw = image / 3 * study.sampler(study.sampling.main).steps if study.sampling.samplers else 0.0
+    mixture = 4e-11 * variance.gmm_times * variance.gmm_samples**2
+    table: dict[str, float] = {
+        "train": training.steps * training.batch * image,
+        "sample_shard": draw * study.sampling.images / study.sampling.shards,
+        "sweep": draw * sweep.images * len(sweep.solvers) * (len(sweep.steps) + 1) if sweep else 0.0,
+        "gmm_variance": mixture * (100 + max(variance.gmm_dimensions, default=0) / 2),
+        "toy": 6e-3 * study.toy.updates * len(study.toy.seeds) if study.toy else 0.0,
+        "autoencoder": 0.025 * study.autoencoder.steps,
+        "encoder": 0.035 * study.encoder.steps,
+        "judge": 0.02 * study.evaluation.judge_steps,
+    }
+    return 0.5 + table.get(rule, 0.0)
+
+
+class OverallProgress(logging.Filter):
+    """Filter of the handler that writes to the terminal: drops what is said of each job, and says how far all are."""
+
+    def __init__(self, jobs: dict[int, Job], cores: int, stream: Any, clock: Callable[[], float] = time.monotonic):
+        super().__init__()
+        self.jobs, self.cores, self.stream, self.clock = jobs, max(1, cores), stream, clock
+        self.running: dict[int, float] = {}
+        self.measured: dict[int, float] = {}
+        self.began = self.said = clock()
+        self.figures = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event, now = str(getattr(record, "event", "")), self.clock()
+        if event == "job_info":
+            self.running[record.jobid] = now  # type: ignore[attr-defined]
+        elif event == "job_finished" and record.job_id in self.running:  # type: ignore[attr-defined]
+            number: int = record.job_id  # type: ignore[attr-defined]
+            self.measured[number] = now - self.running.pop(number)
+            if number in self.jobs and self.jobs[number].rule == "figure" and self.figures < FIRST_FIGURES:
+                self.figures += 1
+                self.clear()
+                self.stream.write(f"made {self.jobs[number].output}\n")
+        if record.levelno >= logging.WARNING or not (event in CHATTER or str(record.msg).startswith(SENTENCES)):
+            self.clear()
+            return True
+        last = len(self.measured) == len(self.jobs)
+        if self.stream.isatty() or last or now - self.said >= INTERVAL:
+            self.said = now
+            self.clear()
+            self.stream.write(self.line(now) + ("" if self.stream.isatty() and not last else "\n"))
+            self.stream.flush()
+        return False
+
+    def clear(self) -> None:
+        """Remove the line, where it can be overwritten."""
+        if self.stream.isatty():
+            self.stream.write("\r\033[K")
+
+    def line(self, now: float) -> str:
+        done = sum(self.jobs[number].estimate for number in self.measured if number in self.jobs)
+        total = sum(job.estimate for job in self.jobs.values())
+        names = [self.jobs[number].label for number in self.running if number in self.jobs]
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        return (
+            f"{done / total:4.0%}  {len(self.measured)} of {len(self.jobs)} jobs, {_clock(now - self.began)} gone, "
+            f"about {_clock(self.left(now))} to go" + (f"; now {shown}" if shown else "")
+        )
+
+    def left(self, now: float) -> float:
+        """Seconds to go: a job takes what those of its rule took so far, or its estimate at the speed of all so far."""
+        by_rule: dict[str, list[float]] = {}
+        for number, seconds in self.measured.items():
+            if number in self.jobs:
+                by_rule.setdefault(self.jobs[number].rule, []).append(seconds)
+        estimated = sum(self.jobs[number].estimate for number in self.measured if number in self.jobs)
+        speed = sum(map(sum, by_rule.values())) / estimated if estimated else 1.0
+        left = 0.0
+        for number, job in self.jobs.items():
+            if number not in self.measured:
+                seconds = by_rule.get(job.rule)
+                expected = sum(seconds) / len(seconds) if seconds else job.estimate * speed
+                left += max(0.0, expected - (now - self.running.get(number, now)))
+        return left / self.cores
+
+
+def show_overall_progress(workflow: Any, study: Study) -> None:
+    """Install it in a Snakemake that is about to run its jobs here; not where the user asks for more words, or none."""
+    settings = workflow.output_settings
+    handlers = [
+        handler for handler in workflow.logger_manager.logger.handlers if handler.name == "DefaultStreamHandler"
+    ]
+    if not handlers or settings.verbose or settings.printshellcmds or settings.quiet:
+        return
+    jobs = {}
+    for job in workflow.dag.needrun_jobs():
+        rule = "train" if job.rule.name.startswith("train_") else job.rule.name
+        label = " ".join([job.rule.name.replace("train_", "train "), *map(str, job.wildcards)])
+        if job.rule.shellcmd:
+            jobs[job.jobid] = Job(rule, label, estimated_seconds(rule, study), str(job.output[-1]))
+    print(f"{len(jobs)} jobs; what each says: {', '.join(workflow.logger_manager.get_logfile())}", file=sys.stderr)
+    handlers[0].addFilter(OverallProgress(jobs, workflow.cores, handlers[0].stream))
+    os.environ[QUIET] = "1"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
