@@ -173,12 +173,13 @@ def _check_pretrained(study: Study) -> None:
             raise UserError(f"{key}.shards: {family.shards} shards, but only {prompts} prompts")
 
 
-def without_accelerator(study: Study) -> list[str]:
-    """Keys that ask for fp16, in which a CPU does not compute, where this machine has nothing else."""
-    keys = [f"arms.{arm}.training.precision" for arm in study.arms if study.arm_training(arm).precision == "fp16"]
-    keys += ["sampling.precision"] if study.arms and study.sampling.precision == "fp16" else []
-    if not keys:
-        return []
+def fp16_without_accelerator(study: Study) -> str | None:
+    """What is wrong, in one line, with training in fp16 on this machine; None where it has an accelerator."""
+    arms = [arm for arm in study.arms if study.arm_training(arm).precision == "fp16"]
+    if not arms:
+        return None
     import torch
 
-    return [] if torch.cuda.is_available() else keys
+    if torch.cuda.is_available():
+        return None
+    return f"training.precision: fp16 of arm {arms[0]} needs an accelerator, and this machine has none"
