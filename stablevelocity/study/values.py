@@ -3,6 +3,7 @@
 Light on purpose (no torch): Snakemake reads it on every start.
 """
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -35,7 +36,9 @@ def _text(value: Any) -> Any:
 def one_of(names: tuple[str, ...]) -> AfterValidator:
     def known(value: str) -> str:
         if value not in names:
-            raise PydanticCustomError("name", "Input should be one of {names}", {"names": ", ".join(names)})
+            near = difflib.get_close_matches(value, names, 3, 0.3) or names[:3]
+            few = f"{', '.join(near)} and {len(names) - len(near)} more"
+            raise PydanticCustomError("name", "Input should be one of {names}", {"names": few})
         return value
 
     return AfterValidator(known)
