@@ -68,9 +68,7 @@ def needs(rule):
 def settings(*parts):
     """The values that a rule depends on, as text: a change of one makes the rule run again."""
     plain = [part.model_dump(mode="json") if hasattr(part, "model_dump") else part for part in parts]
-    text = json.dumps(plain, sort_keys=True)
-    # A label such as $x_{t}$ is no wildcard: its brace is written as JSON may write it. JSON's own stand before " or }.
-    return re.sub(r'{(?!["}])', r"\\u007b", text)
+    return json.dumps(plain, sort_keys=True)
 
 
 @functools.cache
@@ -99,7 +97,7 @@ def stage(*modules, settings="", **others):
         return [word for option, values in words.items() for value in values for word in (option, value)]
 
     provenance.today = today
-    return {"settings": settings, "provenance": provenance, **others}
+    return {"provenance": provenance, **others}
 
 
 def present(path):

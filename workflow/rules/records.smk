@@ -3,6 +3,7 @@
 from snakemake.dag import DAG
 from snakemake.iocontainers import Wildcards
 from stablevelocity.records import codes_line, read_records, restore_times, seal
+from stablevelocity.study.changes import same_settings
 from stablevelocity.training.identity import settings_of, trainers_code
 
 TRAINED = {LAYOUT.training_metrics(name): run for name, run in RUNS.items()}
@@ -45,7 +46,7 @@ def compare_with_records():
             continue
         text, code_now, own_names = now
         other_code = record.code != code_now and not record.verified_under(code_now)
-        if record.facts["settings"] != text or other_code and names & {"code", *own_names}:
+        if not same_settings(record.facts["settings"], text) or other_code and names & {"code", *own_names}:
             forced += map(str, record.outputs)
             REMADE_RUNS.extend(own_names & set(RUNS) if str(record.first) in TRAINED and other_code else [])
         elif record.code != code_now:
