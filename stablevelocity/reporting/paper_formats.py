@@ -129,7 +129,7 @@ def _styled(cells: DataFrame, bold: np.ndarray, language: str):
 
 
 def _latex(text: str) -> str:
-    escaped = "".join(f"\\{one}" if one in "&%$#_{}" else one for one in text)
+    escaped = "".join(r"\textbackslash{}" if one == "\\" else f"\\{one}" if one in "&%$#_{}" else one for one in text)
     return escaped.replace("~", r"\textasciitilde ").replace("^", r"\textasciicircum ").translate(SYMBOLS)
 
 
