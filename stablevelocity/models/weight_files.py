@@ -37,7 +37,7 @@ def load_tensors(path: Path, *, checksum: bool = False) -> tuple[dict[str, Tenso
     """
     with reading_weights(path):
         with safe_open(path, "pt") as file:
-            info = json.loads((file.metadata() or {}).get("info", "{}"))
+            info = dict(json.loads((file.metadata() or {}).get("info", "{}")))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if (checksum or CHECKSUM in info) and info.pop(CHECKSUM) != _checksum(tensors, info):
             raise ValueError("differs from its checksum")

@@ -126,8 +126,9 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: holds more than weights, or is damaged, and is not opened ({reason[:100]})") from None
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"holds more than weights ({asked[1]})" if asked else "holds more than weights, or is damaged,"
+        raise UserError(f"{path}: {what} and is not opened") from None
     except Exception as error:  # of damaged files: KeyError, EOFError, RuntimeError, ... from inside torch
         raise UserError(f"{path}: is not a file of torch.save ({type(error).__name__})") from None
     if not isinstance(content, dict):

@@ -42,7 +42,7 @@ ARRAYS: list[tuple[str, Any, str]] = [
     ("a number", np.uint8(3), SHAPE),
     ("no image", IMAGES[:0], r"holds 0 image\(s\)"),
     ("one image", IMAGES[:1], r"holds 1 image\(s\)"),
-    ("images without height", IMAGES[:, :0], "expected images with pixels"),
+    ("images without height", IMAGES[:, :0], SHAPE),
     ("Fortran order", np.asfortranarray(IMAGES), "Fortran order"),
 ]
 
@@ -71,11 +71,8 @@ def changed(content: bytes, place: int) -> bytes:
 
 
 WHOLE = npz(arr_0=IMAGES)
-CLAIMS = (
-    b"\x93NUMPY\1\0v\0"
-    + b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000, 256, 256, 3), }".ljust(117)
-    + b"\n"
-)
+HEADER = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000, 256, 256, 3), }"
+CLAIMS = b"\x93NUMPY\1\0v\0" + HEADER.ljust(117) + b"\n"
 BATCHES: list[tuple[str, bytes, str]] = [
     ("empty", b"", "not a readable .npz"),
     ("text", b"no archive", "not a readable .npz"),
@@ -89,11 +86,16 @@ BATCHES: list[tuple[str, bytes, str]] = [
     ("arr_0 is text", zipped(b"no array at all, nor a header"), "not a readable .npz"),
     ("arr_0 is empty", zipped(b""), "not a readable .npz"),
     ("arr_0 ends in its header", zipped(npy(IMAGES)[:40]), "not a readable .npz"),
-    ("arr_0 ends in its images", zipped(npy(IMAGES)[:-100]), "arr_0 ends after 6 of 7 images"),
+    ("arr_0 ends in its images", zipped(npy(IMAGES)[:-100]), "arr_0 ends after 4 of 7 images"),
     ("arr_0 says it has a thousand million images", zipped(CLAIMS), "arr_0 ends after 0 of 1000000000 images"),
     ("a header that is code", zipped(b"\x93NUMPY\1\0\x10\0exit()".ljust(40)), "not a readable .npz"),
-    ("a wrong checksum", changed(WHOLE, len(WHOLE) // 2), "ends after|is damaged"),
-    ("damaged compression", changed(zipped(npy(IMAGES), kind=zipfile.ZIP_DEFLATED), 300), "ends after|is damaged"),
+    ("a wrong checksum", changed(WHOLE, len(WHOLE) // 2), "not a readable .npz .Bad CRC"),
+    (
+        "damaged compression",
+        changed(zipped(npy(IMAGES), kind=zipfile.ZIP_DEFLATED), 300),
+        "not a readable .npz .Bad CRC",
+    ),
+    ("damage behind the first images", changed(npz(arr_0=np.tile(IMAGES, (60, 8, 8, 1))), 1_000_000), "npz .Bad CRC"),
     ("an unknown version", zipped(changed(npy(IMAGES), 6)), "npy format|not a readable .npz"),
 ]
 
@@ -150,6 +152,7 @@ IMAGE = encoded(PICTURE, "JPEG")
 INNER = {f"{name}.tar": tar_of({f"{name}_{k}.JPEG": IMAGE for k in (1, 2)}) for name in (FISH, SHARK, HEN)}
 OUTER = tar_of(INNER)
 STEP = 512 + len(INNER[f"{FISH}.tar"])  # from one member of the outer tar to the next
+SECOND = 1024 + len(IMAGE) // 512 * 512 + 512  # the header of the second image of the first class
 VALS = tar_of({f"ILSVRC2012_val_0000000{k}.JPEG": IMAGE for k in (1, 2, 3)})
 
 
@@ -180,10 +183,10 @@ TARS: list[tuple[str, dict[str, bytes], str]] = [
     ("train tar with its second header zeroed", {TRAIN: zeroed(OUTER, STEP)}, f"{TRAIN} is no whole tar"),
     ("train tar with its first header zeroed", {TRAIN: zeroed(OUTER, 0)}, f"{TRAIN} is no whole tar"),
     ("train tar with a damaged header", {TRAIN: changed(OUTER, STEP + 3)}, f"{TRAIN} is no whole tar"),
-    ("train tar zeroed from the middle on", {TRAIN: zeroed(OUTER, STEP + 1000, len(OUTER))}, "no whole tar"),
+    ("train tar never filled to its end", {TRAIN: OUTER[: STEP + 1000] + bytes(2**21)}, "no whole tar"),
     (
         "class tar with a header zeroed",
-        {TRAIN: zeroed(OUTER, 1024 + len(IMAGE) // 512 * 512 + 512)},
+        {TRAIN: zeroed(OUTER, SECOND)},
         f"{FISH}.tar inside",
     ),
     ("class tar that is text", {TRAIN: tar_of(INNER | {f"{HEN}.tar": b"x" * 2000})}, f"{HEN}.tar inside"),

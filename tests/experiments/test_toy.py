@@ -121,7 +121,7 @@ def test_each_table_has_its_rows(tables):
     assert list(tables.error) == ["objective", "seed", "update", "t", "error"]
     assert len(tables.error) == runs * 2 * 2
     assert sorted(tables.error["update"].unique()) == [10, 20]
-    assert list(tables.target_variance) == ["objective", "seed", "t", "variance"]
+    assert list(tables.target_variance) == ["objective", "seed", "t", "variance", "removed"]
     assert len(tables.target_variance) == runs * 19
     assert list(tables.gradient_variance) == ["objective", "seed", "t", "variance", "trace", "signal"]
     assert len(tables.gradient_variance) == runs * 9
@@ -182,6 +182,19 @@ def test_target_variance_is_the_closed_form_for_cfm_and_falls_with_the_reference
         assert table[objective][0.95] == pytest.approx(table["cfm"][0.95] / 511, rel=0.4)
         assert (table[objective][0.2:] < table["cfm"][0.2:]).all()
         assert all(later < earlier for earlier, later in pairwise(table[objective][[0.2, 0.3, 0.4, 0.5, 0.6]]))
+
+
+def test_what_a_target_removes_from_cfms_variance_is_measured_on_its_own_samples():
+    """Given x_t and references the target is the mean of CFM's, so the two variances add up to CFM's, V exactly."""
+    settings = Toy(seeds=[0], objectives=["cfm", "stf", "stablevm"], batch=256, references=512)
+    table = toy.target_variance(settings, paper_mixture(10)).set_index(["objective", "t"])
+    assert (table.loc["cfm", "removed"] == 0).all()
+    times = [0.1, 0.3, 0.5, 0.9]
+    exact = exact_variance_curve(paper_mixture(10), times=times, generator=rng()).mean
+    for objective in ("stf", "stablevm"):
+        both = table.loc[objective].loc[times]
+        # 1,024 samples, of standard deviation up to the mean itself: 3 %.
+        assert (both["variance"] + both["removed"]).tolist() == pytest.approx(exact.tolist(), rel=0.12)
 
 
 def test_training_brings_the_network_to_the_exact_velocity():

@@ -18,11 +18,16 @@ def save_decoder(folder: Path, seed: int) -> None:
     AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, mid_block_add_attention=False).save_pretrained(folder)
 
 
-def save_weights(path: Path) -> None:
+def save_weights(path: Path, seed: int = 0) -> None:
     model = {"depth": 1, "width": 16, "heads": 2, "patch": 2, "encoder_depth": 1}
     sampling = {"main": "ode", "samplers": {"ode": {}}}
     study = parse_study(
-        {"name": "t", "training": {"model": model}, "arms": {"cfm": {"label": "CFM"}}, "sampling": sampling}
+        {
+            "name": "t",
+            "training": {"model": model, "seeds": [seed]},
+            "arms": {"cfm": {"label": "CFM"}},
+            "sampling": sampling,
+        }
     )
     run = next(iter(study.runs().values()))
     shape = (4, 4, 4)
@@ -49,3 +54,16 @@ def test_a_decoder_trained_anew_in_the_same_folder_is_another(tmp_path):
     first = identity(0)
     assert identity(1) != first
     assert identity(0) == first
+
+
+def test_samples_by_run_take_the_runs_own_seed(tmp_path):
+    description = {"identity": "a", "scale": 1.0, "decoder": str(tmp_path / "decoder"), "decoder_revision": None}
+    write_json(tmp_path / "autoencoder.json", description)
+    save_decoder(tmp_path / "decoder", 0)
+
+    def seed_of(run: int, sampling: Sampling) -> int:
+        save_weights(tmp_path / "w.safetensors", run)
+        return open_sampler(tmp_path / "w.safetensors", tmp_path / "autoencoder.json", Sampler(), sampling)[0].seed
+
+    assert [seed_of(run, Sampling(seed="by_run")) for run in (0, 3)] == [0, 3]
+    assert [seed_of(run, Sampling(seed=5)) for run in (0, 3)] == [5, 5]
