@@ -138,7 +138,14 @@ def write_comparison(new: Path, reference: Path, out: Path) -> Comparison:
     """Compare, and write a page of all compared cells, by table, and of the figures of both side by side."""
     comparison = compare(new, reference)
     cells = comparison.cells.sort_values("verdict", key=lambda verdicts: verdicts != DIFFERS, kind="stable")
-    names = sorted({file.stem for folder in (new, reference) for file in folder.glob("figures/*.svg")})
+    names = sorted(
+        {
+            file.stem
+            for folder in (new, reference)
+            for file in folder.glob("figures/*.png")
+            if not file.name.endswith(".column.png")
+        }
+    )
     write_plain_page(
         out,
         "compare.html.j2",
@@ -147,7 +154,7 @@ def write_comparison(new: Path, reference: Path, out: Path) -> Comparison:
         agrees=comparison.agrees,
         missing=comparison.missing,
         tables={name: rows.to_dict("records") for name, rows in cells.groupby("table", sort=False)},
-        figures={name: tuple(_drawn(folder / f"figures/{name}.svg") for folder in (new, reference)) for name in names},
+        figures={name: tuple(_drawn(folder / f"figures/{name}.png") for folder in (new, reference)) for name in names},
     )
     return comparison
 
@@ -156,4 +163,4 @@ def _drawn(figure: Path) -> str | None:
     """The address of a figure within the page; None where a run has it not."""
     if not figure.exists():
         return None
-    return f"data:image/svg+xml;base64,{base64.b64encode(figure.read_bytes()).decode('ascii')}"
+    return f"data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode('ascii')}"

@@ -14,11 +14,14 @@ from typing import Any
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json, sha256, write_json
 from stablevelocity.reporting import history, registry
+from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.reporting.trace import PROVENANCE, RECORDS, Jobs, read_jobs
 from stablevelocity.study import Study, load_study
 
 LIMIT = 4_000_000
 """Bytes of a reference copy."""
+LARGEST_READ = 200_000
+"""Bytes of a file that a table was computed from, above which it stays with the study."""
 CRATE = "ro-crate-metadata.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of each file in an archive: the same results give the same bytes."""
@@ -67,11 +70,14 @@ def _finished(results: Path) -> tuple[Study, list[str]]:
     study = load_study(results / "study.json")
     made_from = [name for table in registry.tables(study).values() for name in table.inputs(study)]
     read = [name for name in made_from if name.endswith((".csv", ".json"))]
-    files = ["study.json", "report.html", *registry.page_inputs(study), *registry.paper_files(study), *read]
+    drawn = [LAYOUT.figure(name, "png") for name in registry.figures(study)]
+    files = [LAYOUT.study, LAYOUT.report, LAYOUT.claims, *registry.claims_inputs(study), *registry.paper_files(study)]
+    files += [*drawn, *registry.files(study), *read]
     missing = [name for name in files if not (results / name).exists()]
     if missing:
         raise UserError(f"{results}: {missing[0]} is missing; a copy is made of a finished study")
-    return study, list(dict.fromkeys(files))
+    large = {name for name in read if (results / name).stat().st_size > LARGEST_READ}
+    return study, [name for name in dict.fromkeys(files) if name not in large]
 
 
 def _write_copy(study: Study, results: Path, files: list[str], out: Path) -> dict[str, Any]:

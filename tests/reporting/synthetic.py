@@ -6,6 +6,7 @@ Every file has columns that the workflow's stages write; tests/workflow compares
 
 import itertools
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -333,7 +334,8 @@ def leave_records(study: Study, results: Path) -> None:
 
     def record(outputs: list[str], inputs: list[str], verb: str, settings: str = "") -> None:
         command = ["/opt/bin/stablevelocity", "--log", "logs/x.log", "--code", "a.b", verb, "--output", outputs[0]]
-        made, read = [results / name for name in outputs], [results / name for name in inputs]
+        # As the workflow gives them, relative to where it runs.
+        made, read = ([Path(os.path.relpath(results / name)) for name in names] for names in (outputs, inputs))
         write_provenance(made, inputs=read, settings=settings, code=verb[:4] * 3, command=command)
 
     for name, product in registry.tables(study).items():

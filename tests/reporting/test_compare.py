@@ -3,15 +3,20 @@
 import json
 import shutil
 import zipfile
+from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import sha256
-from stablevelocity.reporting.compare import compare
+from stablevelocity.reporting import registry
+from stablevelocity.reporting.compare import compare, write_comparison
+from stablevelocity.reporting.index import make_index
 from stablevelocity.reporting.reference import LIMIT, make_archive, make_reference
 from stablevelocity.reporting.trace import find
+
+from . import synthetic
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def test_what_the_copy_says_of_itself_is_true_of_the_copy(copy):
     assert facts["first_job"] <= facts["last_job"] <= facts["copied"]
     # What its tables were made from is there: a number can be followed and computed again.
     for job in jobs:
-        if job["verb"] == "table":
+        if job["verb"] == "table" and "stablevs_images" not in job["id"]:  # each image of a sweep: too large
             assert all((copy / name).exists() for name in job["inputs"])
     assert find(copy / "tables/table2.csv", "cfm, 500, ode", "fid").sources == [
         f"metrics/fidelity/cfm-s{seed}/step-00000500/ode.csv" for seed in (0, 1)
@@ -157,3 +162,56 @@ def test_an_archive_can_be_traced_like_the_study(digits, tmp_path):
     ours, theirs = (find(folder / "tables/table2.csv", "CFM", "fid") for folder in (digits, tmp_path))
     assert ours.jobs == theirs.jobs
     assert ours.sources == theirs.sources
+
+
+class Links(HTMLParser):
+    """Text, ids, addresses of links and images of a page."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.text, self.links, self.images = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.links += [named["href"]] if tag == "a" else []
+        self.images += [named["src"]] if tag == "img" else []
+
+    def handle_data(self, data):
+        self.text.append(data.strip())
+
+
+def test_a_comparison_is_also_a_page_of_every_cell_and_both_figures(tmp_path, digits):
+    new = tmp_path / "new"
+    for folder in ("tables", "figures"):
+        shutil.copytree(digits / folder, new / folder)
+    change(new, "table2", "fid", 2.0, rows=0)
+    (new / "figures/figure1.png").unlink()
+    found = write_comparison(new, digits, tmp_path / "compared.html")
+    page = Links((tmp_path / "compared.html").read_text())
+    assert page.text.count("DIFFERS") == 1
+    assert page.text.count("same") == (found.cells["verdict"] == "same").sum()
+    drawn = len(registry.figures(synthetic.digits()))
+    assert len(page.images) == 2 * drawn - 1
+    assert all(image.startswith("data:image/png;base64,") for image in page.images)
+    assert f"{new}: no such figure" in page.text
+
+
+def test_the_index_lists_studies_and_copies_with_what_is_known_of_each(tmp_path, digits, copy):
+    results = tmp_path / "results"
+    (results / "reference").mkdir(parents=True)
+    (results / "digits").symlink_to(digits)
+    (results / "reference/digits").symlink_to(copy)
+    (results / "begun").mkdir()
+    shutil.copy(digits / "study.json", results / "begun")
+    (results / "old").mkdir()
+    (results / "old/study.json").write_text('{"name": "old", "no_such_section": {}}')
+    page = Links(make_index(results).read_text())
+    assert page.links == ["digits/report.html", "reference/digits/report.html"]
+    assert "begun, not finished" in page.text
+    assert any("cannot be read by this version" in text and "no_such_section" in text for text in page.text)
+    claims = json.loads((digits / "claims.json").read_text())
+    supported = sum(claim["verdict"] == "supported" for claim in claims)
+    assert sum(f"{supported} supported" in text for text in page.text) == 2
+    facts = json.loads((copy / "provenance.json").read_text())
+    assert (facts["commit"] or facts["package_hash"]) in page.text

@@ -4,23 +4,24 @@ import importlib.util
 import json
 import os
 import re
+import shlex
+import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
-from project import ROOT, Workflow, copy_project
+from project import ROOT, Workflow
+
+from stablevelocity.files import sha256
 
 # They share one finished study; pytest-xdist gives a file to one process (--dist loadfile).
 pytestmark = pytest.mark.workflow
 
 
 @pytest.fixture(scope="module")
-def workflow(tmp_path_factory) -> Workflow:
-    folder = tmp_path_factory.mktemp("project")
-    copy_project(folder)
-    workflow = Workflow(folder)
-    done = workflow.snakemake("all", "--configfile", "config/smoke.yaml")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return workflow
+def workflow(smoke, tmp_path_factory) -> Workflow:
+    """One finished study that these tests share."""
+    return Workflow(Path(shutil.copytree(smoke, tmp_path_factory.mktemp("shared") / "project", symlinks=True)))
 
 
 def test_the_study_ends_with_a_report_and_nothing_is_left_to_do(workflow):
@@ -142,3 +143,24 @@ def test_a_half_written_shard_is_never_taken_for_a_result(workflow):
     second = workflow.snakemake(str(shard.relative_to(workflow.folder)), "--configfile", "config/smoke.yaml")
     assert second.returncode == 0, second.stdout + second.stderr
     assert shard.read_bytes() == original
+
+
+def test_the_commands_behind_a_number_make_the_same_files_by_hand(workflow, tmp_path):
+    """`trace` names every job from a table down to the images; run in a copy without their files, they make these."""
+    shutil.copytree(workflow.folder, tmp_path, dirs_exist_ok=True)
+    copy = Workflow(tmp_path)
+    table = "results/smoke/tables/table2.csv"
+    told = copy.run("stablevelocity", "trace", table, "--row", "CFM", "--column", "fid", "--json")
+    jobs = json.loads(told.stdout)["jobs"]
+    verbs = {job["verb"] for job in jobs}
+    assert {"table", "evaluate", "sample", "train", "latent-shard", "autoencoder", "image-shard"} <= verbs
+    for job in jobs:
+        for file in job["outputs"]:
+            (copy.results / file).unlink()
+    shutil.rmtree(copy.results / "runs/cfm-s0")
+    for job in reversed(jobs):
+        done = copy.run(*shlex.split(job["command"]))
+        assert done.returncode == 0, job["command"] + done.stderr
+        for file, checksum in job["outputs"].items():
+            # The metrics of a training have its speed in them.
+            assert file.endswith("metrics.csv") or sha256(copy.results / file) == checksum, file
