@@ -78,12 +78,9 @@ def read_records(results: Path | str, *, checkpoints: bool = False) -> list[Reco
 
 def read_record(path: Path) -> Record:
     try:
-        facts = read_json(path)
-        if {"settings", "code", "verified", "inputs", "outputs"} <= set(facts):
-            return Record(path, facts)
-    except (ValueError, TypeError):
-        pass
-    raise UserError(f"{path}: is no record of a result; delete it with the file beside it to make that again")
+        return Record(path, read_json(path, "settings", "code", "verified", "inputs", "outputs", "command"))
+    except UserError as error:
+        raise UserError(f"{error}; delete it with the file beside it to make that again") from None
 
 
 def restore_times(records: Iterable[Record]) -> None:

@@ -43,11 +43,11 @@ def _of_seal(results: Path) -> Iterator[str]:
         yield f"{seal}: is missing; the workflow writes it when all is done"
         return
     try:
-        content = read_json(seal)
-        whole = content["sha256"] == seal_checksum(content["files"])
-    except (ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
+        content = read_json(seal, "files", "sha256")
+    except UserError as error:
+        yield str(error)
+        return
+    if content["sha256"] != seal_checksum(content["files"]):
         yield f"{seal}: differs from its own checksum"
         return
     for name, state in content["files"].items():

@@ -97,7 +97,10 @@ class Cifar10:
         self._size = size
         if binary.is_dir():
             self._arrays = {split: _cifar10_binary(binary, split) for split in ("train", "heldout")}
-            self.class_names = (binary / "batches.meta.txt").read_text().split()
+            names = binary / "batches.meta.txt"
+            self.class_names = names.read_text().split() if names.is_file() else []
+            if len(self.class_names) != 10:
+                raise UserError(f"images: {names} has {len(self.class_names)} names of classes, expected 10")
         elif python.is_dir():
             from torchvision.datasets import CIFAR10
 

@@ -46,6 +46,8 @@ class ReferenceStatistics:
     """Identity of the extractor."""
     name: str
     """In words, for tables."""
+    held_out: Float[Tensor, "m d"] | None = None
+    """Pool features of real images that nothing was trained on: what shows memorisation."""
 
     @property
     def identity(self) -> str:
@@ -62,7 +64,8 @@ class ReferenceStatistics:
 
     def _tensors(self) -> dict[str, Tensor]:
         sides = self.pool.mean, self.pool.covariance, self.spatial.mean, self.spatial.covariance
-        return dict(zip((*ADM_NAMES, "features"), (*sides, self.features), strict=True))
+        tensors: dict[str, Tensor] = dict(zip((*ADM_NAMES, "features"), (*sides, self.features), strict=True))
+        return tensors if self.held_out is None else tensors | {"held_out": self.held_out}
 
     @staticmethod
     def load(path: Path | str) -> "ReferenceStatistics":
@@ -70,9 +73,11 @@ class ReferenceStatistics:
         with reading_weights(path, "reference statistics"), safe_open(path, "pt") as file:
             info = file.metadata()
             mu, sigma, mu_s, sigma_s, features = (file.get_tensor(name) for name in (*ADM_NAMES, "features"))
+            names = set(file.keys())
+            held_out = file.get_tensor("held_out") if "held_out" in names else None
             count = int(info["count"]) if info["count"] else None
         pool, spatial = GaussianStatistics(mu, sigma, count), GaussianStatistics(mu_s, sigma_s, count)
-        return ReferenceStatistics(pool, spatial, features, info["extractor"], info["name"])
+        return ReferenceStatistics(pool, spatial, features, info["extractor"], info["name"], held_out)
 
 
 def reference_statistics(
@@ -130,9 +135,10 @@ def metrics_table(
     """All metrics of a set: columns metric, value, low, high, images, reference, note.
 
     low and high are 95 % intervals (see `intervals` for what each one holds); `bootstrap` is the number of resamples
-    for FID, sFID and the Inception score. Rows: fid, sfid, is, precision, recall, fid_infinity, and with `labels` (the
-    classes that were asked for, in the extractor's own numbering) accuracy, the share of images that its classifier
-    takes for their class. A row that needs more images is absent, and the log says so. `note` and the log say when
+    for FID, sFID and the Inception score. Rows: fid, sfid, is, precision, recall, fid_infinity; with held-out images in
+    the reference fid_heldout, against those, and nearest_ratio (see `nearest_ratio`); with `labels` (the classes that
+    were asked for, in the extractor's own numbering) accuracy, the share of images that its classifier takes for their
+    class. A row that needs more images is absent, and the log says so. `note` and the log say when
     images are too few for FID.
     """
     if generated.extractor != reference.extractor:
@@ -177,6 +183,13 @@ def metrics_table(
     if labels is not None:
         right = logits.argmax(dim=1) == labels
         add("accuracy", float(right.double().mean()), intervals.bootstrap_share(right, seed=seed))
+    if reference.held_out is not None:
+        held_out = gaussian_statistics([reference.held_out])
+        interval = intervals.bootstrap_frechet(pool, held_out, replicates=bootstrap, seed=seed)
+        note = f"against {len(reference.held_out):,} held-out images"
+        add("fid_heldout", frechet_distance(gaussian_statistics(pool), held_out), interval, note)
+        ratio, interval = nearest_ratio(pool.tensor(), reference.features, reference.held_out, seed=seed)
+        add("nearest_ratio", ratio, interval, note)
     line = intervals.extrapolated_frechet(pool, reference.pool, seed=seed)
     if line is None:
         features = len(reference.pool.mean)
@@ -184,3 +197,27 @@ def metrics_table(
     else:
         add("fid_infinity", line[0], note=f"intercept of FID against 1/N, slope {line[1]:.4g}")
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "images", "reference", "note"])
+
+
+def nearest_ratio(
+    generated: Float[Tensor, "n d"], train: Float[Tensor, "k d"], held_out: Float[Tensor, "m d"], *, seed: int = 0
+) -> tuple[float, intervals.Interval]:
+    """Mean distance to the nearest train image over that to the nearest held-out one, with its bootstrap interval.
+
+    1 where the generator knows the distribution and not its images, below 1 where it repeats them. A larger set is
+    nearer, so the train images are cut at random into k sets of as many as are held out, and their distances
+    averaged: of copies alone it is 1 - 1/k.
+    """
+    m = min(len(held_out), len(train))
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(train)))
+
+    def distances(others: Tensor) -> Tensor:
+        rows = generated.double().split(max(1, 2**24 // m))
+        return torch.cat([torch.cdist(points, others.double()).amin(dim=1) for points in rows])
+
+    parts = order[: len(train) // m * m].split(m)
+    near = torch.stack([distances(train[rows]) for rows in parts]).mean(dim=0).numpy()
+    far = distances(held_out[:m]).numpy()
+    times = np.random.default_rng(seed).multinomial(len(near), np.full(len(near), 1 / len(near)), size=1000)
+    low, high = np.percentile((times @ near) / (times @ far), [2.5, 97.5])
+    return float(near.mean() / far.mean()), intervals.Interval(float(low), float(high))

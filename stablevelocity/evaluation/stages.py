@@ -1,6 +1,7 @@
 """What the verbs of evaluation do but for `sweep`, from files to files."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,21 @@ def open_extractor(settings: Evaluation, classifier: Path | None) -> Extractor:
     return load_extractor(settings.extractor, settings.weights)
 
 
-def write_reference(settings: Evaluation, classifier: Path | None, train: Path, output: Path) -> None:
-    """Statistics and features of the reference images: the ADM batch of the study, or its train images."""
+def write_reference(
+    settings: Evaluation, classifier: Path | None, train: Path, heldout: Path | None, output: Path
+) -> None:
+    """Statistics and features of the reference images: the ADM batch of the study, or its train images.
+
+    With train images as reference, the features of the `heldout` ones are kept beside.
+    """
     extractor = open_extractor(settings, classifier)
     folder = output.parent / "features" / "reference"
     images = "train images" if settings.reference is None else None
-    reference_statistics(settings.reference or train, extractor, folder, images).save(output)
+    statistics = reference_statistics(settings.reference or train, extractor, folder, images)
+    if settings.reference is None and heldout is not None:
+        store = extract_features(open_images(heldout), extractor, folder.with_name("heldout") / "features.json")
+        statistics.held_out = store.column("pool").tensor()
+    statistics.save(output)
 
 
 def evaluate_samples(
@@ -59,16 +69,20 @@ def evaluate_samples(
     samples: Path,
     output: Path,
     facts: dict[str, str | int],
+    *,
+    real: bool = False,
 ) -> None:
     """Metrics of a set of samples (its manifest); `facts` (run, arm, seed, step, sampler) lead every row.
 
+    `real`: the samples are the held-out images themselves, which are not compared with themselves.
     The features stay in `features/` beside the reference, so another bootstrap or k needs no second pass.
     """
     extractor = open_extractor(settings, classifier)
     work = reference.parent / "features" / "-".join(str(fact) for fact in facts.values()) / "features.json"
+    statistics = ReferenceStatistics.load(reference)
     table = metrics_table(
         extract_features(open_images(samples), extractor, work),
-        ReferenceStatistics.load(reference),
+        replace(statistics, held_out=None) if real else statistics,
         labels=torch.from_numpy(ShardSet(samples, "labels").all("labels")) if extractor.name == "digits" else None,
         neighbours=settings.neighbours,
         bootstrap=settings.bootstrap,
@@ -84,7 +98,7 @@ def evaluate_real_images(
 
     One more row, fid_halves, is FID between halves of the reference images.
     """
-    evaluate_samples(settings, classifier, reference, heldout, output, {"sampler": "real"})
+    evaluate_samples(settings, classifier, reference, heldout, output, {"sampler": "real"}, real=True)
     halves = real_baseline([ReferenceStatistics.load(reference).features], seed=settings.seed)
     row = {
         "sampler": "real",

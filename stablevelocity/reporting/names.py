@@ -16,6 +16,8 @@ METRICS = {
     "accuracy": "Accuracy",
     "fid_infinity": "FID at infinite N",
     "fid_halves": "FID of halves",
+    "fid_heldout": "FID to held-out images",
+    "nearest_ratio": "Nearest train over nearest held-out image",
 }
 SIMILARITY = {
     "psnr": "PSNR",

@@ -68,7 +68,7 @@ def command(*words: object) -> None:
             if end.code in (None, 0):
                 return
             said.write(end.code if isinstance(end.code, str) else "")
-    lines = [line for line in said.getvalue().splitlines() if not line.startswith("warning: ")]
+    lines = [line for line in said.getvalue().splitlines() if not (line.startswith("warning: ") or ", ETA " in line)]
     raise UserError("\n".join(lines).removeprefix("error: "))
 
 

@@ -18,7 +18,7 @@ from stablevelocity.evaluation.fidelity import (
     precision_recall,
 )
 from stablevelocity.evaluation.image_sets import open_images
-from stablevelocity.evaluation.score import ReferenceStatistics, metrics_table, reference_statistics
+from stablevelocity.evaluation.score import ReferenceStatistics, metrics_table, nearest_ratio, reference_statistics
 from stablevelocity.evaluation.stages import (
     evaluate_any,
     evaluate_real_images,
@@ -164,6 +164,21 @@ def test_damaged_adm_statistics_are_refused(tmp_path, arrays, message):
         reference_statistics(tmp_path / "b.npz", Means(), tmp_path / "work")
 
 
+def test_memory_of_the_training_images_shows_and_knowing_their_distribution_does_not():
+    def draw(count: int, seed: int) -> torch.Tensor:
+        return torch.randn(count, 8, generator=torch.Generator().manual_seed(seed))
+
+    train, held_out = draw(4000, 0), draw(500, 1)
+    fresh, (low, high) = nearest_ratio(draw(2000, 2), train, held_out)
+    # Eight times as many train images would be nearer by a quarter if the sets were not made equal.
+    assert fresh == pytest.approx(1, abs=0.03)
+    assert low < fresh < high
+    copies = train[torch.randint(4000, (2000,), generator=torch.Generator().manual_seed(3))]
+    # A copy has its original in one of the eight sets of 500, at distance 0: an eighth of the mean is gone.
+    repeated, _ = nearest_ratio(copies, train, held_out)
+    assert repeated == pytest.approx(7 / 8, abs=0.03)
+
+
 def test_jobs_from_images_to_tables(tmp_path):
     """Classifier, reference, metrics, baseline, and the verb for any two sets, on files as the workflow leaves them."""
     rng = np.random.default_rng(0)
@@ -176,7 +191,7 @@ def test_jobs_from_images_to_tables(tmp_path):
     classifier, reference = tmp_path / "m" / "judge.json", tmp_path / "m" / "reference.safetensors"
     prepare_classifier(settings, train, heldout, classifier)
     assert pd.read_json(classifier, typ="series")["held_out_accuracy"] > 0.9
-    write_reference(settings, classifier, train, reference)
+    write_reference(settings, classifier, train, heldout, reference)
     facts = {"run": "cfm-s0", "arm": "cfm", "seed": 0, "step": 10, "sampler": "ode"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -191,6 +206,9 @@ def test_jobs_from_images_to_tables(tmp_path):
     baseline = pd.read_csv(tmp_path / "floor.csv").set_index("metric")
     assert baseline.loc["fid", "value"] == values["fid"]
     assert baseline.loc["fid_halves", "images"] == 100
+    # The held-out images were the samples: no distance to themselves, and the baseline is not taken against them.
+    assert values["fid_heldout"] == pytest.approx(0, abs=1e-6)
+    assert not {"fid_heldout", "nearest_ratio"} & set(baseline.index)
     any_two = pd.read_csv(tmp_path / "any.csv").set_index("metric")["value"]
     assert any_two["fid"] == pytest.approx(values["fid"], rel=1e-6)
 
@@ -198,6 +216,6 @@ def test_jobs_from_images_to_tables(tmp_path):
 def test_inception_without_its_weights_says_what_to_set(tmp_path):
     save_classifier(DigitClassifier(size=4, num_classes=2), tmp_path / "judge")
     with pytest.raises(UserError, match=r"evaluation.weights must name the file"):
-        write_reference(Evaluation(extractor="inception"), None, tmp_path, tmp_path / "r.safetensors")
+        write_reference(Evaluation(extractor="inception"), None, tmp_path, None, tmp_path / "r.safetensors")
     with pytest.raises(UserError, match="the digit classifier is needed"):
-        write_reference(Evaluation(), None, tmp_path, tmp_path / "r.safetensors")
+        write_reference(Evaluation(), None, tmp_path, None, tmp_path / "r.safetensors")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-LOWER_FID = ("stablevm", "repa", "repa-low", "repa-stable", "irepa-stable", "reg-stable", "guided")
+LOWER_FID = ("stablevm", "repa", "repa-low", "repa-stable", "irepa-stable", "reg-stable", "repa-stable-gain", "guided")
 BOUND = 0.05
 
 
@@ -165,6 +165,11 @@ def training(claims: dict, runs: pd.DataFrame, names: pd.DataFrame, alignment: p
         sampler = how["sampler"].split(":")[0]
         rows = runs[(runs["sampler"] == sampler) & (runs["metric"] == "fid") & (runs["step"] == how["training steps"])]
         found[name] = decide([Regression(rows, arm, against)], "above" if name == "repa-high" else "below")
+    if "held-out" in claims:
+        how = claims["held-out"]["how"]
+        rows = runs[(runs["sampler"] == how["sampler"]) & (runs["metric"] == "fid_heldout")]
+        rows = rows[rows["step"] == how["training steps"]]
+        found["held-out"] = decide([Regression(rows, *how["runs"].split(", "))], "below")
     if alignment is not None and "alignment-loss" in claims:
         rows = alignment[alignment["run"].isin(claims["alignment-loss"]["how"]["runs"].split(", "))]
         gain = rows.assign(gain=rows["label_only"] - rows["mean"])

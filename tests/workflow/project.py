@@ -16,14 +16,17 @@ class Workflow:
         self.folder = folder
         self.results = folder / "results" / "smoke"
 
-    def run(self, *command: str) -> subprocess.CompletedProcess:
-        environment = {
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(self.folder),
             "OMP_NUM_THREADS": "1",
         }
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess:
+        return subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         return self.run("snakemake", *arguments)

@@ -6,10 +6,11 @@ import os
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
-from project import ROOT, Workflow, copy_project
+from project import ROOT, Workflow
 
 from stablevelocity.files import sha256
 
@@ -18,13 +19,9 @@ pytestmark = pytest.mark.workflow
 
 
 @pytest.fixture(scope="module")
-def workflow(tmp_path_factory) -> Workflow:
-    folder = tmp_path_factory.mktemp("project")
-    copy_project(folder)
-    workflow = Workflow(folder)
-    done = workflow.snakemake("all", "--configfile", "config/smoke.yaml")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return workflow
+def workflow(smoke, tmp_path_factory) -> Workflow:
+    """One finished study that these tests share."""
+    return Workflow(Path(shutil.copytree(smoke, tmp_path_factory.mktemp("shared") / "project", symlinks=True)))
 
 
 def test_the_study_ends_with_a_report_and_nothing_is_left_to_do(workflow):

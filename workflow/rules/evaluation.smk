@@ -28,6 +28,7 @@ rule judge:
 rule reference:
     input:
         train=LAYOUT.image_manifest("train"),
+        heldout=[] if STUDY.evaluation.reference else LAYOUT.image_manifest("heldout"),
         judge=CLASSIFIER,
         inception=INCEPTION,
         batch=present(STUDY.evaluation.reference),
@@ -48,7 +49,7 @@ rule reference:
         ),
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
-        " reference --study {STUDY_FILE:q} --train {input.train:q}"
+        " reference --study {STUDY_FILE:q} --train {input.train:q} --heldout={input.heldout:q}"
         " --judge={input.judge:q} --output {output:q}"
 
 

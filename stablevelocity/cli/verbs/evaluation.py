@@ -35,13 +35,14 @@ def reference(
     study: StudyFile,
     train: Annotated[Path, typer.Option(help="manifest of the train images")],
     output: Output,
+    heldout: Annotated[str, typer.Option(help="manifest of the held-out images; empty: none are kept beside")] = "",
     judge: ClassifierFile = "",
 ) -> None:
     """Statistics and features of the reference images."""
     from stablevelocity.evaluation.stages import write_reference
 
     with damaged_put_aside(study.parent):
-        write_reference(load_study(study).evaluation, _path(judge), train, output)
+        write_reference(load_study(study).evaluation, _path(judge), train, _path(heldout), output)
 
 
 @app.command()

@@ -34,7 +34,8 @@ def write_image_index(settings: Images, split: Split, output: Path) -> None:
     source, where = source_of(settings), f"{settings.dataset} at {settings.path}"
     rows = source.index(split)
     if not rows:
-        raise UserError(f"images: {where} has no images in split {split!r}")
+        part = {"train": "train/", "heldout": "val/"}[split] if settings.dataset == "folder" else f"split {split!r}"
+        raise UserError(f"images: {where} has no images in {part}")
     if split == "train":
         counts = np.bincount([label for _, label in rows], minlength=source.num_classes)
         check_classes_have_images(source.class_names, counts.tolist(), where)
@@ -56,6 +57,8 @@ def read_index(path: Path) -> tuple[list[str], np.ndarray]:
     try:
         with open(path, newline="", errors="surrogateescape") as file:
             rows = [(row["key"], int(row["label"])) for row in csv.DictReader(file)]
+        if not rows:
+            raise ValueError
     except (KeyError, TypeError, ValueError, csv.Error):
         raise UserError(f"{path}: is no index of images (CSV of key and label); delete it to make it again") from None
     return [key for key, _ in rows], np.array([label for _, label in rows], dtype=np.int64)

@@ -13,6 +13,8 @@ CLAIMED = ("stablevm", "repa", "repa-low", "repa-high", "repa-stable", "irepa-st
 """Comparisons of which the paper says that the first arm has the lower FID; with repa-high the higher one."""
 GUIDED = ("repa-stable", "repa-stable-gain")
 """What table 1 compares, or else the nearest to it that a study has."""
+BANKED = ("stablevm", "repa-stable", "repa-stable-gain")
+"""Comparisons whose first arm sees the same references again and again: is its gain more than memory of them?"""
 LEFT = 0.5
 """Of what the network's alignment gains over the label alone: the share that may be left above xi."""
 
@@ -22,7 +24,11 @@ def claims(results: Results) -> list[Claim]:
     fid = table[table["metric"] == "fid"].sort_values("step")
     last = fid.groupby(["sampler", "comparison"]).tail(1).set_index(["sampler", "comparison"])
     main = results.study.sampling.main
-    made = [_comparison(results, name, name, last.loc[main, name]) for name in CLAIMED if (main, name) in last.index]
+    names = [name for name in CLAIMED if (main, name) in last.index]
+    if "repa-stable" not in names and (main, "repa-stable-gain") in last.index:
+        names.append("repa-stable-gain")
+    made = [_comparison(results, name, name, last.loc[main, name]) for name in names]
+    made += _held_out(results, table[table["sampler"] == main], [name for name in names if name in BANKED])
     of_guided = [(sampler, name) for sampler in guided(results.study) for name in GUIDED]
     for key in [key for key in of_guided if key in last.index][:1]:
         made.append(_comparison(results, "guided", key[1], last.loc[key]))
@@ -59,6 +65,21 @@ def _comparison(results: Results, claim: str, name: str, row: Series) -> Claim:
         "features": study.evaluation.extractor,
     }
     return Claim(claim, by_effect(effect, side), how, row["difference"], facts)
+
+
+def _held_out(results: Results, table: DataFrame, names: list[str]) -> list[Claim]:
+    """FID against images that nothing was trained on, for the comparison of the first of `names`."""
+    rows = table[table["comparison"].isin(names[:1])].sort_values("step").groupby("metric").tail(1).set_index("metric")
+    if not {"fid_heldout", "nearest_ratio"} <= set(rows.index):
+        return []
+    row, ratio = rows.loc["fid_heldout"], rows.loc["nearest_ratio"]
+    effect = Estimate(row["difference"], row["standard_error"], max(row["freedom"], 1))
+    arms = f"{results.study.arms[row['arm']].label} against {results.study.arms[row['against']].label}"
+    ratios = ratio["difference"] + ratio["difference"] / ratio["relative"], ratio["difference"] / ratio["relative"]
+    facts = {"arms": arms, "row": row, "ours": ratios[0], "theirs": ratios[1]}
+    how = {"runs": f"{row['arm']}, {row['against']}", "seeds": row["seed_list"].split(" ", 1)[1]}
+    how |= {"training steps": row["step"], "sampler": row["sampler"], "samples": row["images"]}
+    return [Claim("held-out", by_effect(effect, "below"), how, row["difference"], facts)]
 
 
 def _alignment(results: Results, table: DataFrame) -> list[Claim]:

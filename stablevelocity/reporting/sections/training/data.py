@@ -6,7 +6,7 @@ from stablevelocity.reporting.results import DataFrame, Results
 from stablevelocity.reporting.sections.training import principal_runs
 from stablevelocity.reporting.spec import LAYOUT
 
-SHOWN = ("fid", "sfid", "is", "precision", "recall", "accuracy", "fid_infinity")
+SHOWN = ("fid", "sfid", "is", "precision", "recall", "accuracy", "fid_infinity", "fid_heldout", "nearest_ratio")
 """Metrics in the order of the tables; those that were not computed are left out."""
 
 

@@ -74,7 +74,7 @@ def _split_points(axis: Axes, table: DataFrame, colours: dict[str, str]) -> None
         axis.plot([], [], label="PUBLISHED: passes 0.1", **diamond)
     labels = [source_label(row.source, row.dimension).replace(", ", "\n") for row in table.itertuples()]
     axis.set_yticks(range(len(table)), labels)
-    axis.set(xlim=(0, 1), ylim=(len(table) + 1.4, -0.5), xlabel="t", title="Where the variance starts")
+    axis.set(xlim=(0, 1), ylim=(len(table) + 1.4, -0.5), xlabel="t", title="Split points")
     axis.grid(axis="y", visible=False)
     axis.legend(loc="lower left")
 

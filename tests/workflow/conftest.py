@@ -1,0 +1,31 @@
+"""The smoke study, finished once for all tests that look at a finished study."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from project import Workflow, copy_project
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with the finished study, to be copied: processes of pytest-xdist make it once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            making = folder.with_name("smoke-making")
+            shutil.rmtree(making, ignore_errors=True)
+            copy_project(making)
+            done = Workflow(making).snakemake("all", "--configfile", "config/smoke.yaml")
+            assert done.returncode == 0, done.stdout + done.stderr
+            making.rename(folder)
+    return folder
+
+
+@pytest.fixture
+def finished(smoke: Path, tmp_path: Path) -> Workflow:
+    """A finished study of one's own."""
+    return Workflow(Path(shutil.copytree(smoke, tmp_path / "project", symlinks=True)))
