@@ -46,7 +46,7 @@ def figure1(results: Results) -> Figure:
     table = variance(results)
     _split_points(axes[-1], table[table["law"] == "empirical"].reset_index(drop=True), colours)
     named = [axis.get_legend_handles_labels() for axis in axes]
-    legend_below(figure, *(sum(parts, []) for parts in zip(*named, strict=True)))
+    legend_below(figure, *([*chain(*parts)] for parts in zip(*named, strict=True)))
     return figure
 
 
