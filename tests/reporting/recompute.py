@@ -239,26 +239,6 @@ def pretrained(claims: dict, pairs: pd.DataFrame) -> dict:
     return found
 
 
-def exact_flow(claims: dict, runs: pd.DataFrame) -> dict:
-    found = {}
-    for name in [name for name in claims if name.startswith("exact-flow-")]:
-        how = claims[name]["how"]
-        part = runs[
-            (runs["solver"] == how["solver"]) & (runs["xi"] == how["xi"]) & (runs["guidance"] == how["guidance"])
-        ]
-        part = part[
-            (part["dimension"] == int(how["runs"].rsplit(" ", 1)[1])) & (part["spread"] == runs["spread"].iloc[0])
-        ]
-        part = part[part["low_steps"] == runs["low_steps"].iloc[0]]
-        if name.startswith("exact-flow-step-"):
-            part = part[part["exponent"] == runs["exponent"].max()]
-            found[name] = decide([Sample(part["step_gain"])], "above")
-        else:
-            part = part[part["exponent"] == float(name.split("-")[2])]
-            found[name] = decide([Sample(part["gain"])], "above")
-    return found
-
-
 def recompute(folder: Path, claims: dict) -> dict[str, tuple[str, float]]:
     """(verdict, p) of each claim of `claims` (by id), from `folder`/tables."""
 

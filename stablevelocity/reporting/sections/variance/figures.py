@@ -1,5 +1,6 @@
 """Figure 1: V(t)/sqrt(d) and split points, and how the curve moves with the number of references; figure 2."""
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
