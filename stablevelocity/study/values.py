@@ -20,6 +20,11 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _flag(value: Any) -> Any:
+    """Words of the command line come as text."""
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
+
+
 def _distinct(values: list) -> list:
     for place, value in enumerate(values):
         if value in values[:place]:
@@ -52,7 +57,7 @@ def _label(value: str) -> str:
 
 NUMBER = BeforeValidator(_number)
 _TEXT, _DISTINCT = BeforeValidator(_text), AfterValidator(_distinct)
-Flag = Annotated[bool, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag)]
 Positive = Annotated[int, Field(gt=0, le=10**9), NUMBER]
 #: Samples of which a spread is computed.
 Several = Annotated[int, Field(ge=2, le=10_000_000), NUMBER]
