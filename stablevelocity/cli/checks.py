@@ -154,9 +154,11 @@ def _check_images(study: Study, list_images: bool) -> None:
 
 
 def _check_pretrained(study: Study) -> None:
+    if study.pretrained is None:
+        return
     from stablevelocity.pretrained.prompts import digit_prompts, digit_video_prompts, read_benchmark
 
-    for name, family in study.pretrained.families.items() if study.pretrained else ():
+    for name, family in study.pretrained.families.items():
         key = f"pretrained.families.{name}"
         _there(f"{key}.prompts", family.prompts, folder=False)
         _there(f"{key}.folder", family.folder, folder=True)
