@@ -1,7 +1,7 @@
 """Whether a result was made with the settings of today, whatever keys newer code has added to them.
 
-Settings are compared as the JSON texts that lie beside the results, with all defaults in them: so a default that changed
-is a change, and a key that did not exist yet is none while it has its default.
+Settings are compared as the JSON texts that lie beside the results, with all defaults in them: so a default that
+changed is a change, and a key that did not exist yet is none while it has its default.
 """
 
 import functools
