@@ -1,5 +1,6 @@
 """Figure 1: V(t)/sqrt(d) and split points, and how the curve moves with the number of references; figure 2."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,8 @@ def figure1(results: Results) -> Figure:
     table = variance(results)
     _split_points(axes[-1], table[table["law"] == "empirical"].reset_index(drop=True), colours)
     named = [axis.get_legend_handles_labels() for axis in axes]
-    legend_below(figure, *(sum(parts, []) for parts in zip(*named, strict=True)))
+    handles, labels = (list(itertools.chain(*parts)) for parts in zip(*named, strict=True))
+    legend_below(figure, handles, labels)
     return figure
 
 
