@@ -1,6 +1,6 @@
 """Figure 1: V(t)/sqrt(d) and split points, and how the curve moves with the number of references; figure 2."""
 
-import itertools
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -47,8 +47,7 @@ def figure1(results: Results) -> Figure:
     table = variance(results)
     _split_points(axes[-1], table[table["law"] == "empirical"].reset_index(drop=True), colours)
     named = [axis.get_legend_handles_labels() for axis in axes]
-    handles, labels = (list(itertools.chain(*parts)) for parts in zip(*named, strict=True))
-    legend_below(figure, handles, labels)
+    legend_below(figure, *([*chain(*parts)] for parts in zip(*named, strict=True)))
     return figure
 
 
