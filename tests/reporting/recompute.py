@@ -205,6 +205,24 @@ def sampling(claims: dict, rows: pd.DataFrame, images: pd.DataFrame, few: pd.Dat
     return found
 
 
+def exact_flow(claims: dict, runs: pd.DataFrame) -> dict:
+    """Claims exact-flow-<exponent>-<dimension>, and exact-flow-step-<solver> of the last spectrum and dimension."""
+    found = {}
+    names = {"solver": "solver", "xi": "xi", "low-regime steps": "low_steps", "spread within modes": "spread"}
+    for name in [name for name in claims if name.startswith("exact-flow-")]:
+        rows, (kind, last) = runs, name.removeprefix("exact-flow-").rsplit("-", 1)
+        for key, column in [*names.items(), ("guidance", "guidance")]:
+            rows = rows[rows[column] == claims[name]["how"][key]]
+        if kind == "step":
+            assert claims[name]["how"]["solver"] == last
+            rows = rows[(rows["exponent"] == runs["exponent"].max()) & (rows["dimension"] == runs["dimension"].max())]
+            found[name] = decide([Sample(rows["step_gain"])], "above")
+        else:
+            rows = rows[(rows["exponent"] == float(kind)) & (rows["dimension"] == int(last))]
+            found[name] = decide([Sample(rows["gain"])], "above")
+    return found
+
+
 def pretrained(claims: dict, pairs: pd.DataFrame) -> dict:
     kinds = {"short": ("short", "psnr", "above"), "ssim": ("short", "ssim", "above")}
     kinds |= {"flips": ("short", "flips", "below"), "score": ("long", "score", "above")}
@@ -218,26 +236,6 @@ def pretrained(claims: dict, pairs: pd.DataFrame) -> dict:
         equal = against == "control" and (part[measure] == 0).all()
         margin = 0.02 if measure == "score" else 0.0
         found[name] = CHECK if equal else decide([Sample(part[measure], part["prompt"])], side, margin=margin)
-    return found
-
-
-def exact_flow(claims: dict, runs: pd.DataFrame) -> dict:
-    found = {}
-    for name in [name for name in claims if name.startswith("exact-flow-")]:
-        how = claims[name]["how"]
-        part = runs[
-            (runs["solver"] == how["solver"]) & (runs["xi"] == how["xi"]) & (runs["guidance"] == how["guidance"])
-        ]
-        part = part[
-            (part["dimension"] == int(how["runs"].rsplit(" ", 1)[1])) & (part["spread"] == runs["spread"].iloc[0])
-        ]
-        part = part[part["low_steps"] == runs["low_steps"].iloc[0]]
-        if name.startswith("exact-flow-step-"):
-            part = part[part["exponent"] == runs["exponent"].max()]
-            found[name] = decide([Sample(part["step_gain"])], "above")
-        else:
-            part = part[part["exponent"] == float(name.split("-")[2])]
-            found[name] = decide([Sample(part["gain"])], "above")
     return found
 
 

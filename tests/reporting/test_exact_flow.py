@@ -1,5 +1,7 @@
 """The section on exact velocities says what was put into its numbers; its seeds are the repetitions."""
 
+import itertools
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,28 @@ def test_arms_swapped_turn_the_verdict_and_seeds_given_twice_are_refused(made, t
     assert found["exact-flow-1-256"].outcome.verdict == "contradicted"
     with pytest.raises(ValueError, match="duplicate"):
         changed(made, tmp_path, lambda frame: pd.concat([frame, frame]))
+
+
+def test_flows_without_an_effect_support_nothing_beyond_the_nominal_rate():
+    """200 studies of noise; 2.5 % of each claim's may come out as supported: four binomial deviations allow 13.8."""
+    rng, counts = np.random.default_rng(0), Counter()
+    flow = STUDY.exact_flow
+    cells = itertools.product(flow.dimensions, flow.exponents, flow.solvers, flow.seeds)
+    rows = pd.DataFrame(cells, columns=["dimension", "exponent", "solver", "seed"])
+    rows = rows.assign(spread=flow.spreads[0], guidance=flow.guidance[0], xi=flow.xi[0], low_steps=flow.low_steps[0])
+    rows = rows.assign(calls=20, base=50.0, gain_truth=0.0, control_gain=0.0, flips_base=0.0, flips_stablevs=0.0)
+    frames = {}
+
+    class Drawn(Results):
+        def table(self, name):
+            return frames[name]
+
+    for _ in range(200):
+        noise = {name: rng.normal(0, 3, len(rows)) for name in ("gain", "step_gain")}
+        frames["exact_flow_runs"] = rows.assign(**noise)
+        found = SECTION.load("claims")(Drawn(STUDY, Path()))
+        counts.update(claim.id for claim in found if claim.outcome.verdict == "supported")
+    assert max(counts.values()) <= 13
 
 
 def test_the_study_s_own_network_stands_in_the_figure_only_where_it_was_sampled_with_the_same_shift(made):
