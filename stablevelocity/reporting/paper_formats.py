@@ -139,13 +139,8 @@ def _styled(cells: DataFrame, bold: np.ndarray, language: str):
 
 
 def _latex(text: str) -> str:
-    escaped = "".join(f"\\{one}" if one in "&%$#_{}" else one for one in text.replace("\\", "\0"))
-    return (
-        escaped.replace("\0", r"\textbackslash ")
-        .replace("~", r"\textasciitilde ")
-        .replace("^", r"\textasciicircum ")
-        .translate(SYMBOLS)
-    )
+    escaped = "".join(r"\textbackslash{}" if one == "\\" else f"\\{one}" if one in "&%$#_{}" else one for one in text)
+    return escaped.replace("~", r"\textasciitilde ").replace("^", r"\textasciicircum ").translate(SYMBOLS)
 
 
 FORMATS: dict[str, Callable[[str, Columns, DataFrame], str]] = {"md": to_markdown, "tex": to_latex, "html": to_html}

@@ -36,12 +36,12 @@ def test_the_reports_tests_use_columns_that_a_study_has(workflow, tmp_path):
     synthetic = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(synthetic)
     made = synthetic.make(synthetic.digits(), tmp_path)
-    for folder in ("variance", "toy", "runs", "metrics/fidelity", "metrics/sweep"):
+    for folder in ("variance", "exact_flow", "toy", "runs", "metrics/fidelity", "metrics/sweep"):
         files = list((made / folder).rglob("*.csv"))
         assert files
         for file in files:
             # Of the same kind: the file itself, or that of another run.
-            kind = file.stem if folder in ("variance", "toy", "runs") else "*"
+            kind = file.stem if folder in ("variance", "exact_flow", "toy", "runs") else "*"
             real = [set(pd.read_csv(one, nrows=0)) for one in (workflow.results / folder).rglob(f"{kind}.csv")]
             assert set(pd.read_csv(file, nrows=0)) <= set().union(*real), file.relative_to(made)
     real = [set(pd.read_csv(results / "metrics/floor.csv", nrows=0)) for results in (made, workflow.results)]
@@ -54,7 +54,13 @@ TRAINED = {"train_cfm-s0", "train_stablevm-va-s0", "alignment_curve"} | MEASURED
 
 # What stands between a file and the report; every rule of these sets must run again when the file is gone.
 AFTER = {
-    "data/latents/train-00001.safetensors": {"latent_shard", "latent_manifest", "data_variance", "variance_curves"}
+    "data/latents/train-00001.safetensors": {
+        "latent_shard",
+        "latent_manifest",
+        "latent_spectrum",
+        "data_variance",
+        "variance_curves",
+    }
     | TRAINED,
     "data/encoder/model.safetensors": {
         "encoder",
@@ -69,6 +75,7 @@ AFTER = {
     "variance/gmm-10.csv": {"gmm_variance", "variance_curves"},
     "metrics/floor.csv": {"floor"},
     "toy/error.csv": {"toy"},
+    "exact_flow/samples.csv": {"exact_flow"},
 }
 
 
