@@ -1,6 +1,7 @@
 """The way back from a number to what it was made from."""
 
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 
@@ -102,7 +103,7 @@ def test_every_number_of_a_table_can_be_traced(digits):
 
 
 class Page(HTMLParser):
-    """Links of the cells of tables, by their text; and by id, the links inside each folded part."""
+    """Links of the cells of tables, by their text; and by id, the links of each part that they lead to."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -112,7 +113,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         named = dict(attrs)
-        if tag == "details" and "id" in named:
+        if re.fullmatch(r"[fj]\d+", named.get("id", "")):
             self.part = named["id"]
             self.parts[self.part] = []
         elif tag in ("td", "li", "p"):
