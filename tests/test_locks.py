@@ -1,7 +1,9 @@
 """Locks and private folders, where another user may have put something first."""
 
 import os
+import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -142,3 +144,50 @@ def test_the_pickle_of_a_job_lies_where_only_its_user_comes(tmp_path: Path, open
     LocalProcesses(Site()).submit(print, "name", folder)
     assert mode(folder) == 0o700
     assert list(folder.glob("*.pkl"))
+
+
+@pytest.fixture
+def locked_study(tmp_path: Path, monkeypatch) -> Path:
+    """A study that a Snakemake left locked: its lock files are there, and nobody holds the lock of the kernel."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".snakemake" / "locks").mkdir(parents=True)
+    (tmp_path / ".snakemake" / "locks" / "0.output.lock").write_text("results/mine/report.html\n")
+    lock = tmp_path / "results" / "mine" / "lock"
+    lock.parent.mkdir(parents=True)
+    return lock
+
+
+def left(lock: Path, host: str, age: float) -> bool:
+    """Whether Snakemake's lock files are left after a start."""
+    lock.write_text(f"{host} 123 2026-01-02 03:04:05\n")
+    os.utime(lock, (time.time() - age, time.time() - age))
+    remove_stale_locks(Layout("results/mine"))
+    return bool(list(Path(".snakemake/locks").iterdir()))
+
+
+def test_the_locks_of_a_dead_process_of_this_host_are_removed_at_once(locked_study: Path) -> None:
+    assert not left(locked_study, socket.gethostname(), 0)
+
+
+def test_a_head_of_another_host_that_gave_a_sign_lately_is_named_with_the_command(locked_study: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"process 123 on login7 since 2026-01-02 03:04:05.*snakemake --unlock"
+    ) as error:
+        left(locked_study, "login7", 60)
+    assert one_line(error)
+    assert list(Path(".snakemake/locks").iterdir())
+
+
+def test_a_head_of_another_host_that_gave_no_sign_for_ten_minutes_is_dead(locked_study: Path) -> None:
+    assert not left(locked_study, "login7", 601)
+
+
+def test_a_holder_of_the_lock_gives_signs(locked_study: Path, monkeypatch) -> None:
+    monkeypatch.setattr("stablevelocity.cluster.study_lock.SIGN_EVERY", 0.01)
+    acquire_study_lock(Layout("results/mine"))
+    assert locked_study.read_text().split()[:2] == [socket.gethostname(), str(os.getpid())]
+    os.utime(locked_study, (0, 0))
+    deadline = time.monotonic() + 30
+    while locked_study.stat().st_mtime < 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert locked_study.stat().st_mtime > 1

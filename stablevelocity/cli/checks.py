@@ -12,6 +12,7 @@ from stablevelocity.files import read_json
 from stablevelocity.study import Study
 from stablevelocity.study.constraints import aligned_arms, image_counts, least_images, needed, sizes_of
 from stablevelocity.study.pretrained_settings import VIDEO
+from stablevelocity.study.reading import shortened
 
 FEW = 400  # train digits among which a class may be missing
 
@@ -21,12 +22,30 @@ def check_machine(study: Study, *, list_images: bool = True) -> None:
 
     `list_images`: go through the names of a folder data set too, a few seconds for ImageNet.
     """
+    _check_labels(study)
     if study.arms:
         _check_evaluation(study)
         _check_autoencoders(study)
         _check_encoder(study)
         _check_images(study, list_images)
     _check_pretrained(study)
+
+
+def _check_labels(study: Study) -> None:
+    """What stands between two dollars in a label is drawn as mathematics."""
+    labels = {name: arm.label for name, arm in study.arms.items() if arm.label.count("$") > 1}
+    if not labels:
+        return
+    from matplotlib.cbook import is_math_text
+    from matplotlib.mathtext import MathTextParser
+
+    for name, label in labels.items():
+        try:
+            if is_math_text(label):
+                MathTextParser("path").parse(label)
+        except ValueError as error:
+            why = str(error).splitlines()[-1].strip()
+            raise UserError(f"arms.{name}.label: {label!r} cannot be drawn as mathematics ({shortened(why)})") from None
 
 
 def _there(key: str, path: Path | None, *, folder: bool | None = None) -> None:
@@ -154,12 +173,13 @@ def _check_pretrained(study: Study) -> None:
             raise UserError(f"{key}.shards: {family.shards} shards, but only {prompts} prompts")
 
 
-def without_accelerator(study: Study) -> list[str]:
-    """Keys that ask for fp16, in which a CPU does not compute, where this machine has nothing else."""
-    keys = [f"arms.{arm}.training.precision" for arm in study.arms if study.arm_training(arm).precision == "fp16"]
-    keys += ["sampling.precision"] if study.arms and study.sampling.precision == "fp16" else []
-    if not keys:
-        return []
+def fp16_without_accelerator(study: Study) -> str | None:
+    """What is wrong, in one line, with training in fp16 on this machine; None where it has an accelerator."""
+    arms = [arm for arm in study.arms if study.arm_training(arm).precision == "fp16"]
+    if not arms:
+        return None
     import torch
 
-    return [] if torch.cuda.is_available() else keys
+    if torch.cuda.is_available():
+        return None
+    return f"training.precision: fp16 of arm {arms[0]} needs an accelerator, and this machine has none"

@@ -39,6 +39,8 @@ MODULES = (
     "stablevelocity.training.trainer",
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_pdf",
+    "matplotlib.backends.backend_svg",
+    "sklearn.datasets",
     "torch._dynamo",
 )
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from stablevelocity.errors import UserError
 from stablevelocity.files import damaged_put_aside, read_json, write_json
 from stablevelocity.locks import open_lock, try_lock
 from stablevelocity.provenance import provenance_file
@@ -34,18 +35,18 @@ class Task:
     latents: Path
     features: Path | None
     folder: Path
-    code: str = ""
+    begun: str = ""  # the hash it was begun under, if it was (`begun_run`)
 
     @cached_property
     def hash(self) -> str:
-        return run_hash(self.run, self.latents, self.features, self.code)
+        return self.begun or run_hash(self.run, self.latents, self.features)
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train here and now; True when finished. Every launcher comes to this line."""
         from stablevelocity.training.trainer import Trainer
 
         with damaged_put_aside(self.files.results):
-            return Trainer(self.run, self.latents, self.features, self.folder, self.code).train(should_stop)
+            return Trainer(self.run, self.latents, self.features, self.folder, self.hash).train(should_stop)
 
     # --- files ---------------------------------------------------------------------------------------------
 
@@ -128,7 +129,7 @@ def read_if_there(path: Path) -> Any:
     """The JSON in `path`, or None when it is missing or being replaced on a slow file system."""
     try:
         return read_json(path)
-    except (OSError, json.JSONDecodeError):
+    except (OSError, UserError):
         return None
 
 

@@ -65,9 +65,9 @@ def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Listing:
     """All in a folder and in the folders below it, sorted by path; links are followed.
 
     The one rule for training and for scoring. Whether a file is an image is not for its name to say. A link to a folder
-    `above` stands in the list as a file.
+    above stands in the list as a file.
     """
-    above = (*above, folder.resolve())
+    above = (*above, folder.resolve(), *(() if above else folder.resolve().parents))
     found = Listing([], [])
     with os.scandir(folder) as entries:  # knows what is a folder without asking the disk for each file
         kinds = sorted((entry.name, _is_folder(entry)) for entry in entries)

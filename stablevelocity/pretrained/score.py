@@ -92,6 +92,8 @@ def paired_differences(pictures: dict[str, pd.DataFrame]) -> pd.DataFrame:
         for other in [kind for kind in ("short", "control", "long") if f"{solver}-{kind}" in pictures]:
             ours, theirs = pictures[arm], pictures[f"{solver}-{other}"]
             numbers = [name for name in ("psnr", "ssim", "score") if name in ours and name in theirs]
+            if not numbers:  # the long run, where nothing scores the pictures
+                continue
             part = ours[numbers] - theirs[numbers]
             if "layout" in long:
                 flips = [(one["layout"] != long["layout"]).astype(int) for one in (ours, theirs)]
@@ -99,16 +101,6 @@ def paired_differences(pictures: dict[str, pd.DataFrame]) -> pd.DataFrame:
             parts.append(part.reset_index().assign(arm=arm, against=other))
     frame = pd.concat(parts) if parts else pd.DataFrame()
     return frame.reindex(columns=["arm", "against", "prompt", "image", "psnr", "ssim", "score", "flips"])
-
-
-def difference_columns(pairs: pd.DataFrame, arm: str, other: str) -> dict[str, float]:
-    """Mean difference in PSNR of an arm over another with its 95 % interval over pictures (normal)."""
-    difference = pairs.loc[(pairs["arm"] == arm) & (pairs["against"] == other), "psnr"].dropna()
-    if difference.empty:
-        return {}
-    mean, name = float(difference.mean()), f"psnr_over_{other}"
-    half = 1.96 * float(difference.std(ddof=1)) / len(difference) ** 0.5
-    return {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
 
 
 def arm_row(

@@ -34,7 +34,6 @@ from stablevelocity.pretrained.score import (
     Scores,
     arm_row,
     by_picture,
-    difference_columns,
     paired_differences,
     score_digit_videos,
     score_images,
@@ -179,7 +178,7 @@ def score_family(
     folder = shards[0].parent
     arms = list(parts[0])
     score = _scorer(entry, chosen, wanted)
-    rows: dict[str, dict[str, Any]] = {}
+    rows: list[dict[str, Any]] = []
     pictures: dict[str, pd.DataFrame] = {}
     for name in arms:
         timing = total([Timing(**part[name]) for part in parts])
@@ -191,14 +190,10 @@ def score_family(
         if score is not None:
             per_picture, summary, error = score(folder / name)
             per_picture.to_csv(folder / name / "scores.csv", index=False)
-        rows[name] = arm_row(name, timing, summary, error, pairs)
+        rows.append(arm_row(name, timing, summary, error, pairs))
         pictures[name] = by_picture(pairs, per_picture)
-    differences = paired_differences(pictures)
-    for name in rows:
-        for other in ("short", "control"):
-            rows[name] |= difference_columns(differences, name, other)
-    _write_table(differences, pairs_output)
-    _write_table(pd.DataFrame(rows.values()), output)
+    _write_table(paired_differences(pictures), pairs_output)
+    _write_table(pd.DataFrame(rows), output)
 
 
 def _scorer(entry: Family, chosen: PretrainedFamily, wanted: list[Requirement]) -> Callable[[Path], Scores] | None:

@@ -34,6 +34,8 @@ SHORT_SPAN = 1.5
 """Largest over smallest value, below which a logarithmic axis would have no round numbers to show."""
 MOST_COLOURS = 20_000
 """A drawing has fewer, a photograph more."""
+MOST_SHADES = 128
+"""Of a drawing as PNG: its colours and what softens their edges."""
 COLOURS = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7b3294")
 """Those of the style file."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -69,15 +71,18 @@ def _save_png(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="png", metadata={"Software": None})
     image = Image.open(path).convert("RGB")
     if image.getcolors(MOST_COLOURS):
-        image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        image = image.quantize(MOST_SHADES, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     image.save(path, "PNG", optimize=True, dpi=(figure.dpi, figure.dpi))
 
 
 def _shorter(svg: str) -> str:
-    """Coordinates of paths to a hundredth of a point, and neither comments nor indentation: half the size."""
+    """Places to a hundredth of a point, and no comments, indentation or names that nothing refers to: half the size."""
     svg = re.sub(r"<!--.*?-->\s*|<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path.group().replace("\n", "")), svg)
-    return re.sub(r"\n\s*", "\n", svg)
+    places = r' (?:d|x|y)="[^"]*"|translate\([^)]*\)'
+    svg = re.sub(places, lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found.group().replace("\n", "")), svg)
+    used = set(re.findall(r"#([\w-]+)", svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: found.group() if found[1] in used else "", svg)
+    return re.sub(r"\n\s*", "\n", svg).replace("; ", ";").replace(": ", ":")
 
 
 def is_wide() -> bool:
@@ -102,10 +107,12 @@ def panels(
     return figure, list(axes.flat[:count])
 
 
-def legend_below(figure: Figure, columns: int, handles: Any, labels: Any = None) -> None:
-    """One legend for all panels, in `columns` columns on a page and half as many in a column."""
-    found = {"handles": handles} | ({"labels": labels} if labels is not None else {})
-    figure.legend(**found, loc="outside lower center", ncols=columns if is_wide() else max(1, columns // 2))
+def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """One legend for all panels, each label once; the figure grows by its height."""
+    once = dict(zip(labels, handles, strict=True))
+    columns = 4 if is_wide() else 2
+    figure.set_figheight(figure.get_figheight() + 0.16 * -(-len(once) // columns) + 0.1)
+    figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=columns)
 
 
 def colour(index: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from stablevelocity.reporting.format import UNKNOWN, interval, plus_minus, signed
+from stablevelocity.reporting.format import UNKNOWN, interval, plus_minus, signed, typeset
 from stablevelocity.reporting.paper import NOT_COMPARABLE, NOT_RUN, Columns, Row
 from stablevelocity.reporting.results import DataFrame
 
@@ -18,7 +18,17 @@ RULE = (
     "that were measured alike, and those whose difference to it may be 0."
 )
 SYMBOLS = str.maketrans(
-    {"±": r"$\pm$", "ξ": r"$\xi$", "−": "$-$", "–": "--", "≥": r"$\ge$", "√": r"$\surd$", "×": r"$\times$"}
+    {
+        "±": r"$\pm$",
+        "ξ": r"$\xi$",
+        "−": "$-$",
+        "–": "--",
+        "≥": r"$\ge$",
+        "≤": r"$\le$",
+        "√": r"$\surd$",
+        "×": r"$\times$",
+    }
+    | {raised: f"$^{{{plain}}}$" for raised, plain in zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", strict=True)}
 )
 """What LaTeX does not read as it is."""
 DOCUMENT = r"""\documentclass{article}
@@ -45,7 +55,7 @@ def show(columns: Columns, table: DataFrame) -> Shown:
         words = [_word(row[column]) for column in named]
         for kind, numbers in _numbers(columns, row):
             told = _noted(row["verdict"], notes) if kind == "measured" or row["verdict"] == NOT_RUN else ""
-            lines.append([*words, kind, *numbers, told])
+            lines.append([*words, kind, *map(typeset, numbers), told])
             best = [kind == "measured" and row[f"{metric}_best"] for metric in columns.metrics]
             bold.append([*[False] * (len(words) + 1), *best, False])
             words = [""] * len(words)
@@ -129,7 +139,7 @@ def _styled(cells: DataFrame, bold: np.ndarray, language: str):
 
 
 def _latex(text: str) -> str:
-    escaped = "".join(f"\\{one}" if one in "&%$#_{}" else one for one in text)
+    escaped = "".join(r"\textbackslash{}" if one == "\\" else f"\\{one}" if one in "&%$#_{}" else one for one in text)
     return escaped.replace("~", r"\textasciitilde ").replace("^", r"\textasciicircum ").translate(SYMBOLS)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from stablevelocity.files import read_json, write_json
 from stablevelocity.provenance import code_hash
 from stablevelocity.study import Run
+from stablevelocity.study.changes import same_settings
 from stablevelocity.study.layout import RunFiles
 
 
@@ -14,18 +15,21 @@ def trainers_code() -> str:
     return code_hash("stablevelocity.training.trainer")
 
 
-def begun_code(run: Run, latents: Path, features: Path | None, folder: Path, remake: bool = False) -> str:
-    """The code that the run was begun with, today's if it is begun now: a run that other code began goes on.
+def begun_run(run: Run, latents: Path, features: Path | None, folder: Path, remake: bool = False) -> str:
+    """The hash under which a run of these settings and data was begun, by whatever code; a new one if it was not.
 
-    Noted beside the checkpoints. With `remake` today's code begins the run anew.
+    Noted beside the checkpoints. With `remake` it counts as begun by today's code only.
     """
     file, today = RunFiles(folder).begun, trainers_code()
-    begun = read_json(file) if file.exists() else {}
-    state = run_hash(run, latents, features, "")
-    if begun.get(state) != today and (remake or state not in begun):
-        write_json(file, begun | {state: today})
-        return today
-    return begun[state]
+    entries = read_json(file) if file.exists() else []
+    data = hashlib.sha256(_data(latents, features).encode()).hexdigest()
+    for entry in reversed(entries):
+        same = entry["data"] == data and same_settings(entry["settings"], settings_of(run))
+        if same and (entry["code"] == today or not remake):
+            return entry["hash"]
+    new = {"hash": run_hash(run, latents, features, today), "settings": settings_of(run), "data": data, "code": today}
+    write_json(file, [*entries, new])
+    return new["hash"]
 
 
 def settings_of(run: Run) -> str:
@@ -34,8 +38,11 @@ def settings_of(run: Run) -> str:
     return json.dumps([plain], sort_keys=True)
 
 
-def run_hash(run: Run, latents: Path, features: Path | None, code: str) -> str:
-    """Hash of the resolved run, the manifests of its data and the code it was begun with."""
-    data = [path.read_text() for path in (latents, features) if path is not None]
-    text = json.dumps([settings_of(run), data, code])
+def run_hash(run: Run, latents: Path, features: Path | None, code: str = "") -> str:
+    """Hash of the resolved run, the manifests of its data and the code."""
+    text = json.dumps([settings_of(run), _data(latents, features), code])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _data(latents: Path, features: Path | None) -> str:
+    return json.dumps([path.read_text() for path in (latents, features) if path is not None])

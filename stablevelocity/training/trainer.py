@@ -51,10 +51,10 @@ class Trainer:
         latents: manifest of the latents.
         features: manifest of the encoder's features; needed by runs with alignment or a class token.
         folder: the run's folder; weights, metrics.csv and checkpoints/ are written into it.
-        code: hash of the code, part of the run hash.
+        begun: the hash under which the run was begun; without it that of its settings and data.
     """
 
-    def __init__(self, run: Run, latents: Path, features: Path | None, folder: Path, code: str = ""):
+    def __init__(self, run: Run, latents: Path, features: Path | None, folder: Path, begun: str = ""):
         settings = self.settings = run.training
         self.run, self.folder = run, folder
         if settings.threads:
@@ -79,7 +79,7 @@ class Trainer:
                 raise UserError(f"{run.name}: alignment needs the encoder's features (--features)")
             grid = self.latents.shape[1] // self._patch(settings.model)
             self.features = open_features(features, len(self.latents), grid, self.device, checksums=main)
-        self.hash = run_hash(run, latents, features, code)
+        self.hash = begun or run_hash(run, latents, features)
         self.inputs = [latents, *([features] if self.features and features else [])]
         self.codes = [trainers_code()]  # that trained the run, the last one at the end
         self.checkpoints = folder / "checkpoints" / self.hash

@@ -47,8 +47,13 @@ EXPECTED = {
     "category": r"families\.wan22\.category: String should",
     "label": r"arms\.cfm\.label: (Input|String) should",
 }
+MATHEMATICS = [r"$x_{$", r"$\foo$", r"$\frac{1}$", "$x^^2$", "a $ b $ c_{ $ $"]
 CASES = [
     Case(f"{where} {number}: {word[:16]!a}", with_name(where, word), expected)
     for where, expected in EXPECTED.items()
     for number, word in enumerate(LABELS if where == "label" else WORDS)
+]
+CASES += [
+    Case(f"label: mathematics {label}", with_name("label", label), r"arms\.cfm\.label: .* cannot be drawn")
+    for label in MATHEMATICS
 ]

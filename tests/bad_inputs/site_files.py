@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
+
+import yaml
 
 from bad_inputs.case import Case, command
-from bad_inputs.study_keys import CONFIG
+from bad_inputs.study_keys import CONFIG, SMOKE, put
 
 #: (the file, what the line names besides it)
 FILES: list[tuple[str | bytes, str]] = [
@@ -99,7 +102,20 @@ def link(folder: Path) -> None:
 
 
 CASES = [Case(f"{number}: {str(content)[:30]}", site(content), line) for number, (content, line) in enumerate(FILES)]
+
+
+def half_precision_here(folder: Path) -> None:
+    study = put(SMOKE, ("arms", "cfm", "training", "precision"), "fp16")
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    (folder / "site.yaml").write_text("launcher: local")
+    with patch("torch.cuda.is_available", lambda: False):
+        command("check", folder / "study.yaml", "--site", folder / "site.yaml")
+
+
 CASES += [
+    Case(
+        "fp16 on this machine's CPU", half_precision_here, r"training\.precision: fp16 of arm cfm needs an accelerator"
+    ),
     Case("a folder", lambda folder: command("check", CONFIG / "smoke.yaml", "--site", folder), "cannot be read"),
     Case("a link to nothing", link, "cannot be read"),
 ]

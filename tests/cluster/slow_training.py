@@ -82,7 +82,7 @@ def main(
         if kind == "NonFiniteTask":
             training = task.run.training.model_copy(update={"lr": 1e30})
             run = task.run.model_copy(update={"training": training})
-            task = NonFiniteTask(run, task.latents, task.features, task.folder, task.code, task.seconds)
+            task = NonFiniteTask(run, task.latents, task.features, task.folder, task.begun, task.seconds)
         launch([task], launcher, load_site(site))
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -7,6 +7,7 @@ import pytest
 
 from stablevelocity.data.encoding import SLICE, encode_shard
 from stablevelocity.data.shards import new_shard, read_shard, write_shard
+from stablevelocity.errors import UserError
 
 
 def test_a_new_shard_is_the_file_that_write_shard_writes(tmp_path):
@@ -75,3 +76,27 @@ def test_a_result_that_cannot_be_written_fails_the_shard(tmp_path):
     with pytest.raises(ValueError, match="broadcast"):
         encode_shard("latents", images, lambda pixels: {"x": np.zeros(3)}, {"x": ()}, tmp_path / "out.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value, said", [(np.nan, "largest value is nan"), (-np.inf, "is inf"), (70_000.0, "is 70000")])
+def test_what_is_not_finite_in_half_precision_is_refused_and_nothing_is_written(tmp_path, value, said):
+    """Of 3 slices the second has one such number; the other arrays of the shard are not written either."""
+    images = np.zeros((2 * SLICE + 5, 2, 2, 3), np.uint8)
+    images[SLICE + 7] = 1
+
+    def encode(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        mean = pixels.mean((1, 2, 3)).astype(np.float32)[:, None] * np.ones((1, 4), np.float32)
+        mean[mean > 0] = value
+        return {"mean": mean}
+
+    with pytest.raises(UserError, match=f"latents x: mean of 1 images of {SLICE} .* image {SLICE + 7} first.*{said}"):
+        encode_shard(
+            "latents x", images, encode, {"mean": (4,)}, tmp_path / "x.safetensors", labels=np.arange(len(images))
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_largest_half_is_kept(tmp_path):
+    images = np.zeros((1, 2, 2, 3), np.uint8)
+    encode_shard("x", images, lambda _: {"mean": np.full((1, 1), 65_504.0)}, {"mean": (1,)}, tmp_path / "x.safetensors")
+    assert read_shard(tmp_path / "x.safetensors")["mean"].item() == 65_504

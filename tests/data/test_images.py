@@ -1,5 +1,6 @@
 """Image sources: fixed order, exact pixels, and a word about every file that is not what it should be."""
 
+import csv
 import io
 import os
 import resource
@@ -14,9 +15,13 @@ from PIL import Image
 from scipy.io import savemat
 from sklearn.datasets import load_digits
 
+from stablevelocity.data.class_folders import listing
 from stablevelocity.data.decoding import center_crop
 from stablevelocity.data.images import check_count, open_source
+from stablevelocity.data.stages.images import write_image_index, write_image_manifest, write_image_shard
 from stablevelocity.errors import UserError
+from stablevelocity.files import read_json
+from stablevelocity.study.settings import Images
 
 FISH, SHARK, HEN = "n01440764", "n01484850", "n01514859"  # in the order of their labels
 
@@ -333,3 +338,104 @@ def test_python_files_of_cifar10_that_are_not_the_originals_are_not_opened(tmp_p
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"x")
     with pytest.raises(UserError, match="MD5"):
         open_source("cifar10", tmp_path, size=32)
+
+
+def test_folders_below_a_class_belong_to_it_and_what_is_left_out_is_said(tmp_path: Path, caplog) -> None:
+    files = {"cat/a.png": b"", "cat/below/deep/b.png": b"", "dog/c.png": b"", "dog/.DS_Store": b"", "notes.txt": b""}
+    as_folder(tmp_path, files)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "d.png").touch()
+    (tmp_path / "train" / "elk").symlink_to(tmp_path / "elsewhere")  # a class that is a link
+    (tmp_path / "train" / "cat" / "up").symlink_to("..")  # a loop
+    source = open_source("folder", tmp_path, size=8)
+    assert source.class_names == ["cat", "dog", "elk"]
+    keys = ["cat/a.png", "cat/below/deep/b.png", "cat/up", "dog/c.png", "elk/d.png"]
+    assert source.index("train") == [(f"train/{key}", label) for key, label in zip(keys, [0, 0, 0, 1, 2], strict=True)]
+    assert "left out 2 name(s) that are hidden or lie beside the class folders: dog/.DS_Store, notes.txt" in caplog.text
+
+
+def test_a_listing_changes_when_an_image_comes_or_goes_or_is_renamed(tmp_path: Path) -> None:
+    as_folder(tmp_path, {"cat/a.png": b"", "dog/b.png": b""})
+    first = listing(tmp_path, "train")
+    os.utime(tmp_path / "train" / "cat" / "a.png", (0, 0))
+    assert listing(tmp_path, "train") == first
+    found = {first, listing(tmp_path, "heldout")}
+    (tmp_path / "train" / "cat" / "below").mkdir()
+    assert listing(tmp_path, "train") == first
+    (tmp_path / "train" / "cat" / "below" / "c.png").touch()
+    found.add(listing(tmp_path, "train"))
+    (tmp_path / "train" / "dog" / "b.png").rename(tmp_path / "train" / "dog" / "c.png")
+    found.add(listing(tmp_path, "train"))
+    as_tar(tmp_path, imagenet_files())
+    found.add(listing(tmp_path, "train"))
+    assert len(found) == 5
+
+
+def make_split(data: Path, made: Path, shards: int) -> dict:
+    """The manifest of the train split through all image stages."""
+    chosen = Images(dataset="folder", path=data, size=32, shards=shards)
+    write_image_index(chosen, "train", made / "train.csv")
+    files = [made / f"{shard}.safetensors" for shard in range(shards)]
+    for shard, file in enumerate(files):
+        write_image_shard(chosen, made / "train.csv", shard, shards, file)
+    write_image_manifest(chosen, made / "train.csv", files, made / "train.json", made / "corrupt.csv")
+    return read_json(made / "train.json")
+
+
+def test_unreadable_images_are_counted_with_the_same_bytes_each_time(tmp_path: Path) -> None:
+    as_folder(tmp_path / "data", imagenet_files())
+    first, again = (make_split(tmp_path / "data", tmp_path / name, shards=2) for name in ("first", "again"))
+    assert (first["listed"], first["corrupt"], first["count"], first["per_class"]) == (8, 3, 5, [2, 2, 1])
+    assert [entry["sha256"] for entry in first["shards"]] == [entry["sha256"] for entry in again["shards"]]
+    assert (tmp_path / "first" / "corrupt.csv").read_bytes() == (tmp_path / "again" / "corrupt.csv").read_bytes()
+
+
+def test_names_that_are_no_text_come_through_all_stages(tmp_path: Path) -> None:
+    names = ["a\nb.png", "a,b.png", '"quoted".png', os.fsdecode(b"\xff.png"), "a\r.png", " .png", "\u202e.png"]
+    as_folder(tmp_path / "data", {f"cat/{name}": png(picture(40, 40)) for name in names})
+    as_folder(tmp_path / "data", {f"cat/bad {name}": b"" for name in names})
+    manifest = make_split(tmp_path / "data", tmp_path / "made", shards=3)
+    assert (manifest["count"], manifest["corrupt"]) == (len(names), len(names))
+    with open(tmp_path / "made" / "corrupt.csv", newline="", errors="surrogateescape") as file:
+        assert {row["key"] for row in csv.DictReader(file)} == {f"train/cat/bad {name}" for name in names}
+
+
+@pytest.mark.parametrize("name, content", [("a class without images", None), ("a class that cannot be read", b"x")])
+def test_a_class_without_a_readable_image_is_refused_by_name(tmp_path: Path, name: str, content: bytes | None) -> None:
+    as_folder(tmp_path / "data", {f"{one}/{k}.png": png(picture(40, 40)) for one in ("cat", "dog") for k in range(2)})
+    (tmp_path / "data" / "train" / name).mkdir()
+    if content is not None:
+        (tmp_path / "data" / "train" / name / "x.png").write_bytes(content)
+    with pytest.raises(UserError, match=f"no readable image of class '{name}'"):
+        make_split(tmp_path / "data", tmp_path / "made", shards=1)
+    assert not (tmp_path / "made" / "train.json").exists()
+
+
+def zeroed(file: Path, start: int) -> None:
+    with open(file, "r+b") as opened:
+        opened.seek(start)
+        opened.write(bytes(tarfile.BLOCKSIZE))
+
+
+def test_a_tar_whose_list_ends_before_the_file_is_not_whole(tmp_path: Path) -> None:
+    """tarfile takes a zeroed or cut header for the end, and gives the classes before it without a word."""
+    as_tar(tmp_path, imagenet_files())
+    file = tmp_path / "ILSVRC2012_img_train.tar"
+    with tarfile.open(file) as tar:
+        places = [member.offset for member in tar]
+        inner = tar.getmembers()[0]
+        with tarfile.open(fileobj=tar.extractfile(inner)) as one:
+            second = inner.offset_data + one.getmembers()[1].offset
+    whole = file.read_bytes()
+    for place in places:
+        zeroed(file, place)
+        with pytest.raises(UserError, match=r"ILSVRC2012_img_train\.tar is no whole tar file"):
+            open_source("folder", tmp_path, size=32)
+        file.write_bytes(whole[:place])
+        with pytest.raises(UserError, match=r"ILSVRC2012_img_train\.tar is no whole tar file"):
+            open_source("folder", tmp_path, size=32)
+        file.write_bytes(whole)
+    zeroed(file, second)
+    source = open_source("folder", tmp_path, size=32)
+    with pytest.raises(UserError, match=rf"{HEN}\.tar inside .* is no whole tar file"):
+        source.index("train")

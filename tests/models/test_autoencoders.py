@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from stablevelocity.errors import UserError
+from stablevelocity.files import read_json, write_json
 from stablevelocity.models.autoencoders import (
     autoencoder_identity,
     decode_latents,
@@ -121,3 +122,28 @@ def test_pixels_survive_the_way_to_the_unit_range_and_back():
     values = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
     assert torch.equal(to_uint8(to_unit_range(values)), values)
     assert to_uint8(torch.tensor([-3.0, 3.0, 0.0]).reshape(1, 3, 1, 1)).flatten().tolist() == [0, 255, 128]
+
+
+def test_the_shift_of_published_latents_is_taken_off_and_put_back(tmp_path):
+    """As SD3's: latents are (z - shift) * scale, and are decoded from latent / scale + shift."""
+    torch.manual_seed(0)
+    model = stock([8, 16])
+    model.register_to_config(shift_factor=0.25)
+    model.save_pretrained(tmp_path)
+    images, loaded = pictures(3), load_autoencoder(tmp_path)
+    posterior = model.encode(to_unit_range(torch.from_numpy(images))).latent_dist
+    mean, std = encode_images(loaded, images)
+    np.testing.assert_allclose(mean, posterior.mean.detach() - 0.25, atol=1e-6)
+    np.testing.assert_allclose(std, posterior.std.detach(), atol=1e-6)
+    expected = to_uint8(model.decode(posterior.mean).sample.detach())
+    found = decode_latents(loaded, torch.from_numpy(mean) * 1.5, 1.5)
+    assert (found.int() - expected.int()).abs().max() <= 1  # float32 rounding before the rounding to a level
+
+
+def test_weights_that_lack_tensors_are_not_filled_up_with_random_ones(tmp_path):
+    stock([8, 16]).save_pretrained(tmp_path)
+    config = read_json(tmp_path / "config.json")
+    write_json(tmp_path / "config.json", config | {"layers_per_block": 2})
+    with pytest.raises(UserError, match=r"its weights lack \d+ tensors") as caught:
+        load_autoencoder(tmp_path)
+    assert "\n" not in str(caught.value)

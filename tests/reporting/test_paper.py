@@ -124,7 +124,7 @@ def test_what_is_not_known_is_a_dash_and_one_seed_shows_no_spread():
         ["A", "100", "0.85", "published", "8.13", "124.5", ""],
         ["", "", "", "measured", "8.100 ± 0.050", "–", "reproduced"],
         ["", "", "", "95 %", "8.000 to 8.200", "–", ""],
-        ["", "", "", "difference", "-0.0300 [-0.230 to 0.170]", "–", ""],
+        ["", "", "", "difference", "−0.0300 [−0.230 to 0.170]", "–", ""],
         ["B", "100", "–", "published", "7.58", "–", ""],
         ["", "", "", "measured", "7.600", "–", "not comparable (1)"],
         ["", "", "", "difference", "+0.0200", "–", ""],
@@ -185,6 +185,9 @@ def test_latex_has_booktabs_rules_escaped_words_and_a_cell_for_each_column():
     assert bare.count("{") == bare.count("}")
     assert re.findall(r"\\begin\{(\w+)\}", text) == re.findall(r"\\end\{(\w+)\}", text)[::-1]
     assert text.isascii()
+    tiny = show(COLUMNS, table(measured("A", -4.7e-9, reach=math.nan))).cells
+    assert tiny.iloc[1]["FID"] == "−4.700 × 10⁻⁹"
+    assert r"$-$4.700 $\times$ 10$^{-}$$^{9}$" in to_latex("T", COLUMNS, table(measured("A", -4.7e-9, reach=math.nan)))
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs LaTeX with booktabs")

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import AutoencoderKL
 
+from stablevelocity.errors import UserError
 from stablevelocity.files import write_json
 from stablevelocity.models.networks import build_network
-from stablevelocity.models.weight_files import save_tensors
+from stablevelocity.models.weight_files import load_tensors, save_tensors
 from stablevelocity.sampling.stages import open_sampler
 from stablevelocity.study import parse_study
 from stablevelocity.study.settings import Sampler, Sampling
@@ -67,3 +69,16 @@ def test_samples_by_run_take_the_runs_own_seed(tmp_path):
 
     assert [seed_of(run, Sampling(seed="by_run")) for run in (0, 3)] == [0, 3]
     assert [seed_of(run, Sampling(seed=5)) for run in (0, 3)] == [5, 5]
+
+
+def test_weights_without_a_null_class_are_refused_under_guidance(tmp_path):
+    save_weights(tmp_path / "w.safetensors")
+    tensors, info = load_tensors(tmp_path / "w.safetensors")
+    save_tensors(tmp_path / "w.safetensors", tensors, info | {"null_class": False})
+    save_decoder(tmp_path / "decoder", 0)
+    description = {"identity": "a", "scale": 1.0, "decoder": str(tmp_path / "decoder"), "decoder_revision": None}
+    write_json(tmp_path / "autoencoder.json", description)
+    given = tmp_path / "w.safetensors", tmp_path / "autoencoder.json"
+    open_sampler(*given, Sampler(), Sampling())
+    with pytest.raises(UserError, match="trained without label dropout, so it cannot be sampled with guidance"):
+        open_sampler(*given, Sampler(guidance=1.5), Sampling())

@@ -1,11 +1,16 @@
 """Published files become safetensors without their code being run, and give the velocities they gave before."""
 
 import argparse
+import functools
 import math
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from stablevelocity.errors import UserError
@@ -13,6 +18,9 @@ from stablevelocity.models.encoders import load_encoder
 from stablevelocity.models.networks import load_network
 from stablevelocity.models.sit import SiT, build_sit
 from stablevelocity.training.import_weights import convert_checkpoint, convert_encoder, reverse_time
+
+# A few examples, the same ones each time; FUZZ=10000 is a longer hunt with others.
+FUZZ = int(os.environ.get("FUZZ", "0"))
 
 
 def random_state(model: torch.nn.Module, seed: int = 0) -> dict[str, Tensor]:
@@ -160,3 +168,96 @@ def test_an_encoder_inside_a_training_checkpoint_is_taken_out_by_part_and_prefix
         convert_encoder(tmp_path / "moco.pth.tar", file, part="teacher")
     with pytest.raises(UserError, match=r"no tensor named backbone\.\*"):
         convert_encoder(tmp_path / "moco.pth.tar", file, part="state_dict", prefix="backbone.")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module.", "module._orig_mod.", "_orig_mod.module._orig_mod."])
+def test_wrappers_come_off_in_any_order_and_number(tmp_path: Path, state: dict[str, Tensor], prefix: str) -> None:
+    bare = {prefix + name: value for name, value in state.items()}
+    torch.save(bare, tmp_path / "bare.pt")
+    convert_checkpoint(tmp_path / "bare.pt", tmp_path / "out.safetensors", kind="ema")
+    assert torch.equal(load_network(tmp_path / "out.safetensors")[0].pos_embed, state["pos_embed"])
+    torch.save({"ema": bare}, tmp_path / "inside.pt")
+    convert_checkpoint(tmp_path / "inside.pt", tmp_path / "out.safetensors")
+    assert torch.equal(load_network(tmp_path / "out.safetensors")[0].pos_embed, state["pos_embed"])
+    blocks = {name.replace("blocks.3.", "blocks.3._orig_mod."): value for name, value in state.items()}
+    torch.save(blocks, tmp_path / "block.pt")  # a block that was compiled by itself
+    convert_checkpoint(tmp_path / "block.pt", tmp_path / "out.safetensors", kind="ema")
+
+
+@pytest.mark.parametrize("name", ["projectors.0.conv", "projectors.0"])  # the published layout and this project's own
+def test_an_irepa_checkpoint_keeps_its_convolution(tmp_path: Path, state: dict[str, Tensor], name: str) -> None:
+    weight, bias = torch.randn(768, 384, 3, 3), torch.randn(768)
+    plain = {key: value for key, value in state.items() if not key.startswith("projectors")}
+    torch.save(plain | {f"{name}.weight": weight, f"{name}.bias": bias}, tmp_path / "irepa.pt")
+    run = convert_checkpoint(tmp_path / "irepa.pt", tmp_path / "out.safetensors", kind="ema")
+    network, info = load_network(tmp_path / "out.safetensors")
+    assert run.alignment is not None
+    assert (run.alignment.projector, info["feature_width"]) == ("conv", 768)
+    assert torch.equal(network.projectors[0].weight, weight)
+    assert torch.equal(network.projectors[0].bias, bias)
+    with torch.no_grad():
+        assert torch.equal(network.velocity(*inputs()), velocity(state))  # the projector takes no part in it
+
+
+def test_a_table_of_1000_labels_is_asked_about(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    """1,000 classes without label dropout, or 999 and the null class: only the user can tell."""
+    table = "y_embedder.embedding_table.weight"
+    torch.save(state | {table: state[table][:1000].clone()}, tmp_path / "x.pt")
+    output = tmp_path / "out.safetensors"
+    with pytest.raises(UserError, match=r"1,000 rows; give --classes 1000 if .* or --classes 999 if"):
+        convert_checkpoint(tmp_path / "x.pt", output, kind="ema")
+    convert_checkpoint(tmp_path / "x.pt", output, kind="ema", classes=1000)
+    network, info = load_network(output)
+    assert (info["num_classes"], info["null_class"]) == (1000, False)
+    assert torch.equal(network.y_embedder.embedding_table.weight[:1000], state[table][:1000])
+    x, t, _ = inputs()
+    labels = torch.tensor([1, 999])  # class 999 is a class
+    model = build_sit("SiT-S/4", input_size=8, projector_dims=(768,))
+    model.load_state_dict(state)
+    with torch.no_grad():
+        assert torch.equal(network.velocity(x, t, labels), model.eval().velocity(x, t, labels))
+    convert_checkpoint(tmp_path / "x.pt", output, kind="ema", classes=999)
+    _, info = load_network(output)
+    assert (info["num_classes"], info["null_class"]) == (999, True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_read_as_they_are(tmp_path: Path, state: dict[str, Tensor], dtype) -> None:
+    torch.save({"ema": {name: value.to(dtype) for name, value in state.items()}}, tmp_path / "x.pt")
+    convert_checkpoint(tmp_path / "x.pt", tmp_path / "out.safetensors")
+    network, _ = load_network(tmp_path / "out.safetensors")
+    assert torch.equal(network.pos_embed, state["pos_embed"].to(dtype).float())
+
+
+@functools.cache
+def names_of_a_network() -> list[str]:
+    with torch.device("meta"):
+        return list(build_sit("SiT-S/4", input_size=8).state_dict())
+
+
+NAMES = st.sampled_from(names_of_a_network()) | st.text(max_size=20) | st.integers()
+SHAPES = st.lists(st.integers(0, 3), max_size=5)
+TENSORS = st.builds(
+    torch.zeros, SHAPES, dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.int64, torch.bool])
+)
+STATES = st.dictionaries(NAMES, TENSORS | st.none() | st.integers() | st.text(max_size=9), max_size=6)
+
+
+@settings(max_examples=FUZZ or 25, derandomize=not FUZZ, deadline=None, database=None)
+@given(change=STATES, whole=st.booleans(), inside=st.sampled_from([None, "ema", "model", "state_dict"]))
+def test_any_state_is_converted_or_refused_in_one_line(change: dict, whole: bool, inside: str | None) -> None:
+    """A whole network with some entries changed, or those entries alone; bare or inside an entry."""
+    with torch.device("meta"):
+        shapes = build_sit("SiT-S/4", input_size=8).state_dict()
+    state = {name: torch.zeros(()).expand(value.shape) for name, value in shapes.items()} if whole else {}
+    state |= change
+    with tempfile.TemporaryDirectory() as folder:
+        file, output = Path(folder) / "x.pt", Path(folder) / "out.safetensors"
+        torch.save(state if inside is None else {inside: state}, file)
+        line = None
+        try:
+            convert_checkpoint(file, output, kind="ema")
+            load_network(output)
+        except UserError as error:
+            line = str(error)
+        assert line is None or (line.isprintable() and len(line) < 500 and not output.exists())

@@ -68,22 +68,18 @@ def needs(rule):
 def settings(*parts):
     """The values that a rule depends on, as text: a change of one makes the rule run again."""
     plain = [part.model_dump(mode="json") if hasattr(part, "model_dump") else part for part in parts]
-    text = json.dumps(plain, sort_keys=True)
-    # A label such as $x_{t}$ is no wildcard: its brace is written as JSON may write it. JSON's own stand before " or }.
-    return re.sub(r'{(?!["}])', r"\\u007b", text)
+    return json.dumps(plain, sort_keys=True)
 
 
 @functools.cache
 def code(*modules):
-    """Hash of the package's code in `modules`. A rule that costs seconds has it as a parameter: when it changes, the
-    rule runs again. What costs more stays when its code changes.
-    """
+    """Hash of the package's code in `modules`."""
     return code_hash(*(f"stablevelocity.{module}" for module in modules))
 
 
-def stage(*modules, settings="", **others):
-    """Parameters of a rule: the settings that its results depend on, which make it run again when they change, and
-    words for the verb, which leaves beside its results what they were made from, by which code (`modules`).
+def stage(*modules, settings="", follows_code=False, **others):
+    """Parameters of a rule: words for the verb, which leaves beside its results what they were made from. A change of
+    the settings makes it run again, a change of its code (`modules`) only with `follows_code`: what costs seconds.
     """
 
     def today(wildcards):
@@ -92,14 +88,13 @@ def stage(*modules, settings="", **others):
         # Those of a whole study would make each command a page long.
         return text if len(text) < 2000 else hashlib.sha256(text.encode()).hexdigest(), given
 
-    # With arguments other than wildcards it is no trigger.
     def provenance(wildcards, input, output):
         text, given = today(wildcards)
         words = {"--reads": input, "--makes": output, "--code": given, "--settings": [text] if text else []}
         return [word for option, values in words.items() for value in values for word in (option, value)]
 
-    provenance.today = today
-    return {"settings": settings, "provenance": provenance, **others}
+    provenance.today, provenance.follows_code = today, follows_code
+    return {"provenance": provenance, **others}
 
 
 def present(path):

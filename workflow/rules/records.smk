@@ -2,8 +2,10 @@
 # in .snakemake/ (docs/architecture.md). Included last: it asks every rule what it would make its files from today.
 from snakemake.dag import DAG
 from snakemake.iocontainers import Wildcards
+from snakemake.settings.enums import RerunTrigger
 from stablevelocity.records import codes_line, read_records, restore_times, seal
-from stablevelocity.training.identity import settings_of, trainers_code
+from stablevelocity.study.changes import same_settings
+from stablevelocity.training import identity
 
 TRAINED = {LAYOUT.training_metrics(name): run for name, run in RUNS.items()}
 STAGES = [rule for rule in workflow.rules if "provenance" in rule.params.keys()]
@@ -11,15 +13,18 @@ REMADE_RUNS = []
 
 
 def today(record):
-    """(settings, code, names) that would make a record's files today; none for files that the study has no more."""
+    """(settings, code, names) that would make a record's files today; None for files that the study has no more. The
+    names are those by which `remake` may ask for them; "code" is one of them where they follow the code unasked.
+    """
     file = str(record.first)
     if file in TRAINED:
-        return settings_of(TRAINED[file]), trainers_code(), {"train", TRAINED[file].name}
+        return identity.settings_of(TRAINED[file]), identity.trainers_code(), {"train", TRAINED[file].name}
     for rule in STAGES:
         if rule.is_producer(file):
             wildcards = rule.get_wildcards(file)
-            text, modules = rule.params.provenance.today(Wildcards(fromdict=wildcards))
-            return text, code(*modules), {rule.name, *wildcards.values()}
+            made = rule.params.provenance
+            text, modules = made.today(Wildcards(fromdict=wildcards))
+            return text, code(*modules), {rule.name, *wildcards.values(), *(["code"] if made.follows_code else [])}
     return None
 
 
@@ -45,7 +50,8 @@ def compare_with_records():
             continue
         text, code_now, own_names = now
         other_code = record.code != code_now and not record.verified_under(code_now)
-        if record.facts["settings"] != text or other_code and names & {"code", *own_names}:
+        asked = "code" in {*names, *own_names} or bool(names & own_names)
+        if not same_settings(record.facts["settings"], text) or other_code and asked:
             forced += map(str, record.outputs)
             REMADE_RUNS.extend(own_names & set(RUNS) if str(record.first) in TRAINED and other_code else [])
         elif record.code != code_now:
@@ -59,8 +65,10 @@ if workflow.is_main_process:
     FORCED = or_one_line(compare_with_records)
     init = DAG.__init__
 
-    def with_forced(self, *arguments, forcefiles, **named):
-        init(self, *arguments, forcefiles={*forcefiles, *FORCED}, **named)
+    def with_forced(self, workflow, *arguments, forcefiles, **named):
+        # Not by Snakemake's memory of parameters and shell lines, which newer code may write otherwise.
+        workflow.dag_settings.rerun_triggers &= {RerunTrigger.MTIME, RerunTrigger.INPUT}
+        init(self, workflow, *arguments, forcefiles={*forcefiles, *FORCED}, **named)
 
     # --forcerun would make them targets too, asked for or not.
     DAG.__init__ = with_forced

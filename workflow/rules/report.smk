@@ -40,8 +40,7 @@ rule table:
     resources:
         report_slots=1,
     params:
-        **stage(lambda wildcards: TABLES[wildcards.table].module, settings=settings_of(TABLES, "table")),
-        code=lambda wildcards: code(TABLES[wildcards.table].module),
+        **stage(lambda wildcards: TABLES[wildcards.table].module, settings=settings_of(TABLES, "table"), follows_code=True),
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
         " table --study {STUDY_FILE:q} --results {LAYOUT.root:q} --name {wildcards.table:q}"
@@ -63,8 +62,7 @@ rule paper_tables:
         LAYOUT.log("paper_tables"),
     localrule: True
     params:
-        **stage("reporting.paper_rows", settings=settings(STUDY)),
-        code=code("reporting.paper_rows"),
+        **stage("reporting.paper_rows", settings=settings(STUDY), follows_code=True),
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
         " paper-tables --study {STUDY_FILE:q} --results {LAYOUT.root:q}"
@@ -84,8 +82,7 @@ rule figure:
     resources:
         report_slots=1,
     params:
-        **stage(lambda wildcards: FIGURES[wildcards.figure].module, settings=settings_of(FIGURES, "figure")),
-        code=lambda wildcards: code(FIGURES[wildcards.figure].module),
+        **stage(lambda wildcards: FIGURES[wildcards.figure].module, settings=settings_of(FIGURES, "figure"), follows_code=True),
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
         " figure --study {STUDY_FILE:q} --results {LAYOUT.root:q} --name {wildcards.figure:q}"
@@ -107,8 +104,7 @@ rule claims:
         LAYOUT.log("claims"),
     localrule: True
     params:
-        **stage(*registry.claims_modules()),
-        code=code(*registry.claims_modules()),
+        **stage(*registry.claims_modules(), follows_code=True),
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
         " claims --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"
@@ -124,8 +120,7 @@ rule report:
         LAYOUT.log("report"),
     localrule: True
     params:
-        **stage(*registry.page_modules(), settings=settings(STUDY)),
-        code=code(*registry.page_modules()),
+        **stage(*registry.page_modules(), settings=settings(STUDY), follows_code=True),
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
         " report --study {STUDY_FILE:q} --results {LAYOUT.root:q} --output {output:q}"

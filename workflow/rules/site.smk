@@ -24,7 +24,7 @@ def launcher(wildcards):
 
 def start():
     """Lock the study, check what it names, and ask SLURM whether it would take the jobs of every rule."""
-    from stablevelocity.cli.checks import check_machine
+    from stablevelocity.cli.checks import check_machine, fp16_without_accelerator
 
     acquire_study_lock(LAYOUT)
     if not workflow.local_exec and launcher(None) == "slurm":
@@ -33,6 +33,8 @@ def start():
         check_training(SITE, STUDY)
         check_slurm(SITE, NEEDS)
     # Paths are checked here and not on reading, so that a dry run can plan a study without its data.
+    if launcher(None) == "local" and (problem := fp16_without_accelerator(STUDY)):
+        raise UserError(problem)
     check_machine(STUDY, list_images=not Path(LAYOUT.image_index("train")).exists())
     # Jobs read the resolved study from here. It is no input of any rule: what a rule needs is in its params.
     if not Path(STUDY_FILE).exists() or Path(STUDY_FILE).read_text() != study_json(STUDY):

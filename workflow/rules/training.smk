@@ -34,8 +34,6 @@ for batch in BATCHES:
         params:
             runs=[word for run in batch for word in ("--run", run.name)],
             folder=LAYOUT.runs,
-            settings=settings(*batch),
-            # With an argument that is no wildcard it is no trigger.
             remake=lambda wildcards, output: [w for name in REMADE_RUNS for w in ("--remake", name)],
         shell:
             "stablevelocity --log {log:q} train --study {STUDY_FILE:q} {params.runs:q} --latents {input.latents:q}"

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stablevelocity.cluster.site import SITE_FILE, load_site
+from stablevelocity.errors import UserError
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -17,15 +18,17 @@ def check(
     site: Annotated[Path, typer.Option(help="site file; checked too where there is one")] = SITE_FILE,
 ) -> None:
     """Check a study file, and the files and folders that it names, and say what it would run."""
-    from stablevelocity.cli.checks import check_machine, without_accelerator
+    from stablevelocity.cli.checks import check_machine, fp16_without_accelerator
     from stablevelocity.cluster.resources import check_processes, check_rules
 
     found, settings = load_study(study), load_site(site)
     check_rules(settings)
     check_processes(settings, found)
     check_machine(found)
-    for key in without_accelerator(found):
-        typer.echo(f"{key}: fp16 needs an accelerator, and this machine has none")
+    if problem := fp16_without_accelerator(found):
+        if settings.launcher == "local":
+            raise UserError(problem)
+        typer.echo(f"note: {problem}")
     runs = found.runs()
     typer.echo(f"{study}: study {found.name!r} is valid: {len(runs)} training runs, {len(found.sample_sets())} sets")
 

@@ -27,7 +27,7 @@ def train(
     from stablevelocity.cluster.launch import launch
     from stablevelocity.cluster.site import load_site
     from stablevelocity.cluster.tasks import Task
-    from stablevelocity.training.identity import begun_code
+    from stablevelocity.training.identity import begun_run
 
     found = load_study(study)
     wanted = [run_of(found, name) for name in run]
@@ -35,7 +35,7 @@ def train(
     tasks = []
     for one in wanted:
         inputs = latents, given if one.alignment or one.class_token else None, folder / one.name
-        tasks.append(Task(one, *inputs, begun_code(one, *inputs, remake=one.name in remake)))
+        tasks.append(Task(one, *inputs, begun_run(one, *inputs, remake=one.name in remake)))
     launch(tasks, launcher, load_site(site))
 
 

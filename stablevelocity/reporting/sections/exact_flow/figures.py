@@ -34,7 +34,7 @@ def exact_flow(results: Results) -> Figure:
         axis.set_xscale("log", base=2)
         axis.set_xticks(flow.dimensions, [f"{d:,}" for d in flow.dimensions])
         axis.set(title=f"spread within modes {spread:g}", xlabel="dimension")
-    axes[0].set_ylabel("StableVS - base, dB PSNR")
+    axes[0].set_ylabel("StableVS − base, dB PSNR")
     handles, labels = axes[0].get_legend_handles_labels()
-    legend_below(figure, 3, handles, labels)
+    legend_below(figure, handles, labels)
     return figure

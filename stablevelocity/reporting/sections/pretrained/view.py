@@ -15,11 +15,12 @@ EQUAL = "equal by construction, tested"
 
 
 def view(results: Results) -> dict[str, Any]:
-    study, scores, drawn = results.study, results.table("pretrained_judge"), results.table("table4")
+    study, scores, drawn = results.study, results.table("pretrained_judge"), results.table("pretrained_pairs")
     settings: Any = study.pretrained
     # Families whose control arm makes the very pictures of StableVS and is not drawn in the sweep.
     same = [name for name in families(study) if settings.control_equals_stablevs(name)]
-    compared = [] if drawn is None or not same else drawn[drawn["arm"] == "euler-stablevs"].to_dict("records")
+    drawn = drawn[(drawn["arm"] == "euler-stablevs") & (drawn["against"] == "control")]
+    compared = drawn.groupby("family", sort=False)["psnr"].mean().reset_index().to_dict("records") if same else []
     return {
         "settings": settings,
         "names": FAMILIES,

@@ -64,7 +64,7 @@ def stablevs(results: Results) -> Figure:
         axes[-1].axis("off")
         axes[-1].legend(handles, labels, loc="center")
     else:
-        legend_below(figure, 4, handles, labels)
+        legend_below(figure, handles, labels)
     return figure
 
 
@@ -100,7 +100,7 @@ def few_step(results: Results) -> Figure:
     table = made.few_step(results)
     sizes = dict(zip(sorted(table["xi"].dropna().unique(), reverse=True), SIZES, strict=False))
     runs = table.groupby("run", sort=False)
-    figure, axes = panels(runs.ngroups, 3, 2.1, 0.5)
+    figure, axes = panels(runs.ngroups, 3, 2.1)
     for axis, (_, part) in zip(axes, runs, strict=True):
         _fidelity(axis, part, sizes)
         label = results.study.arms[part["arm"].iloc[0]].label
@@ -113,7 +113,7 @@ def few_step(results: Results) -> Figure:
         for regime, shape in THINNED.items():
             label = f"{GRIDS[regime]}, xi = {xi:g}"
             handles.append(Line2D([], [], color="#555555", markersize=size, label=label, **shape))
-    legend_below(figure, 4, handles)
+    legend_below(figure, handles, [handle.get_label() for handle in handles])
     return figure
 
 

@@ -71,6 +71,7 @@ def figure3(results: Results) -> Figure:
     figure, axes = panels(len(parts), height=2.5)
     for axis, draw in zip(axes, parts, strict=True):
         draw(axis, results)
+    legend_below(figure, *axes[0].get_legend_handles_labels())
     return figure
 
 
@@ -88,10 +89,8 @@ def _alignment(axis: Axes, results: Results) -> None:
         band(axis, seeds.index, seeds["q15"], seeds["q85"], looks[arm]["color"], 0.08)
     for xi in dict.fromkeys(run.alignment.xi for run in principal_runs(study) if run.alignment):
         axis.axvline(xi, color="#009e73", linestyle="--", linewidth=1, label=f"training xi = {xi:g}")
-    low, high = axis.get_ylim()
-    axis.set(xlim=(0, 1), ylim=(low, high + 0.6 * (high - low)), title="Alignment of the trained networks")
+    axis.set(xlim=(0, 1), title="Alignment of the trained networks")
     axis.set(xlabel="t   (0 data, 1 noise)", ylabel="alignment loss (minus cosine)")
-    axis.legend(loc="upper left")
 
 
 def _by_regime(axis: Axes, results: Results) -> None:
@@ -125,7 +124,7 @@ def training_curves(results: Results) -> Figure:
     titles = {"velocity_low": "Velocity loss, t < xi", "velocity_high": "Velocity loss, t ≥ xi"}
     if any(run.alignment for run in runs):
         titles["alignment_low"] = "Alignment loss, t < xi"
-    figure, axes = panels(len(titles), height=2.1, margin=0.3)
+    figure, axes = panels(len(titles), height=2.1)
     drawn = {}
     for run in runs:
         frame = results.csv(LAYOUT.training_metrics(run.name)).set_index("step")
@@ -141,5 +140,5 @@ def training_curves(results: Results) -> Figure:
             log_y(axis)
     axes[0].set_ylabel("mean squared error")
     axes[-1].set_ylabel("minus cosine" if "alignment_low" in titles else "")
-    legend_below(figure, 4, list(drawn.values()), [study.arms[arm].label for arm in drawn])
+    legend_below(figure, list(drawn.values()), [study.arms[arm].label for arm in drawn])
     return figure

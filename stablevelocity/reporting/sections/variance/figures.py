@@ -1,5 +1,6 @@
 """Figure 1: V(t)/sqrt(d) and split points, and how the curve moves with the number of references; figure 2."""
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stablevelocity.data.shards import ShardSet, random_rows
-from stablevelocity.reporting.figures import PUBLISHED_COLOUR, band, colour, is_wide, marker, mosaic, panels
+from stablevelocity.reporting.figures import (
+    PUBLISHED_COLOUR,
+    band,
+    colour,
+    is_wide,
+    legend_below,
+    marker,
+    mosaic,
+    panels,
+)
 from stablevelocity.reporting.results import DataFrame, Results
 from stablevelocity.reporting.sections.variance.tables import variance
 from stablevelocity.reporting.spec import LAYOUT
 
 READING_ERROR = 0.01
 """Of the published read-offs, in t."""
-OTHERS = {"exact": ("--", "exact (no finite set)"), "noise": (":", "as many points of pure noise, same covariance")}
+OTHERS = {"exact": ("--", "exact (no finite set)"), "noise": (":", "as many points of noise")}
 TIME = "t   (0 data, 1 noise)"
 
 
@@ -30,12 +40,14 @@ def figure1(results: Results) -> Figure:
     mixture = curves["source"].str.startswith("gmm")
     parts = {"Gaussian mixtures": curves[mixture], "The data of this study": curves[~mixture]}
     parts = {title: part for title, part in parts.items() if len(part)}
-    figure, axes = panels(len(parts) + 1, height=2.7)
+    figure, axes = panels(len(parts) + 1, height=2.4)
     for axis, (title, part) in zip(axes, parts.items(), strict=False):
         _curves(axis, part, colours)
         axis.set(title=title, ylabel="target variance V / √d" if axis is axes[0] else "")
     table = variance(results)
     _split_points(axes[-1], table[table["law"] == "empirical"].reset_index(drop=True), colours)
+    named = [axis.get_legend_handles_labels() for axis in axes]
+    legend_below(figure, *([*chain(*parts)] for parts in zip(*named, strict=True)))
     return figure
 
 
@@ -54,9 +66,7 @@ def _curves(axis: Axes, curves: DataFrame, colours: dict[str, str]) -> None:
         axis.plot([], [], line, color="#333333", linewidth=1, label=label)
     axis.set_yscale("symlog", linthresh=0.1)
     axis.set(xlim=(0, 1), xlabel=TIME)
-    # Room for the legend above curves that begin high.
-    axis.set_ylim(-0.01, axis.get_ylim()[1] * 20)
-    axis.legend(loc="upper left")
+    axis.set_ylim(bottom=-0.01)
 
 
 def _split_points(axis: Axes, table: DataFrame, colours: dict[str, str]) -> None:
@@ -74,9 +84,8 @@ def _split_points(axis: Axes, table: DataFrame, colours: dict[str, str]) -> None
         axis.plot([], [], label="PUBLISHED: passes 0.1", **diamond)
     labels = [source_label(row.source, row.dimension).replace(", ", "\n") for row in table.itertuples()]
     axis.set_yticks(range(len(table)), labels)
-    axis.set(xlim=(0, 1), ylim=(len(table) + 1.4, -0.5), xlabel="t", title="Split points")
+    axis.set(xlim=(0, 1), ylim=(len(table) - 0.3, -0.5), xlabel="t", title="Split points")
     axis.grid(axis="y", visible=False)
-    axis.legend(loc="lower left")
 
 
 def figure1_references(results: Results) -> Figure:
