@@ -49,7 +49,10 @@ LINES: list[tuple[str, str]] = [
     (f"sample --study {S} --sampler ode --weights no.safetensors --autoencoder a {OUT}", r"no\.safetensors"),
     (f"sample --study {S} --sampler ode --weights w --autoencoder a --processes 0 {OUT}", r"--processes'"),
     (f"evaluate --study {S} --run no --step 1 --sampler ode --samples s --reference r {OUT}", r"--run no: no such run"),
-    (f"sweep --study {S} --run no --weights w --autoencoder a --reference r {OUT}", r"--run no: no such run"),
+    (
+        f"sweep --study {S} --run no --weights w --autoencoder a --reference r --images-output made/y {OUT}",
+        r"--run no: no such run",
+    ),
     (f"train --study {S} --run no --latents l --folder made", r"--run no: no such run"),
     (f"train --study {S} --run cfm-s0 --latents l --folder made --launcher bash", r"launcher"),
     ("train --launcher", r"--launcher' requires an argument"),

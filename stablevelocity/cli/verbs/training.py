@@ -1,7 +1,7 @@
 """Verbs of training runs. Heavy imports happen in the verb."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,7 +20,9 @@ def train(
     folder: Annotated[Path, typer.Option(help="folder of the runs; each gets its own in it")],
     features: Annotated[str, typer.Option(help="manifest of the encoder's features; empty: none")] = "",
     remake: Annotated[list[str], typer.Option(help="a run that today's code begins anew, if other code made it")] = [],  # noqa: B006
-    launcher: Annotated[str, typer.Option(help="local, submitit-local or slurm")] = "local",
+    launcher: Annotated[
+        Literal["local", "submitit-local", "slurm"], typer.Option(help="local, submitit-local or slurm")
+    ] = "local",
     site: Annotated[Path, typer.Option(help="what differs between clusters")] = Path("config/site.yaml"),
 ) -> None:
     """Train runs to their end, here or in a job, resuming from their last checkpoints."""
