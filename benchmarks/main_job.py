@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.measuring import machine, replace_section
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-HEADING = "## The main job"
+HEADING = "## The main job, whole studies"
 HERE = Path(__file__).resolve().parent.parent
 PARTS = ("stablevelocity", "workflow", "config")
 
