@@ -14,6 +14,7 @@ from stablevelocity.reporting.figures import (
     PUBLISHED_COLOUR,
     colour,
     is_wide,
+    legend_below,
     mark_published,
     marker,
     mosaic,
@@ -43,11 +44,13 @@ def pretrained_xi(results: Results) -> Figure:
                 similarity.plot(part["psnr"], label=FAMILIES[family].title + name, **look)
                 score.plot(part["score"], **look)
     similarity.set(title="Similarity to the long run", xlabel="xi", ylabel="PSNR, dB")
-    similarity.legend()
     score.set(title="Prompt score", xlabel="xi", ylabel="share right")
     panel.plot(results.published(XI).set_index("xi")["psnr"], color=PUBLISHED_COLOUR, marker="o")
     panel.set(xlabel="xi", ylabel="PSNR, dB")
     mark_published(panel, "SD3.5-Large, Euler")
+    for axis in (similarity, score, panel):
+        axis.locator_params(axis="x", nbins=5)
+    legend_below(figure, *similarity.get_legend_handles_labels())
     return figure
 
 
