@@ -169,7 +169,7 @@ def training(claims: dict, runs: pd.DataFrame, names: pd.DataFrame, alignment: p
         found[name] = decide([Regression(rows, arm, against)], "above" if name == "repa-high" else "below")
     if "held-out" in claims:
         how = claims["held-out"]["how"]
-        rows = runs[(runs["sampler"] == how["sampler"]) & (runs["metric"] == "fid_heldout")]
+        rows = runs[(runs["sampler"] == how["sampler"].split(":")[0]) & (runs["metric"] == "fid_heldout")]
         rows = rows[rows["step"] == how["training steps"]]
         found["held-out"] = decide([Regression(rows, *how["runs"].split(", "))], "below")
     if alignment is not None and "alignment-loss" in claims:

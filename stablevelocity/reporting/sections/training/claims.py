@@ -1,5 +1,7 @@
 """Comparisons between arms by FID, with and without guidance; where the alignment loss is high."""
 
+from typing import Any
+
 from stablevelocity.reporting.claims import Claim
 from stablevelocity.reporting.describe import decoder_text, sampler_text
 from stablevelocity.reporting.format import interval, listed, percent, signed
@@ -39,7 +41,6 @@ def _comparison(results: Results, claim: str, name: str, row: Series) -> Claim:
     study = results.study
     side: Side = "above" if name == "repa-high" else "below"
     sampler_name = row.name[0]
-    sampler = study.sampler(sampler_name)
     effect = Estimate(row["difference"], row["standard_error"], max(row["freedom"], 1))
     one_seed = row["low"] != row["low"]
     facts = {
@@ -50,7 +51,12 @@ def _comparison(results: Results, claim: str, name: str, row: Series) -> Claim:
         "known": "no interval from one seed" if one_seed else f"95 % {interval(row['low'], row['high'])}",
         "chosen": "; ".join(f"{setting}, {how}" for setting, how in study.chosen_by_fid.items()),
     }
-    how = {
+    return Claim(claim, by_effect(effect, side), _how(results, row, sampler_name), row["difference"], facts)
+
+
+def _how(results: Results, row: Series, sampler_name: str) -> dict[str, Any]:
+    study, sampler = results.study, results.study.sampler(sampler_name)
+    return {
         "runs": f"{row['arm']}, {row['against']}",
         "seeds": row["seed_list"].split(" ", 1)[1],
         "shared by the arms of a seed": "initial weights, t and noise of training, noise and labels of sampling, and "
@@ -64,7 +70,6 @@ def _comparison(results: Results, claim: str, name: str, row: Series) -> Claim:
         "samples": row["images"],
         "features": study.evaluation.extractor,
     }
-    return Claim(claim, by_effect(effect, side), how, row["difference"], facts)
 
 
 def _held_out(results: Results, table: DataFrame, names: list[str]) -> list[Claim]:
@@ -77,9 +82,7 @@ def _held_out(results: Results, table: DataFrame, names: list[str]) -> list[Clai
     arms = f"{results.study.arms[row['arm']].label} against {results.study.arms[row['against']].label}"
     ratios = ratio["difference"] + ratio["difference"] / ratio["relative"], ratio["difference"] / ratio["relative"]
     facts = {"arms": arms, "row": row, "ours": ratios[0], "theirs": ratios[1]}
-    how = {"runs": f"{row['arm']}, {row['against']}", "seeds": row["seed_list"].split(" ", 1)[1]}
-    how |= {"training steps": row["step"], "sampler": row["sampler"], "samples": row["images"]}
-    return [Claim("held-out", by_effect(effect, "below"), how, row["difference"], facts)]
+    return [Claim("held-out", by_effect(effect, "below"), _how(results, row, row["sampler"]), row["difference"], facts)]
 
 
 def _alignment(results: Results, table: DataFrame) -> list[Claim]:
