@@ -24,12 +24,12 @@ def exact_flow(results: Results) -> Figure:
         for place, exponent in enumerate(sorted(flow.exponents)):
             for line, guidance in zip(("-", "--", ":"), scales, strict=False):
                 part = where(runs, exponent=exponent, spread=spread, guidance=guidance)
-                label = f"spectrum k^-{exponent:g}" if exponent else "white"
+                label = f"spectrum $k^{{-{exponent:g}}}$" if exponent else "white"
                 label += f", guidance {guidance:g}" if guidance > 1 else ""
                 look = {"color": colour(place + 1), "marker": marker(place), "linestyle": line, "label": label}
                 mean_and_range(axis, part, "dimension", "gain", **look)
         if own is not None:
-            label = f"this study's network, spectrum about k^-{spectrum['exponent'].iloc[0]:.1f}"
+            label = f"this study's network, spectrum about $k^{{-{spectrum['exponent'].iloc[0]:.1f}}}$"
             axis.plot(len(spectrum), own, "*", color="black", markersize=9, linestyle="none", label=label)
         axis.set_xscale("log", base=2)
         axis.set_xticks(flow.dimensions, [f"{d:,}" for d in flow.dimensions])
