@@ -40,7 +40,9 @@ rule table:
     resources:
         report_slots=1,
     params:
-        **stage(lambda wildcards: TABLES[wildcards.table].module, settings=settings_of(TABLES, "table"), follows_code=True),
+        **stage(
+            lambda wildcards: TABLES[wildcards.table].module, settings=settings_of(TABLES, "table"), follows_code=True
+        ),
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
         " table --study {STUDY_FILE:q} --results {LAYOUT.root:q} --name {wildcards.table:q}"
@@ -82,7 +84,11 @@ rule figure:
     resources:
         report_slots=1,
     params:
-        **stage(lambda wildcards: FIGURES[wildcards.figure].module, settings=settings_of(FIGURES, "figure"), follows_code=True),
+        **stage(
+            lambda wildcards: FIGURES[wildcards.figure].module,
+            settings=settings_of(FIGURES, "figure"),
+            follows_code=True,
+        ),
     shell:
         "stablevelocity --log {log:q} {params.provenance:q}"
         " figure --study {STUDY_FILE:q} --results {LAYOUT.root:q} --name {wildcards.figure:q}"
