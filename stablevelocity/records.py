@@ -77,10 +77,10 @@ def read_records(results: Path | str, *, checkpoints: bool = False) -> list[Reco
 
 
 def read_record(path: Path) -> Record:
-    try:
-        return Record(path, read_json(path, "settings", "code", "verified", "inputs", "outputs", "command"))
-    except UserError as error:
-        raise UserError(f"{error}; delete it with the file beside it to make that again") from None
+    facts = read_json(path, "settings", "code", "verified", "inputs", "outputs", "command")
+    if any(not {"sha256", "bytes", "mtime_ns"} <= set(state) for state in facts["outputs"].values()):
+        raise UserError(f"{path}: is damaged; delete it with the file beside it to make that again")
+    return Record(path, facts)
 
 
 def restore_times(records: Iterable[Record]) -> None:

@@ -28,11 +28,18 @@ def keep_cache_inside() -> None:
 
 
 def check_configfiles() -> None:
-    """End the process, in one line, when a word after --configfile in `sys.argv` is no file of YAML."""
+    """End the process, in one line, when a word after --configfile in `sys.argv` is no file of YAML, or one after
+    --config no key with a value.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--configfile", "--configfiles", nargs="+", type=Path, default=[])
-    files: list[Path] = parser.parse_known_args()[0].configfile
+    parser.add_argument("--config", nargs="*", default=[])
+    given = parser.parse_known_args()[0]
+    files: list[Path] = given.configfile
     try:
+        for word in given.config:
+            if "=" not in word:
+                raise UserError(f"--config: {word!r} is no key=value; a target goes before it")
         for file in files:
             if not file.exists():
                 raise UserError(

@@ -112,6 +112,8 @@ def _run(
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    # New ones: Python's know whether the server's were terminals, or files in which one can seek.
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     arguments, folder, environment = request
     os.chdir(folder)
     os.environ.clear()

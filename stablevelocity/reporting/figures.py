@@ -34,7 +34,7 @@ SHORT_SPAN = 1.5
 """Largest over smallest value, below which a logarithmic axis would have no round numbers to show."""
 MOST_COLOURS = 20_000
 """A drawing has fewer, a photograph more."""
-MOST_SHADES = 128
+MOST_SHADES = 64
 """Of a drawing as PNG: its colours and what softens their edges."""
 COLOURS = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7b3294")
 """Those of the style file."""
@@ -71,7 +71,7 @@ def _save_png(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="png", metadata={"Software": None})
     image = Image.open(path).convert("RGB")
     if image.getcolors(MOST_COLOURS):
-        image = image.quantize(MOST_SHADES, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        image = image.quantize(MOST_SHADES, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     image.save(path, "PNG", optimize=True, dpi=(figure.dpi, figure.dpi))
 
 

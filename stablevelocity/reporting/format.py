@@ -78,6 +78,11 @@ def percent(share: float, decimals: int = 1) -> str:
     return UNKNOWN if share != share else f"{100 * share:+.{decimals}f} %"
 
 
+def percents(low: float, high: float) -> str:
+    """ "-1.5 % to +0.3 %": an interval of shares."""
+    return UNKNOWN if low != low or high != high else f"{percent(low)} to {percent(high)}"
+
+
 def whole(value: float) -> str:
     """A whole number, thousands apart."""
     return f"{int(value):,}"

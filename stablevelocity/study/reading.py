@@ -92,17 +92,24 @@ def first_problem(error: ValidationError, model: type[Section] | None = None) ->
     return f"{where}{separator}{message}{more}" if where else f"{message}{more}"
 
 
-class _Given(reprlib.Repr):
-    """A value for an error line: what is long, deep or refers to itself is cut."""
-
-    maxlevel, maxdict, maxlist, maxstring, maxother = 3, 4, 6, 80, 80
-
-    def repr_int(self, x: int, level: int) -> str:
-        return repr(x) if abs(x) < 10**30 else "a number of more than 30 digits"
+_REPR = reprlib.Repr()
+for _limit, _most in {
+    "maxlevel": 3,
+    "maxdict": 4,
+    "maxlist": 6,
+    "maxstring": 80,
+    "maxother": 80,
+    "maxlong": 30,
+}.items():
+    setattr(_REPR, _limit, _most)
 
 
 def given(value: Any) -> str:
-    return shortened(_Given().repr(value))
+    """A value for an error line: what is long, deep or refers to itself is cut."""
+    try:
+        return shortened(_REPR.repr(value))
+    except ValueError:
+        return "a number of more digits than are shown"
 
 
 def shown(key: Any) -> str:

@@ -3,6 +3,7 @@
 Light on purpose (no torch): Snakemake reads it on every start.
 """
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -17,6 +18,11 @@ def _number(value: Any) -> Any:
     if isinstance(value, bool):
         raise PydanticCustomError("number", "Input should be a number")
     return value
+
+
+def _flag(value: Any) -> Any:
+    """Words of the command line come as text."""
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def _distinct(values: list) -> list:
@@ -35,7 +41,9 @@ def _text(value: Any) -> Any:
 def one_of(names: tuple[str, ...]) -> AfterValidator:
     def known(value: str) -> str:
         if value not in names:
-            raise PydanticCustomError("name", "Input should be one of {names}", {"names": ", ".join(names)})
+            near = difflib.get_close_matches(value, names, 3, 0.3) or names[:3]
+            few = f"{', '.join(near)} and {len(names) - len(near)} more"
+            raise PydanticCustomError("name", "Input should be one of {names}", {"names": few})
         return value
 
     return AfterValidator(known)
@@ -49,7 +57,7 @@ def _label(value: str) -> str:
 
 NUMBER = BeforeValidator(_number)
 _TEXT, _DISTINCT = BeforeValidator(_text), AfterValidator(_distinct)
-Flag = Annotated[bool, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag)]
 Positive = Annotated[int, Field(gt=0, le=10**9), NUMBER]
 #: Samples of which a spread is computed.
 Several = Annotated[int, Field(ge=2, le=10_000_000), NUMBER]

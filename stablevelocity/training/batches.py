@@ -117,6 +117,7 @@ class BatchMaker:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         if self.bank is not None:
             self.bank.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("bank.")})
+            self.bank.require_filled()
 
     def read(self, step: int) -> StepData:
         """Draw and read the data of a step; depends on nothing but the step."""

@@ -75,7 +75,8 @@ def variance(folder, **changed):
         *("--curve", outputs[0], "--split-point", outputs[1]),
         **changed,
     )
-    assert command.wait() == 0
+    said = command.communicate()
+    assert command.returncode == 0, said
     return [file.read_bytes() for file in outputs]
 
 

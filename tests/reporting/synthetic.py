@@ -109,7 +109,7 @@ def _csv(path: Path, rows: list[dict]) -> None:
 
 def bars(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Noisy images with a bright bar that stands where the label says."""
-    images = 20 * rng.integers(0, 4, (len(labels), 16, 16, 3), dtype=np.uint8)
+    images = 40 * rng.integers(0, 2, (len(labels), 16, 16, 3), dtype=np.uint8)
     images[np.arange(len(labels)), 3:13, 3 + labels] = 230
     return {"images": images, "labels": labels}
 

@@ -1,14 +1,20 @@
 """The way back from a number to what it was made from."""
 
 import json
+import re
 import shutil
+from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import sha256
+from stablevelocity.reporting.format import plus_minus
+from stablevelocity.reporting.page import make_page
 from stablevelocity.reporting.trace import find, trace
+
+from . import synthetic
 
 
 def verbs(found) -> list[str]:
@@ -94,3 +100,56 @@ def test_every_number_of_a_table_can_be_traced(digits):
     for _, row in table.iterrows():
         for column in ("fid", "is", "precision", "recall", "fid_from_baseline"):
             assert trace(digits, "table2", row, column).sources
+
+
+class Page(HTMLParser):
+    """Links of the cells of tables, by their text; and by id, the links of each part that they lead to."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.cells, self.parts = [], {}
+        self.tag, self.part, self.link = "", "", None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        if re.fullmatch(r"[fj]\d+", named.get("id", "")):
+            self.part = named["id"]
+            self.parts[self.part] = []
+        elif tag in ("td", "li", "p"):
+            self.tag = tag
+        elif tag == "a" and named.get("href", "").startswith("#"):
+            self.link = named["href"][1:]
+
+    def handle_data(self, data):
+        if self.link is not None and self.tag == "td" and data != "#":
+            self.cells.append((data, self.link))
+        elif self.link is not None and self.part:
+            self.parts[self.part].append((data, self.link))
+
+    def handle_endtag(self, tag):
+        self.tag = "" if tag == self.tag else self.tag
+        self.link = None if tag == "a" else self.link
+
+
+def test_in_the_page_each_number_leads_to_its_files_and_on_to_their_jobs(digits):
+    page = Page((digits / "report.html").read_text())
+    assert len(page.cells) > 300
+    assert {link for _, link in page.cells} <= set(page.parts)
+    row = pd.read_csv(digits / "tables/table2.csv").query("arm == 'stablevm' & step == 1500").iloc[0]
+    link = dict(page.cells)[plus_minus(row["fid"], row["fid_sd"])]
+    files = dict(page.parts[link])
+    assert list(files) == [f"metrics/fidelity/stablevm-s{seed}/step-00001500/ode.csv" for seed in (0, 1)]
+    # And each of these to the images that it was computed from, and so on.
+    images = dict(page.parts[files["metrics/fidelity/stablevm-s0/step-00001500/ode.csv"]])
+    assert list(images) == ["samples/stablevm-s0/step-00001500/ode/shard-00000.safetensors"]
+    assert list(dict(page.parts[next(iter(images.values()))])) == ["runs/stablevm-s0/metrics.csv"]
+
+
+def test_a_page_without_records_has_numbers_without_links(minimal, tmp_path):
+    shutil.copytree(minimal, tmp_path / "minimal", ignore=shutil.ignore_patterns("*.provenance.json"))
+    study = synthetic.minimal()
+    make_page(study, tmp_path / "minimal", tmp_path / "minimal/report.html")
+    text = (tmp_path / "minimal/report.html").read_text()
+    assert not Page(text).cells
+    assert 'id="origins"' not in text

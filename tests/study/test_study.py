@@ -59,6 +59,12 @@ def test_a_missing_path_is_named_by_its_key():
         check_machine(study)
 
 
+@pytest.mark.parametrize("given, read", [("true", True), ("False", False), (True, True)])
+def test_a_flag_of_the_command_line_comes_as_text(given, read):
+    # snakemake --config 'training={compile: true}'
+    assert parse_study(changed("training.compile", given)).training.compile is read
+
+
 def test_numbers_that_yaml_reads_as_text_are_numbers():
     # YAML 1.1 takes 1e-3 for a string.
     assert parse_study(changed("training.lr", "1e-3")).training.lr == 1e-3

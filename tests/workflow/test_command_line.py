@@ -45,6 +45,7 @@ def test_a_misspelt_key_of_the_command_line_is_refused_in_the_default_study(tmp_
         ("--profile slurm --configfile config/smoke.yaml all", None, "there is no file 'all'; a target goes before it"),
         ("-n all --configfile=study.yaml", None, "there is no file 'study.yaml'"),
         ("-n all --configfiles config/smoke.yaml study.yaml", "name: [", "study.yaml: line 1 is not YAML"),
+        ("-n --config training={lr:1} all", None, "--config: 'all' is no key=value; a target goes before it"),
         ("-n all --configfile study.yaml", "name: a\nname: b\n", "study.yaml: line 2: the key 'name' stands twice"),
         ("-n all --configfile study.yaml", b"\xff\xfen\0", "study.yaml: is not text in UTF-8"),
     ],
