@@ -122,7 +122,8 @@ class Unread:
 #: Of the sections whose settings are not whole parts of the study.
 READ = {
     "sampling": {"sampling", "arms", "training"},  # labels and names of runs
-    "training": set(type(synthetic.digits()).model_fields) - {"variance", "toy", "pretrained"},
+    "exact_flow": {"exact_flow", "sampling", "arms", "training"},
+    "training": set(type(synthetic.digits()).model_fields) - {"variance", "toy", "exact_flow", "pretrained"},
 }
 
 

@@ -21,7 +21,7 @@ def edges_of_rules(config: str) -> set[tuple[str, str]]:
     return {(names[one], names[two]) for one, two in re.findall(r"(\d+) -> (\d+)", told) if names[two] != "all"}
 
 
-@pytest.mark.parametrize("name", ["digits", "pretrained-tiny"])
+@pytest.mark.parametrize("name", ["digits", "evidence", "pretrained-tiny"])
 def test_the_graph_of_stages_is_that_of_the_rules(name):
     """Each edge between rules is a way between their stages, and each edge between stages one between rules."""
     nodes = graph(load_study(ROOT / f"config/{name}.yaml"), None)

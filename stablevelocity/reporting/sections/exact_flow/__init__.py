@@ -26,4 +26,5 @@ SECTION = Section(
         Product("exact_flow_runs", TABLES, flows, keys=(*MIXTURE, *SETTING, "seed")),
     ),
     figures=(Product("exact_flow", FIGURES, flows_and_data),),
+    settings=lambda study: [study.exact_flow, study.sampling, study.sweep_runs()],
 )

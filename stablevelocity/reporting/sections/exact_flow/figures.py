@@ -15,22 +15,23 @@ def exact_flow(results: Results) -> Figure:
     """Gain of StableVS over its base solver at equal calls against the dimension; a panel for each spread."""
     flow: Any = results.study.exact_flow
     runs = first_setting(results, exact_flow_runs(results))
-    spreads, scales = sorted(flow.spreads), flow.guidance
+    spreads = sorted(flow.spreads)
     figure, axes = panels(len(spreads), height=2.4, margin=0.3)
     spectrum = results.csv(LAYOUT.latent_spectrum)
-    own = digits_gain(results)
+    network = digits_gain(results)
     for axis, spread in zip(axes, spreads, strict=True):
         axis.axhline(0, color="black", linewidth=0.8)
         for place, exponent in enumerate(sorted(flow.exponents)):
-            for line, guidance in zip(("-", "--", ":"), scales, strict=False):
-                part = where(runs, exponent=exponent, spread=spread, guidance=guidance)
-                label = f"spectrum $k^{{-{exponent:g}}}$" if exponent else "white"
-                label += f", guidance {guidance:g}" if guidance > 1 else ""
-                look = {"color": colour(place + 1), "marker": marker(place), "linestyle": line, "label": label}
-                mean_and_range(axis, part, "dimension", "gain", **look)
-        if own is not None:
+            label = f"spectrum $k^{{-{exponent:g}}}$" if exponent else "white"
+            look = {"color": colour(place + 1), "marker": marker(place)}
+            own = where(runs, exponent=exponent, spread=spread)
+            mean_and_range(axis, where(own, guidance=flow.guidance[0]), "dimension", "gain", label=label, **look)
+            for guidance in flow.guidance[1:]:
+                guided = where(own, guidance=guidance).groupby("dimension")["gain"].mean()
+                axis.plot(guided, linestyle="--", **look)
+        if network is not None:
             label = f"this study's network, spectrum about $k^{{-{spectrum['exponent'].iloc[0]:.1f}}}$"
-            axis.plot(len(spectrum), own, "*", color="black", markersize=9, linestyle="none", label=label)
+            axis.plot(len(spectrum), network, "*", color="black", markersize=9, linestyle="none", label=label)
         axis.set_xscale("log", base=2)
         axis.set_xticks(flow.dimensions, [f"{d:,}" for d in flow.dimensions])
         axis.set(title=f"spread within modes {spread:g}", xlabel="dimension")

@@ -78,7 +78,7 @@ ROW = ("arm", "step", "sampler")
 SECTION = Section(
     name="training",
     title="Training: what each part of the method changes",
-    settings=lambda study: [study.model_dump(mode="json", exclude={"variance", "toy", "pretrained"})],
+    settings=lambda study: [study.model_dump(mode="json", exclude={"variance", "toy", "exact_flow", "pretrained"})],
     tables=(
         Product("table1", TABLES, GUIDED, (TABLE1,), keys=ROW),
         Product("table2", TABLES, MAIN, (TABLE2,), keys=ROW),
