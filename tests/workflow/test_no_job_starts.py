@@ -30,7 +30,7 @@ def test_a_study_that_would_fail_late_starts_no_job(tmp_path, sections, expected
         ["stablevelocity", "check", "study.yaml"],
         ["snakemake", "--configfile", "study.yaml", "--", "all"],
     ):
-        done = workflow.run(*command.split())
+        done = workflow.run(*command)
         assert done.returncode != 0
         said = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error: ")]
         assert len(said) == 1, done.stderr
