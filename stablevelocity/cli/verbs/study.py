@@ -56,10 +56,13 @@ def plan(
 def verify(results: Annotated[Path, typer.Argument(help="results/<study>")]) -> None:
     """Check every kept file against its recorded checksum, and make tables and claims again."""
     from stablevelocity.cli.verify import differences
+    from stablevelocity.records import code_table
 
     lines = list(differences(results))
     for line in lines:
         typer.echo(line)
+    for row in code_table(results):
+        typer.echo(f"{row['results']}: {row['count']} by code {row['code']}; {row['verified'] or 'not verified'}")
     typer.echo(f"{results}: {len(lines)} differences" if lines else f"{results}: all files are as recorded")
     raise typer.Exit(1 if lines else 0)
 
