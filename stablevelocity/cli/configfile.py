@@ -10,21 +10,16 @@ import sys
 from pathlib import Path
 
 import snakemake.common
-from platformdirs import AppDirs
 
 from stablevelocity.errors import UserError
 from stablevelocity.study import read_yaml
 
 
-class _Folders(AppDirs):
-    @property
-    def user_cache_dir(self) -> str:
-        return os.path.abspath(".snakemake/cache")
-
-
 def keep_cache_inside() -> None:
     """Snakemake's cache lies in the folder that one works in, and nothing of it in the home folder."""
-    snakemake.common.APPDIRS = _Folders("snakemake", "snakemake")
+    folders = type(snakemake.common.get_appdirs())
+    inside = {"user_cache_dir": property(lambda _: os.path.abspath(".snakemake/cache"))}
+    snakemake.common.APPDIRS = type("Folders", (folders,), inside)("snakemake", "snakemake")
 
 
 def check_configfiles() -> None:

@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from pydantic_core import PydanticUndefined, to_jsonable_python
+from pydantic import TypeAdapter
 
 from stablevelocity.study import pretrained_settings as _pretrained  # noqa: F401 (its sections are asked for)
 from stablevelocity.study.settings import Section
@@ -42,7 +42,7 @@ def _defaults() -> dict[str, list[Any]]:
         section = waiting.pop()
         waiting += section.__subclasses__()
         for name, field in section.model_fields.items():
-            default = field.get_default(call_default_factory=True, validated_data={})
-            if default is not PydanticUndefined:
-                found[name].append(to_jsonable_python(default))
+            if not field.is_required():
+                default = field.get_default(call_default_factory=True, validated_data={})
+                found[name].append(TypeAdapter(Any).dump_python(default, mode="json"))
     return found
