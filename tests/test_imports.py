@@ -55,10 +55,11 @@ VERBS = {
     "train": "",  # the submitter: the training runs in a process of its own
     "check": "",
     "plan": "torch",
+    "revalidate": "torch",
     "schema": "",
 }
 #: Of the verbs of a file that the table does not name.
-FILES = {"evaluation": "torch pandas", "report": "pandas matplotlib", "training": "", "study": ""}
+FILES = {"evaluation": "torch pandas", "report": "pandas matplotlib scipy", "training": "", "study": ""}
 
 NEED_DIFFUSERS = ("pretrained", "tuning")
 

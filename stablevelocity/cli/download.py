@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, sha256
-from stablevelocity.study.published import ENCODERS
+from stablevelocity.published import ENCODERS
 
 # The autoencoders of the paper's protocol (docs/paper.md#imagenet) and their revisions.
 AUTOENCODERS = {

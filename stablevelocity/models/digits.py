@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from stablevelocity.files import atomic_write, read_json, write_json
 from stablevelocity.models.train_small import train_small
 from stablevelocity.models.weight_files import check_finite, reading_weights
-from stablevelocity.study.published import DIGITS_PATCH
+from stablevelocity.published import DIGITS_PATCH
 
 PATCH, WIDTH, DEPTH, HEADS = DIGITS_PATCH, 64, 4, 4
 LEARNING_RATE = 3e-3

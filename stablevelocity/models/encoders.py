@@ -24,7 +24,7 @@ from stablevelocity.files import sha256
 from stablevelocity.models.digits import PATCH, WIDTH, load_digits_vit
 from stablevelocity.models.weight_files import check_finite, reading_weights
 from stablevelocity.progress import log
-from stablevelocity.study.published import DIGITS_VITS, ENCODER_NAMES, ENCODERS, HALF, Rgb
+from stablevelocity.published import DIGITS_VITS, ENCODER_NAMES, ENCODERS, HALF, Rgb
 
 
 class Tokens(NamedTuple):

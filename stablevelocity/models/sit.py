@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from stablevelocity.errors import UserError
 from stablevelocity.models.layers import Block, FinalLayer, LabelEmbedder, PatchEmbedding, TimeEmbedder, position_table
-from stablevelocity.study.published import SIT_NAMES, SIZES
+from stablevelocity.published import SIT_NAMES, SIZES
 
 
 class SiTOutput(NamedTuple):

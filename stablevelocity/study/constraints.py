@@ -7,8 +7,8 @@ What depends on the machine (files, folders, devices) is checked by `stableveloc
 
 from collections.abc import Iterator
 
+from stablevelocity.published import DIGITS_PATCH, DIGITS_VITS, ENCODERS, SIZES
 from stablevelocity.study.pretrained_settings import BASE_STEPS
-from stablevelocity.study.published import DIGITS_PATCH, DIGITS_VITS, ENCODERS, SIZES
 from stablevelocity.study.reading import given
 from stablevelocity.study.settings import Model, StableVM
 from stablevelocity.study.study import Study

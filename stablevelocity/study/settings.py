@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from stablevelocity.study.published import ENCODER_NAMES, SIT_NAMES
+from stablevelocity.published import ENCODER_NAMES, SIT_NAMES
 from stablevelocity.study.values import (
     NUMBER,
     Distinct,
@@ -97,7 +97,7 @@ class Encoder(Section):
 
     name: Annotated[str, one_of(ENCODER_NAMES)] = Field(
         default="digits-vit",
-        description="digits-vit or, without labels, digits-vit-ssl (trained here), or a name of study/published.py",
+        description="digits-vit or, without labels, digits-vit-ssl (trained here), or a name of published.py",
     )
     path: Location | None = Field(default=None, description="file or folder with the weights of a pretrained encoder")
     online: Flag = Field(

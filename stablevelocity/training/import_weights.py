@@ -24,8 +24,8 @@ from stablevelocity.models.layers import FREQUENCY_FEATURES
 from stablevelocity.models.networks import build_network
 from stablevelocity.models.weight_files import check_finite, save_tensors
 from stablevelocity.progress import log
+from stablevelocity.published import PATCH_SIZES, SIZES
 from stablevelocity.study import Run
-from stablevelocity.study.published import PATCH_SIZES, SIZES
 from stablevelocity.study.settings import Alignment, Model, Training
 
 State = dict[str, Tensor]

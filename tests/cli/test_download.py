@@ -12,8 +12,8 @@ import pytest
 
 from stablevelocity.cli.download import AUTOENCODERS, download
 from stablevelocity.errors import UserError
+from stablevelocity.published import ENCODERS
 from stablevelocity.study import load_study
-from stablevelocity.study.published import ENCODERS
 
 CONFIG = Path(__file__).parents[2] / "config"
 

@@ -27,7 +27,7 @@ from stablevelocity.models.encoders import (
     load_encoder,
     neighbour_accuracy,
 )
-from stablevelocity.study.published import ENCODERS, HALF
+from stablevelocity.published import ENCODERS, HALF
 
 SMALL = {"side": 16, "patch": 4, "width": 32, "depth": 2, "heads": 2, "classes": 10}
 

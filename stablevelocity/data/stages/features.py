@@ -13,7 +13,7 @@ from stablevelocity.models.digits import classify, save_digits_vit, train_classi
 from stablevelocity.models.encoders import Encoder as FrozenEncoder
 from stablevelocity.models.encoders import encode_tokens, feature_bytes, load_encoder, neighbour_accuracy
 from stablevelocity.progress import log
-from stablevelocity.study.published import DIGITS_VIT, DIGITS_VITS
+from stablevelocity.published import DIGITS_VIT, DIGITS_VITS
 from stablevelocity.study.settings import Encoder
 
 

@@ -1,4 +1,7 @@
-"""Published networks by name: sizes of SiT, and the frozen image encoders. No torch: studies are checked by it."""
+"""Published networks by name: sizes of SiT, and the frozen image encoders.
+
+No torch: studies are checked by it. No pydantic: the models need it, and users have them without the pipeline.
+"""
 
 from dataclasses import dataclass
 
