@@ -41,7 +41,7 @@ class Page(html.parser.HTMLParser):
             self._section = (given.get("id") or "").removeprefix("how-") if given.get("class") == "how" else ""
         if tag == "p":
             self._is_how, self._how = given.get("class") == "how", ""
-        if tag == "a" and self._is_how:
+        if tag == "a" and self._is_how and given["href"].startswith("#how-"):
             self._how = self._sections[given["href"].removeprefix("#how-")] + " "
 
     def handle_endtag(self, tag):
