@@ -20,6 +20,7 @@ from PIL import Image
 from stablevelocity import provenance
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json
+from stablevelocity.records import code_table
 from stablevelocity.reporting import describe, history, registry, stages
 from stablevelocity.reporting.origins import Origins
 from stablevelocity.reporting.results import Results
@@ -73,6 +74,7 @@ def make_page(study: Study, folder: Path, out: Path) -> None:
         package_hash=history.package_hash(),
         provenance=provenance.environment(),
         durations=durations,
+        codes=code_table(folder),
         timeline=history.timeline(folder),
         stage_of=stages.stage_of,
         stages=stages.graph(study, durations),
