@@ -121,6 +121,19 @@ def seal_checksum(files: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
+def code_table(results: Path | str) -> list[dict[str, Any]]:
+    """Rows for a report: `results` (a folder), `count`, `code` that made them, and how they were `verified`."""
+    rows = Counter()
+    for record in read_records(results):
+        folder = record.first.relative_to(results).parts[:-1][:2]
+        checks = [f"{check['by']} under code {check['code']}" for check in record.facts["verified"]]
+        rows["/".join(folder) or ".", record.code, "; ".join(checks)] += 1
+    return [
+        {"results": folder, "count": count, "code": code, "verified": verified}
+        for (folder, code, verified), count in sorted(rows.items())
+    ]
+
+
 def codes_line(results: str, older: list[tuple[Record, str]]) -> str | None:
     """One line about the results that stay although the code has changed: (record, today's code) of each."""
     if not older:
