@@ -57,6 +57,7 @@ VERBS = {
     "plan": "torch",
     "revalidate": "torch",
     "schema": "",
+    "verify": "pandas",  # compares tables
 }
 #: Of the verbs of a file that the table does not name.
 FILES = {"evaluation": "torch pandas", "report": "pandas matplotlib scipy", "training": "", "study": ""}
