@@ -40,7 +40,7 @@ class Page(html.parser.HTMLParser):
         if tag == "details":
             self._section = (given.get("id") or "").removeprefix("how-") if given.get("class") == "how" else ""
         if tag == "p":
-            self._is_how, self._how = given.get("class") == "how", ""
+            self._is_how, self._how = given.get("class") == "how" and "id" not in given, ""
         if tag == "a" and self._is_how and given["href"].startswith("#how-"):
             self._how = self._sections[given["href"].removeprefix("#how-")] + " "
 
