@@ -411,7 +411,9 @@ def test_generation_with_the_original_models_asks_for_a_gpu_and_with_tiny_ones_f
 
 
 def test_a_rule_that_does_not_exist_is_refused_in_the_site_file() -> None:
-    with pytest.raises(UserError, match=r"^config/site.yaml: rules.smaple_shard: no such rule; expected one of "):
+    with pytest.raises(
+        UserError, match=r"^config/site.yaml: rules.smaple_shard: no such rule; did you mean 'sample_shard'"
+    ):
         check_rules(Site.model_validate({"rules": {"smaple_shard": {"minutes": 5}}}))
 
 

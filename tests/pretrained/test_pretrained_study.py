@@ -164,7 +164,7 @@ def test_a_figure_shows_a_few_small_frames_of_a_long_video(frames, shown, made, 
         for prompt, wanted in enumerate(prompts):
             save_picture(family, folder / "samples" / f"unipc-{kind}", prompt, 0, wanted, long)
     panel = pretrained_videos(Results(study, tmp_path)).axes[0]
-    assert [label.get_text() for label in panel.get_xticklabels()] == [str(number) for number in shown]
+    assert [label.get_text() for label in panel.get_xticklabels()] == [f"frame {number}" for number in shown]
     # Six prompts of four arms below each other; frames shrunk to 256 pixels beside each other.
     strips = panel.images[0].get_array()
     assert strips.shape == (6 * 4 * 192, len(shown) * 256, 3)
@@ -197,7 +197,7 @@ def test_the_committed_studies_are_valid(name):
 
 @pytest.mark.parametrize(
     "family, problem",
-    [({}, "prompt file"), ({"tiny": {}, "prompts": "a.jsonl"}, "leave out"), ({"tiny": {"step": 3}}, "step")],
+    [({}, "prompt file"), ({"tiny": {}, "prompts": "a.jsonl"}, "leave it out"), ({"tiny": {"step": 3}}, "step")],
 )
 def test_a_family_that_cannot_run_is_refused(family, problem):
     with pytest.raises(UserError, match=problem):

@@ -17,7 +17,7 @@ def test_a_job_leaves_when_it_ran_and_what_it_used(tmp_path):
     assert (job["name"], job["job"], job["start"]) == ("check", "check-smoke", 0.0)
     assert job["cpu"] > 0
     assert job["end"] > 0
-    assert 10 < job["memory"] < 1000  # MiB of a Python that has read a study
+    assert job["memory"] > 10  # MiB; no upper bound, as Linux hands the peak of who started it down to a process
 
 
 def test_durations_are_sums_over_the_jobs_of_a_rule(tmp_path):

@@ -65,7 +65,11 @@ def test_every_result_names_its_decoder(digits):
     table = pd.read_csv(digits / "tables/conditions.csv")
     rows = table[table["quantity"].str.startswith("Autoencoder")]
     assert rows["how"].str.contains(f"decoder of all samples: {HERE}").all()
-    sampled = [c["how"] for c in json.loads((digits / "claims.json").read_text()) if "guidance" in c["how"]]
+    sampled = [
+        c["how"]
+        for c in json.loads((digits / "claims.json").read_text())
+        if "guidance" in c["how"] and not c["id"].startswith("exact-flow")
+    ]
     assert len(sampled) > 8
     assert {how["decoder"] for how in sampled} == {HERE}
 

@@ -173,7 +173,6 @@ def test_the_arms_alone_can_be_compared(folder, tmp_path):
         ("folder", ["--calls=30"], "2 to 29"),
         ("folder", ["--calls=20", "--loss-db=30"], "one of the two"),
         ("folder", ["--dtype=int8"], "float32, bfloat16 or float16"),
-        ("folder", ["--offload=all"], "none, model or sequential"),
         ("folder", ["--budget=3"], "at least 16"),
     ],
 )

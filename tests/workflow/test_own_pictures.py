@@ -22,7 +22,7 @@ def test_a_picture_that_comes_or_goes_makes_the_index_of_its_split_again(tmp_pat
     indices = [f"results/smoke/data/images/{split}.index.csv" for split in ("train", "heldout")]
 
     def made_by(*words: str) -> set[str]:
-        done = project.snakemake(*words, *indices, "--cores", "1", "--configfile", "study.yaml")
+        done = project.snakemake(*words, *indices, "--printshellcmds", "--cores", "1", "--configfile", "study.yaml")
         assert done.returncode == 0, done.stdout + done.stderr
         lines = (done.stdout + done.stderr).splitlines()
         return {line.split("output:")[1].strip() for line in lines if line.strip().startswith("output:")}
