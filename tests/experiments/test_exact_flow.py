@@ -153,7 +153,7 @@ def test_the_spectrum_of_latents_is_that_of_their_covariance(tmp_path: Path) -> 
     mean = ((rng.standard_normal((4000, 16)) * power) @ turn + 3).reshape(-1, 1, 4, 4).astype(np.float32)
     labels = np.zeros(4000, np.int64)
     write_shard(tmp_path / "s.safetensors", {"mean": mean, "std": np.ones_like(mean), "labels": labels})
-    facts = {"scale": 2.0, "num_classes": 1, "autoencoder": "none", "revision": ""}
+    facts = {"scale": 2.0, "num_classes": 1, "autoencoder": "none", "revision": "", "identity": "none"}
     write_manifest(tmp_path / "train.json", [tmp_path / "s.safetensors"], **facts)
     found = latent_spectrum(tmp_path / "train.json")
     # Standard error of a deviation from 4,000 samples: 1.1 %.

@@ -165,10 +165,10 @@ def test_a_figure_shows_a_few_small_frames_of_a_long_video(frames, shown, made, 
             save_picture(family, folder / "samples" / f"unipc-{kind}", prompt, 0, wanted, long)
     panel = pretrained_videos(Results(study, tmp_path)).axes[0]
     assert [label.get_text() for label in panel.get_xticklabels()] == [f"frame {number}" for number in shown]
-    # Six prompts of four arms below each other; frames shrunk to 256 pixels beside each other.
-    strips = panel.images[0].get_array()
-    assert strips.shape == (6 * 4 * 192, len(shown) * 256, 3)
-    assert (strips[0, ::256, 0] + 1).tolist() == shown
+    # Of a prompt, four arms below each other; frames shrunk to 256 pixels beside each other; 10 pixels between.
+    strips, beside = panel.images[0].get_array(), len(shown)
+    assert strips.shape == (4 * 192 + 3 * 10, beside * 256 + (beside - 1) * 10, 3)
+    assert (strips[0, :: 256 + 10, 0] + 1).tolist() == shown
 
 
 def test_the_preview_moves_in_the_page_and_is_kept_with_it(made, tmp_path):
