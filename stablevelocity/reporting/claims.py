@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
 from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.reporting.templates import TEMPLATES, environment
@@ -98,5 +99,9 @@ def headlines(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def summary_lines(folder: Path) -> list[str]:
     """At most ten lines of plain text that say what was measured, read from claims.json."""
     claims = read_json(folder / LAYOUT.claims)
+    if any(claim["verdict"] not in MARKS for claim in claims):
+        raise UserError(
+            f"{folder / LAYOUT.claims}: has verdicts of earlier code; make claims again, or read report.html"
+        )
     marked = [(f"[{MARKS[claim['verdict']]}]", claim["line"]) for claim in headlines(claims)]
     return [overview(claims), *(f"{mark:14} {line}" for mark, line in marked)]

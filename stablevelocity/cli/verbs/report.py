@@ -110,7 +110,7 @@ def archive(
 @app.command()
 def trace(
     table: Annotated[Path, typer.Argument(help="results/<study>/tables/<table>.csv")],
-    row: Annotated[str, typer.Option(help="a label, a method, or values of key columns: 'StableVM', 'cfm, 1500, ode'")],
+    row: Annotated[str, typer.Option(help="a label, a method, or values of key columns: 'StableVM', 'cfm, 650, ode'")],
     column: Annotated[str, typer.Option(help="such as fid")],
     as_json: Annotated[bool, typer.Option("--json", help="every job in full, as JSON")] = False,
 ) -> None:
