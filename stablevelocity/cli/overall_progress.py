@@ -63,11 +63,13 @@ class OverallProgress(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         event, now = str(getattr(record, "event", "")), self.clock()
+        last = False
         if event == "job_info":
             self.running[record.jobid] = now  # type: ignore[attr-defined]
         elif event == "job_finished" and record.job_id in self.running:  # type: ignore[attr-defined]
             number: int = record.job_id  # type: ignore[attr-defined]
             self.measured[number] = now - self.running.pop(number)
+            last = len(self.measured) == len(self.jobs)
             if number in self.jobs and self.jobs[number].rule == "figure" and self.figures < FIRST_FIGURES:
                 self.figures += 1
                 self.clear()
@@ -75,7 +77,6 @@ class OverallProgress(logging.Filter):
         if record.levelno >= logging.WARNING or not (event in CHATTER or str(record.msg).startswith(SENTENCES)):
             self.clear()
             return True
-        last = len(self.measured) == len(self.jobs)
         if self.stream.isatty() or last or now - self.said >= INTERVAL:
             self.said = now
             self.clear()
