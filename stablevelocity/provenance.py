@@ -151,6 +151,13 @@ def _parse(module: str) -> tuple[bytes, tuple[tuple[str, str, str], ...]]:
     return ast.dump(tree).encode(), tuple(sorted(taken))
 
 
+def read_code() -> None:
+    """Read the whole package, so that hashes in this process and its forks are of the code as it is now."""
+    for file in PACKAGE.rglob("*.py"):
+        parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+        _parse(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+
+
 def _source(module: str, alias: ast.alias) -> tuple[str, str, str]:
     whole, here = f"{module}.{alias.name}", alias.asname or alias.name
     return (whole, "", here) if _file(whole) else (module, alias.name, here)

@@ -68,12 +68,17 @@ def read_records(results: Path | str, *, checkpoints: bool = False) -> list[Reco
 
     Raises UserError for one that cannot be read.
     """
+    return [read_record(path) for path in record_paths(results, checkpoints=checkpoints)]
+
+
+def record_paths(results: Path | str, *, checkpoints: bool = False) -> list[Path]:
+    """Paths of the records below a folder, see `read_records`."""
     found = []
     for folder, folders, names in os.walk(results):
         if not checkpoints and "checkpoints" in folders:
             folders.remove("checkpoints")
         found += [Path(folder) / name for name in names if name.endswith(SUFFIX)]
-    return [read_record(path) for path in sorted(found)]
+    return sorted(found)
 
 
 def read_record(path: Path) -> Record:

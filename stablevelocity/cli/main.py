@@ -38,8 +38,8 @@ def write_usage(file: Path, start: float) -> None:
     """When this job ran, in seconds of the clock, its processor time and its largest memory (report: `history`)."""
     used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu = sum(one.ru_utime + one.ru_stime for one in used)
-    kib = 1 if sys.platform != "darwin" else 1024  # of its unit
-    memory = max(one.ru_maxrss for one in used) / kib / 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes; macOS counts these, others KiB
+    memory = max(one.ru_maxrss for one in used) * unit / 2**20
     write_json(file, {"start": start, "end": time.time(), "cpu": cpu, "memory": memory})
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, sha256
-from stablevelocity.records import CHECKPOINT, SEAL, read_records, seal_checksum
+from stablevelocity.records import CHECKPOINT, SEAL, read_record, record_paths, seal_checksum
 from stablevelocity.study import Study, load_study
 
 
@@ -27,12 +27,12 @@ def differences(results: Path) -> Iterator[str]:
 
 
 def _of_records(results: Path) -> Iterator[str]:
-    try:
-        records = read_records(results, checkpoints=True)
-    except UserError as error:
-        yield str(error)
-        return
-    for record in records:
+    for file in record_paths(results, checkpoints=True):
+        try:
+            record = read_record(file)
+        except UserError as error:
+            yield str(error)
+            continue
         for path, state in record.outputs.items():
             yield from _of_file(path, state["sha256"], record.path)
 

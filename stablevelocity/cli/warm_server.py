@@ -19,6 +19,7 @@ import tempfile
 
 from stablevelocity.cli import run_here
 from stablevelocity.cli.warm_start import VARIABLE
+from stablevelocity.provenance import read_code
 
 # What the jobs of a small study import, and torch._dynamo, which the first AdamW does.
 MODULES = (
@@ -133,5 +134,6 @@ if __name__ == "__main__":
             importlib.import_module(module)
     if len(os.listdir("/proc/self/task")) > 1:
         sys.exit("error: an import of the warm start has made a thread; jobs start cold")
+    read_code()  # jobs run, and record, the code that was imported, whatever the files are by then
     gc.freeze()  # what was imported is not copied by a collection in a fork
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -41,8 +41,8 @@ class Claim:
         """What claims.json holds of it, with the study's `scope`: plain values, no NaN (JSON has none).
 
         `line` is the result in one line; the summary takes the lines of the claims that are headlines. `interval` is of
-        95 %; `detectable` is the effect that an open claim's test would have found in 80 of 100 studies. `corrected` is
-        the verdict when `p_corrected` (Holm, over all claims of the study) counts.
+        95 %, `bound` what it is compared with; `detectable` is the effect that an open claim's test would have found in
+        80 of 100 studies. `corrected` is the verdict when `p_corrected` (Holm, over all claims of the study) counts.
         """
         texts, outcome = _texts()[self.text or self.id], self.outcome
         bounds = outcome.effect.bounds() if outcome.effect else (np.nan, np.nan)
@@ -51,6 +51,7 @@ class Claim:
         said = {name: _said(text, facts) for name, text in texts.items() if isinstance(text, str)}
         record = {"id": self.id, **{name: said[name] for name in ("paper_claim", "measured", "unit", "rule", "line")}}
         record |= {"value": self.value, "interval": None if np.isnan(bounds).any() else bounds}
+        record["bound"] = outcome.bound
         record |= {"verdict": outcome.verdict, "reason": outcome.reason or None, "p": outcome.p}
         record |= {"p_corrected": p_corrected, "corrected": "open" if p_corrected >= ERROR else outcome.verdict}
         is_open = outcome.verdict == "open" and outcome.effect is not None

@@ -29,13 +29,15 @@ ERROR = 0.05
 class Outcome:
     """A verdict with its p-value (NaN: no test) and, where nothing was tested, the reason.
 
-    `effect` is the estimate that decided: of several the one that supports the claim least.
+    `effect` is the estimate that decided: of several the one that supports the claim least. `bound` is what it was
+    compared with.
     """
 
     verdict: Verdict
     p: float = NAN
     effect: Estimate | None = None
     reason: str = ""
+    bound: float = NAN
 
 
 def by_effect(
@@ -51,13 +53,14 @@ def by_effect(
     p_for, p_against = (below, above) if side == "below" else (above, below)
     weakest = effects[int(np.argmax(np.nan_to_num(p_for, nan=2.0)))]
     if margin is not None:
-        p_equal = np.max([[e.p_below(bound + margin), e.p_above(bound - margin)] for e in effects])
-        if p_equal < ERROR:
-            return Outcome("equivalent", float(p_equal), weakest)
+        p_equal = np.max([[e.p_below(bound + margin), e.p_above(bound - margin)] for e in effects], axis=1)
+        if p_equal.max() < ERROR:
+            return Outcome("equivalent", float(p_equal.max()), effects[int(p_equal.argmax())], bound=bound)
     p = 2 * min(p_for.max(), p_against.max(), 0.5)
     if not p < ERROR:
-        return Outcome("open", NAN if np.isnan(p_for).any() else float(p), weakest)
-    return Outcome("supported" if p_for.max() < p_against.max() else "contradicted", float(p), weakest)
+        return Outcome("open", NAN if np.isnan(p_for).any() else float(p), weakest, bound=bound)
+    verdict: Verdict = "supported" if p_for.max() < p_against.max() else "contradicted"
+    return Outcome(verdict, float(p), weakest, bound=bound)
 
 
 def by_fact(holds: object) -> Outcome:
