@@ -121,6 +121,19 @@ def test_a_function_taken_from_another_module_changes_the_hash(package):
     assert provenance.code_hash(TRAINING) != before
 
 
+def test_a_process_that_has_read_the_code_goes_on_with_its_hashes(package):
+    provenance.read_code()
+    later = package.folder / "reference_bank.py"
+    before = later.read_text()
+    later.write_text(before + "\nEXTRA = 1\n")  # without `clear`: as another process would
+    ran = provenance.code_hash(TRAINING)
+    package.clear()
+    edited = provenance.code_hash(TRAINING)
+    later.write_text(before)
+    package.clear()
+    assert ran == provenance.code_hash(TRAINING) != edited
+
+
 def test_an_unknown_module_is_an_error():
     with pytest.raises(ValueError, match=r"no module stablevelocity\.gone"):
         provenance.code_hash("stablevelocity.gone")

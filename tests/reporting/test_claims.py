@@ -74,6 +74,12 @@ def test_equivalence_takes_two_one_sided_tests():
     assert by_effect([sure, Estimate(0.03, 0.001, 4)], "below", margin=0.02).verdict == "contradicted"
 
 
+def test_of_several_the_one_nearest_to_the_margin_is_told():
+    effects = [Estimate(0.004, 0.001, 4), Estimate(-0.009, 0.001, 4), Estimate(0.001, 0.001, 4)]
+    outcome = by_effect(effects, "below", margin=0.02)
+    assert (outcome.verdict, outcome.effect) == ("equivalent", effects[1])
+
+
 def test_holms_correction_is_that_of_the_textbook():
     # Holm (1979): the smallest p times n, the next times n - 1, and never below the one before.
     assert holm([0.01, math.nan, 0.04, 0.03, 0.005]) == pytest.approx([0.03, math.nan, 0.06, 0.06, 0.02], nan_ok=True)
@@ -105,6 +111,17 @@ def test_every_claim_says_how_it_was_measured(digits, minimal):
                 assert claim[name]
     how = by_id(digits)["stablevm"]["how"]
     assert {"runs", "seeds", "solver", "steps", "guidance", "samples"} <= set(how)
+
+
+def test_an_interval_lies_on_the_side_of_its_bound_that_the_verdict_says(digits, minimal):
+    compared = [claim for results in (digits, minimal) for claim in by_id(results).values() if claim["interval"]]
+    assert {claim["bound"] for claim in compared} > {0}  # of ratios it is 1
+    for claim in compared:
+        low, high = claim["interval"]
+        if claim["verdict"] in ("supported", "contradicted"):
+            assert not low <= claim["bound"] <= high, claim["id"]
+        elif claim["verdict"] == UNKNOWN:
+            assert low <= claim["bound"] <= high, claim["id"]
 
 
 def test_every_text_of_a_claim_is_complete():
