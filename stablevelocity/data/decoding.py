@@ -104,8 +104,9 @@ def read_regular(path: Path) -> bytes:
     """
     check_regular(path.stat())
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        check_regular(os.fstat(file.fileno()))  # another may have taken its place
-        return file.read(MAX_BYTES)
+        state = os.fstat(file.fileno())
+        check_regular(state)  # another may have taken its place
+        return file.read(state.st_size)  # room is made for as much as is asked for, by each thread that reads
 
 
 def check_regular(state: os.stat_result) -> None:
