@@ -29,7 +29,9 @@ def study_with(project: Workflow, **sections) -> str:
 
 
 def files_around(project: Workflow) -> set[Path]:
-    return {path for path in project.folder.parent.rglob("*") if ".snakemake" not in path.parts}
+    """All but what Snakemake and Python keep for themselves: who imports a module first leaves its bytecode."""
+    own = {".snakemake", "__pycache__"}
+    return {path for path in project.folder.parent.rglob("*") if not own & set(path.parts)}
 
 
 def named(kind: str, name: str) -> dict:
