@@ -5,7 +5,7 @@ records have it) is started and killed at a random moment, again and again, unti
 of extraction (images, latents, features, metrics). Of the head, Snakemake is killed, alone or with all that it started.
 In the end every file must be what it is in the untouched study. Prints the kills of each kind, and which files differ.
 
-Jobs start from the workflow's warm start, so that a kill costs seconds: what is killed is a process of its own, as ever.
+Jobs start from the workflow's warm start, so that a kill costs seconds: each is a process of its own, as ever.
 """
 
 import argparse
@@ -163,7 +163,8 @@ def main() -> int:
         for number, (kind, patterns) in enumerate(KINDS.items()):
             some = [one for one in records if any(one.first.relative_to(RESULTS).match(p) for p in patterns)]
             counts[kind] = kill_jobs(some, (given.kills + number) // 4, draws)
-            print(f"{kind}: {counts[kind]} kills; {len(differences(RESULTS, whole / RESULTS))} files differ", flush=True)
+            wrong = differences(RESULTS, whole / RESULTS)
+            print(f"{kind}: {counts[kind]} kills; {len(wrong)} files differ", flush=True)
         counts["head"] = kill_heads(given.kills - counts.total(), draws)
         wrong = differences(RESULTS, whole / RESULTS)
         compared = sum(file.is_file() for file in (whole / RESULTS).rglob("*"))

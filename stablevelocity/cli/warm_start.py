@@ -53,7 +53,7 @@ def run_warm() -> int | None:
 
 
 def start_server() -> None:
-    """Start a server for the jobs of this process, which ends with it; nothing where that cannot be, or one is named."""
+    """Start a server for the jobs of this process, which ends with it; none where that cannot be or one is named."""
     import atexit  # here, since no job needs them
     import shutil
     import subprocess

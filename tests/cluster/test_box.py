@@ -17,5 +17,6 @@ def test_a_database_that_cannot_start_is_one_line_with_its_reason(tmp_path: Path
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(NoDatabase, match=r"^the database cannot start: \[ERROR\] InnoDB: io_setup"), Box(accounting=True):
+    why = r"^the database cannot start: \[ERROR\] InnoDB: io_setup"
+    with pytest.raises(NoDatabase, match=why), Box(accounting=True):
         pass
