@@ -92,6 +92,7 @@ def prepare(
         context.call_on_close(functools.partial(write_usage, log.with_suffix(".json"), time.time()))
     logging.basicConfig(level=logging.WARNING, handlers=handlers, format="%(message)s", force=True)
     logging.getLogger("stablevelocity").setLevel(logging.INFO)
+    logging.raiseExceptions = False  # a log file on a full disk is no second error
     # A warning is one line, and stands in the log file too.
     warnings.formatwarning = lambda message, *where: f"warning: {message}"
     logging.captureWarnings(True)
