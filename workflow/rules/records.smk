@@ -5,9 +5,10 @@ from snakemake.iocontainers import Wildcards
 from snakemake.settings.enums import RerunTrigger
 from stablevelocity.records import codes_line, read_records, restore_times, seal
 from stablevelocity.study.changes import same_settings
+from stablevelocity.study.load import resolve
 from stablevelocity.training import identity
 
-TRAINED = {LAYOUT.training_metrics(name): run for name, run in RUNS.items()}
+TRAINED = {LAYOUT.training_metrics(name): run for name, run in or_one_line(resolve, STUDY, LAYOUT.root).runs().items()}
 STAGES = [rule for rule in workflow.rules if "provenance" in rule.params.keys()]
 REMADE_RUNS = []
 
