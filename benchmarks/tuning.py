@@ -211,9 +211,10 @@ def report(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[str]:
         "",
         f"Free grid minus base scheduler: {gain.mean():+.1f} dB on average, {gain.min():+.1f} to {gain.max():+.1f}. "
         f"Control minus tuned (the base solver's own multistep steps below xi, history and all, in the place "
-        f"of closed-form ones): {np.mean(control):+.1f} dB on average, {min(control):+.1f} to {max(control):+.1f}. Expected "
-        f"distances of the grids of two disjoint sets of 3 pictures, on all pictures: {np.median(sets):.1f} dB apart "
-        f"(median), {sets.max():.1f} at most. Expected minus measured distance of the free grid with Euler: "
+        f"of closed-form ones): {np.mean(control):+.1f} dB on average, {min(control):+.1f} to {max(control):+.1f}. "
+        "Expected distances of the grids of two disjoint sets of 3 pictures, on all pictures: "
+        f"{np.median(sets):.1f} dB apart (median), {sets.max():.1f} at most. "
+        "Expected minus measured distance of the free grid with Euler: "
         f"{np.median(euler):+.1f} dB (median), {min(euler):+.1f} to {max(euler):+.1f}.",
     ]
 
