@@ -70,6 +70,7 @@ if workflow.is_main_process:
     init, update = DAG.__init__, DAG.update_needrun
 
     def with_forced(self, workflow, *arguments, forcefiles, **named):
+        workflow.group_settings.group_components = UNITS | dict(workflow.group_settings.group_components)
         # Not by Snakemake's memory of parameters and shell lines, which newer code may write otherwise.
         workflow.dag_settings.rerun_triggers &= {RerunTrigger.MTIME, RerunTrigger.INPUT}
         init(self, workflow, *arguments, forcefiles={*forcefiles, *FORCED}, **named)
