@@ -26,12 +26,7 @@ def record_results(checkpoints: Path, run: Run, inputs: list[Path], codes: list[
     result = checkpoints / "result"
     files = [result / "metrics.csv", *(path for _, path in result_files(checkpoints, run.steps))]
     write_provenance(
-        files,
-        inputs=inputs,
-        settings=settings_of(run),
-        code="+".join(codes),
-        command=sys.argv,
-        processes=processes,
+        files, inputs=inputs, settings=settings_of(run), code="+".join(codes), command=sys.argv, processes=processes
     )
 
 

@@ -91,11 +91,7 @@ class Trainer:
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self._averaged = [self.ema[name] for name in self.trained]
         self.optimizer = torch.optim.AdamW(
-            self.trained.values(),
-            lr=settings.lr,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            fused=True,
+            self.trained.values(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
         )
         if settings.compile:
             self.model.compile_blocks()

@@ -6,9 +6,10 @@ from snakemake.settings.enums import RerunTrigger
 from stablevelocity.files import sha256
 from stablevelocity.records import codes_line, lost, read_records, restore_times, seal
 from stablevelocity.study.changes import same_settings
+from stablevelocity.study.load import resolve
 from stablevelocity.training import identity
 
-TRAINED = {LAYOUT.training_metrics(name): run for name, run in RUNS.items()}
+TRAINED = {LAYOUT.training_metrics(name): run for name, run in or_one_line(resolve, STUDY, LAYOUT.root).runs().items()}
 STAGES = [rule for rule in workflow.rules if "provenance" in rule.params.keys()]
 REMADE_RUNS = []
 
@@ -69,6 +70,7 @@ if workflow.is_main_process:
     init, update = DAG.__init__, DAG.update_needrun
 
     def with_forced(self, workflow, *arguments, forcefiles, **named):
+        workflow.group_settings.group_components = UNITS | dict(workflow.group_settings.group_components)
         # Not by Snakemake's memory of parameters and shell lines, which newer code may write otherwise.
         workflow.dag_settings.rerun_triggers &= {RerunTrigger.MTIME, RerunTrigger.INPUT}
         init(self, workflow, *arguments, forcefiles={*forcefiles, *FORCED}, **named)
