@@ -89,7 +89,7 @@ class Study(Section):
                     arm=name,
                     seed=seed,
                     objective=arm.objective,
-                    stablevm=arm.stablevm if arm.objective == "stablevm" else None,
+                    stablevm=None if arm.objective == "cfm" else arm.stablevm,
                     alignment=arm.alignment,
                     class_token=arm.class_token,
                     training=training.model_copy(update={"seeds": [seed]}),

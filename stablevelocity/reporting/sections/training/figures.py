@@ -99,7 +99,7 @@ def _by_regime(axis: Axes, results: Results) -> None:
     step = common_step(frame[frame["arm"].isin(principal(study))])
     values = by_seed(frame, "fid", step, main)
     regimes = ("whole", "low (hard cut)", "low (soft)", "high")
-    arms = [baseline(study), *(find(study, "REPA", stablevm=False, regimes=(regime,)) for regime in regimes)]
+    arms = [baseline(study), *(find(study, "REPA", regimes=(regime,)) for regime in regimes)]
     dots(axis, study, values.reindex([arm for arm in arms if arm in values.index]))
     axis.set(xlabel=FID, title=f"Measured: {study.name}, {step:,} steps")
 
