@@ -56,6 +56,8 @@ def names_are_known(study: Study) -> Problems:
     sampling = study.sampling
     arms = [(f"sampling.arms.{key}", arm) for key, named in sampling.arms.items() for arm in named]
     arms += [("sampling.sweep.arms", arm) for arm in sampling.sweep.arms]
+    if study.gradient_variance:
+        arms += [("gradient_variance.arms", arm) for arm in study.gradient_variance.arms]
     samplers = [("sampling.arms", name) for name in sampling.arms]
     samplers += [("sampling.main", sampling.main)] if study.arms else []
     for kind, named, known in (("sampler", samplers, sampling.samplers), ("arm", arms, study.arms)):
@@ -164,6 +166,16 @@ def arms_use_what_they_set(study: Study) -> Problems:
             yield f"arms.{name}.stablevm.bank", f"holds fewer rows of a class than a batch ({batch}), which stf needs"
         if arm.class_token and arm.alignment is None:
             yield f"arms.{name}.class_token", "REG aligns the patch tokens too; give alignment"
+
+
+def gradients_can_be_measured(study: Study) -> Problems:
+    for name in study.gradient_variance.arms if study.gradient_variance else ():
+        assert study.gradient_variance
+        if study.arms[name].class_token:
+            yield "gradient_variance.arms", f"{name} trains a class token, whose loss is not measured"
+        bank, batch = study.gradient_variance.stablevm.bank, study.arm_training(name).batch
+        if min(bank.capacity, bank.null_capacity or bank.capacity) < batch:
+            yield "gradient_variance.stablevm.bank", f"holds fewer rows of a class than a batch of {name} ({batch})"
 
 
 # --- sampling --------------------------------------------------------------------------------------------------------
@@ -291,6 +303,7 @@ CONSTRAINTS = (
     autoencoder_fits,
     networks_can_be_built,
     arms_use_what_they_set,
+    gradients_can_be_measured,
     encoder_fits,
     samplers_can_step,
     sweep_can_step,

@@ -204,6 +204,9 @@ class Layout:
     def alignment_curve(self, run: str = "{run}") -> str:
         return str(self.run(run).alignment_curve)
 
+    def gradient_variance(self, run: str = "{run}") -> str:
+        return self._path(f"metrics/gradient_variance/{run}.csv")
+
     def sample_shard(
         self,
         run: str = "{run}",

@@ -128,7 +128,8 @@ def target_text(arm: Arm) -> str:
         return "CFM"
     bank = arm.stablevm.bank
     null = f"{bank.null_capacity:,} rows" if bank.null_capacity else f"{bank.capacity:,} rows per class"
-    return f"{TARGETS[arm.objective]} for t >= {arm.stablevm.t_min:g}, bank of {bank.capacity:,} per class, null bank of {null}"
+    target = TARGETS[arm.objective]
+    return f"{target} for t >= {arm.stablevm.t_min:g}, bank of {bank.capacity:,} per class, null bank of {null}"
 
 
 def alignment_text(arm: Arm) -> str:

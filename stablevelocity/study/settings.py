@@ -258,6 +258,14 @@ class Arm(Section):
     training: dict[str, Any] = Field(default={}, description="keys of `training` that differ for this arm")
 
 
+class GradientVariance(Section):
+    """Variance of a batch's gradient at the kept weights of runs, with CFM's target and StableVM's on the same x_t."""
+
+    arms: Some[Name] = Field(description="arms whose first seed is measured, at every kept step")
+    batches: Several = 64
+    stablevm: StableVM = StableVM(t_min=0.0, bank=Bank(capacity=128))
+
+
 class Sampler(Section):
     """How images are sampled from a trained network (docs/evaluation.md#images-in-blocks)."""
 

@@ -13,6 +13,7 @@ from stablevelocity.study.settings import (
     Encoder,
     Evaluation,
     ExactFlow,
+    GradientVariance,
     Images,
     Sampler,
     Sampling,
@@ -55,6 +56,7 @@ class Study(Section):
     exact_flow: ExactFlow | None = Field(default=None, description="null: no experiment on exact velocities")
     training: Training = Training()
     arms: dict[Name, Arm] = Field(default={}, description="none: a study of pretrained models only")
+    gradient_variance: GradientVariance | None = Field(default=None, description="null: not measured")
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
     pretrained: Pretrained | None = Field(default=None, description="large models, or tiny ones of the same classes")
@@ -108,7 +110,13 @@ class Study(Section):
 
     def sweep_runs(self) -> list[str]:
         """The first seed of every swept arm."""
-        arms = self.sampling.sweep.arms or list(self.arms)
+        return self._first_runs(self.sampling.sweep.arms or list(self.arms))
+
+    def gradient_runs(self) -> list[str]:
+        """The first seed of every arm whose gradients are measured."""
+        return self._first_runs(self.gradient_variance.arms) if self.gradient_variance else []
+
+    def _first_runs(self, arms: list[str]) -> list[str]:
         return [next(run.name for run in self.runs().values() if run.arm == arm) for arm in arms]
 
     def sampler(self, name: str) -> Sampler:

@@ -12,7 +12,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-LOWER_FID = ("stablevm", "stablevm-unlabelled", "stablevm-stf", "repa", "repa-low", "repa-stable", "irepa-stable", "reg-stable", "repa-stable-gain", "guided")
+LOWER_FID = (
+    "stablevm",
+    "stablevm-unlabelled",
+    "stablevm-stf",
+    "repa",
+    "repa-low",
+    "repa-stable",
+    "irepa-stable",
+    "reg-stable",
+    "repa-stable-gain",
+    "guided",
+)
 BOUND = 0.05
 
 

@@ -102,8 +102,8 @@ def test_arms_without_labels_are_compared_with_each_other_alone():
         "blind-vm": {"label": "blind vm", "objective": "stablevm", "training": {"label_drop": 1.0}},
     }
     content["sampling"]["samplers"]["blind"] = {"labels": "none"}
-    told = [arm for arm in study.arms] + ["stf"]
-    content["sampling"]["arms"] = {"ode": told, "sde-guided": told, "blind": ["blind", "blind-vm"]}
+    told = [*study.arms, "stf"]
+    content["sampling"]["arms"] = {name: told for name in study.sampling.samplers} | {"blind": ["blind", "blind-vm"]}
     found = {name: (arm, against) for name, arm, against in comparisons(parse_study(content))}
     assert found["stablevm-stf"] == ("stablevm", "stf")
     assert found["stablevm-unlabelled"] == ("blind-vm", "blind")

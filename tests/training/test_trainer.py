@@ -285,7 +285,8 @@ def test_stf_noises_what_cfm_noises_and_averages_over_the_references_of_its_clas
         for name in ("x_t", "t", "labels"):
             assert torch.equal(getattr(batch, name), getattr(cfm, name))
         assert label_drop < 1 or (batch.labels == bank.num_classes).all()
-        for x_t, t, label, target, single in zip(batch.x_t, batch.t, batch.labels, batch.target, cfm.target, strict=True):
+        samples = (batch.x_t, batch.t, batch.labels, batch.target, cfm.target)
+        for x_t, t, label, target, single in zip(*samples, strict=True):
             if t < 0.3:
                 assert torch.equal(target, single)
                 continue

@@ -1,5 +1,6 @@
 """Comparisons between arms by FID, with and without guidance; where the alignment loss is high."""
 
+import math
 from typing import Any
 
 from stablevelocity.reporting.claims import Claim
@@ -11,7 +12,16 @@ from stablevelocity.reporting.statistics import Estimate, over_seeds
 from stablevelocity.reporting.verdicts import Side, by_effect, untested
 from stablevelocity.study.methods import find
 
-CLAIMED = ("stablevm", "stablevm-unlabelled", "repa", "repa-low", "repa-high", "repa-stable", "irepa-stable", "reg-stable")
+CLAIMED = (
+    "stablevm",
+    "stablevm-unlabelled",
+    "repa",
+    "repa-low",
+    "repa-high",
+    "repa-stable",
+    "irepa-stable",
+    "reg-stable",
+)
 """Comparisons of which the paper says that the first arm has the lower FID; with repa-high the higher one."""
 STF_MARGIN = 0.1
 """Change of FID, as a share, within which StableVM and STF train equally well."""
@@ -40,6 +50,8 @@ def claims(results: Results) -> list[Claim]:
     of_guided = [(sampler, name) for sampler in guided(results.study) for name in GUIDED]
     for key in [key for key in of_guided if key in last.index][:1]:
         made.append(_comparison(results, "guided", key[1], last.loc[key]))
+    if results.study.gradient_variance:
+        made.append(_gradients(results, results.table("gradient_variance")))
     return made if curves is None else [*made, *_alignment(results, curves)]
 
 
@@ -59,8 +71,8 @@ def _comparison(results: Results, claim: str, name: str, row: Series, margin: fl
         "known": "no interval from one seed" if one_seed else f"95 % {interval(row['low'], row['high'])}",
         "chosen": "; ".join(f"{setting}, {how}" for setting, how in study.chosen_by_fid.items()),
     }
-    facts |= {"margin": margin}
-    return Claim(claim, by_effect(effect, side, margin=width), _how(results, row, sampler_name), row["difference"], facts)
+    outcome = by_effect(effect, side, margin=width)
+    return Claim(claim, outcome, _how(results, row, sampler_name), row["difference"], facts | {"margin": margin})
 
 
 def _how(results: Results, row: Series, sampler_name: str) -> dict[str, Any]:
@@ -92,6 +104,20 @@ def _held_out(results: Results, table: DataFrame, names: list[str]) -> list[Clai
     ratios = ratio["difference"] + ratio["difference"] / ratio["relative"], ratio["difference"] / ratio["relative"]
     facts = {"arms": arms, "row": row, "ours": ratios[0], "theirs": ratios[1]}
     return [Claim("held-out", by_effect(effect, "below"), _how(results, row, row["sampler"]), row["difference"], facts)]
+
+
+def _gradients(results: Results, table: DataFrame) -> Claim:
+    """The ratio of variances of the gradient at each kept step of the runs that are measured."""
+    ratios = [Estimate(row.ratio, row.ratio_error, row.batches - 1) for row in table.itertuples()]
+    outcome = by_effect(ratios, "below", 1.0)
+    decided = outcome.effect.mean if outcome.effect else math.nan
+    how = {
+        "runs": listed(table["run"].unique()),
+        "training steps": listed(table["step"].unique()),
+        "samples": f"{table['batches'].max()} batches, the same x_t for both targets",
+    }
+    facts = {"ratios": list(zip(table["step"], table["ratio"], table["ratio_low"], table["ratio_high"], strict=True))}
+    return Claim("gradient-variance", outcome, how, decided, facts)
 
 
 def _alignment(results: Results, table: DataFrame) -> list[Claim]:
