@@ -169,11 +169,13 @@ def arms_use_what_they_set(study: Study) -> Problems:
 
 
 def gradients_can_be_measured(study: Study) -> Problems:
-    for name in study.gradient_variance.arms if study.gradient_variance else ():
-        assert study.gradient_variance
+    if study.gradient_variance is None:
+        return
+    bank = study.gradient_variance.stablevm.bank
+    for name in [name for name in study.gradient_variance.arms if name in study.arms]:
         if study.arms[name].class_token:
             yield "gradient_variance.arms", f"{name} trains a class token, whose loss is not measured"
-        bank, batch = study.gradient_variance.stablevm.bank, study.arm_training(name).batch
+        batch = study.arm_training(name).batch
         if min(bank.capacity, bank.null_capacity or bank.capacity) < batch:
             yield "gradient_variance.stablevm.bank", f"holds fewer rows of a class than a batch of {name} ({batch})"
 
@@ -188,7 +190,7 @@ def samplers_can_step(study: Study) -> Problems:
             yield f"{key}.steps", f"{sampler.steps}, but euler_maruyama needs at least 2"
         if sampler.low_regime != "none" and sampler.low_steps > sampler.steps:
             yield f"{key}.low_steps", f"{sampler.low_steps} below xi, but only {sampler.steps} steps in all"
-        for arm in study.sampling.arms.get(name, study.arms):
+        for arm in [arm for arm in study.sampling.arms.get(name, study.arms) if arm in study.arms]:
             drop = study.arm_training(arm).label_drop
             if sampler.guidance > 1 and drop in (0, 1):
                 missing = "trains no null class" if drop == 0 else "is told no class"

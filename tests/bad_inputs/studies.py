@@ -154,6 +154,17 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"sampling.samplers.ode.noise_factor": 1.5}, r"samplers\.ode\.noise_factor: .* less than or equal to 1"),
     ({"sampling.samplers.ode.last_time": 1}, r"samplers\.ode\.last_time: .* less than 1"),
     ({"sampling.samplers.ode.step": 4}, r"samplers\.ode\.step: no such key; did you mean 'steps'"),
+    # Gradients.
+    ({"gradient_variance": {"arms": ["x"]}}, r"gradient_variance\.arms: unknown arm 'x'"),
+    ({"gradient_variance": {"arms": []}}, r"gradient_variance\.arms: .* at least 1 item"),
+    (
+        {"gradient_variance": {"arms": ["cfm"], "batches": 1}},
+        r"gradient_variance\.batches: .* greater than or equal to 2",
+    ),
+    (
+        {"gradient_variance": {"arms": ["cfm"], "stablevm": {"bank": {"capacity": 8}}}},
+        r"gradient_variance\.stablevm\.bank: holds fewer rows of a class than a batch of cfm \(32\)",
+    ),
     # Sweeps.
     ({"sampling.sweep.arms": ["x"]}, r"sampling\.sweep\.arms: unknown arm 'x'"),
     ({"sampling.sweep.arms": ["cfm", "cfm"]}, r"sampling\.sweep\.arms: Each value should stand there once"),
