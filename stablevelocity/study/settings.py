@@ -257,7 +257,7 @@ class Training(Section):
     weight_decay: Share = 0.0
     clip: PositiveFloat = 1.0
     ema: Fraction = 0.9999
-    label_drop: ShareBelow1 = 0.1
+    label_drop: Share = Field(default=0.1, description="labels replaced by the null class; 1: no label is seen")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: Flag = False
     gradient_checkpointing: Flag = False
@@ -280,7 +280,7 @@ class Arm(Section):
     """One row of the training tables: an objective, an alignment, and what differs from `training`."""
 
     label: Label = Field(description="its name in tables and figures")
-    objective: Literal["cfm", "stablevm"] = "cfm"
+    objective: Literal["cfm", "stf", "stablevm"] = "cfm"
     stablevm: StableVM = StableVM()
     alignment: Alignment | None = None
     class_token: Flag = Field(default=False, description="REG: the encoder's class token as an input token")
@@ -290,6 +290,14 @@ class Arm(Section):
         """The sections that the arm uses and of which a number may be "auto"."""
         used = {"stablevm": self.stablevm if self.objective == "stablevm" else None, "alignment": self.alignment}
         return {name: section for name, section in used.items() if section is not None}
+
+
+class GradientVariance(Section):
+    """Variance of a batch's gradient at the kept weights of runs, with CFM's target and StableVM's on the same x_t."""
+
+    arms: Some[Name] = Field(description="arms whose first seed is measured, at every kept step")
+    batches: Several = 64
+    stablevm: StableVM = StableVM(t_min=0.0, bank=Bank(capacity=128))
 
 
 class Sampler(Section):
@@ -302,7 +310,7 @@ class Sampler(Section):
     last_time: Fraction = Field(default=0.04, description="Euler-Maruyama: where the one mean step to 0 starts")
     guidance: Annotated[float, Field(ge=1, le=1000), NUMBER] = 1.0
     guidance_interval: tuple[Share, Share] = (0.0, 1.0)
-    labels: Literal["random", "balanced"] = "random"
+    labels: Literal["random", "balanced", "none"] = "random"
     low_regime: Literal["none", "stablevs", "control"] = Field(
         default="none", description="below xi: StableVS on the thinned grid, or the base solver on that grid"
     )
