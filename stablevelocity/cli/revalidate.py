@@ -29,8 +29,8 @@ from stablevelocity.training.checkpoints import checkpoint_path, checkpoint_step
 from stablevelocity.training.identity import trainers_code
 from stablevelocity.training.trainer import Trainer
 
-TOLERANCE = 0.001
-"""For `spread`, on another device or with other versions: above what rounding does, below a learning rate 1 % off."""
+TOLERANCE = {"fp32": 0.001, "bf16": 0.01, "fp16": 0.01}
+"""For `spread`, on another device or with other versions, by precision: above what rounding does (see benchmarks)."""
 NOT_COMPARED = {"step", "images_per_s", "memory_mb"}
 
 Pair = tuple[np.ndarray, np.ndarray]  # what was made again, and what was kept
@@ -52,14 +52,14 @@ def revalidate(results: Path, runs: list[str], steps: int) -> Iterator[Outcome]:
     for record in read_records(results):
         kind = record.first.relative_to(results).parts
         replay, module = _replay_of(kind, record, study, steps)
-        if replay is None or (runs and not (kind[0] in ("runs", "samples") and kind[1] in runs)):
+        if replay is None or (kind[1] not in (runs or known) if kind[0] in ("runs", "samples") else runs):
             continue
         # The sums of several processes, added up, have other last bits than those of one.
         here = {"processes": 1, **environment()}
         exact = all(record.facts.get(key) == value for key, value in here.items() if key != "made")
         what, pairs = replay()
         largest = max((spread(new, old) for new, old in pairs), default=np.inf)
-        agrees = largest <= (0 if exact else TOLERANCE)
+        agrees = largest <= (0 if exact else TOLERANCE[_precision(kind, study)])
         how = "equal bits" if largest == 0 else f"largest difference {largest:.1e} of the largest number"
         outcome = Outcome(record, agrees, f"{what}, {how}")
         if agrees:
@@ -85,6 +85,13 @@ def spread(new: np.ndarray, old: np.ndarray) -> float:
     difference = np.abs(new.astype(float) - old)
     found = (difference.mean() if new.dtype == np.uint8 else difference.max()) / np.abs(old.astype(float)).max()
     return float(found) if np.isfinite(found) and new.dtype != np.int64 else np.inf
+
+
+def _precision(kind: tuple[str, ...], study: Study) -> str:
+    """Of what made a result."""
+    if kind[0] == "runs":
+        return study.runs()[kind[1]].training.precision
+    return study.sampling.precision if kind[0] == "samples" else "fp32"
 
 
 def _replay_of(kind: tuple[str, ...], record: Record, study: Study, steps: int) -> tuple[Replay | None, str | None]:

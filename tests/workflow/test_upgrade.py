@@ -74,7 +74,9 @@ def test_revalidation_names_the_runs_that_a_changed_update_rule_alters_and_verif
     assert "state of step 20, equal bits" in made["verified"][0]["by"]
     # So says what leads from a number of a table, and from one of the page.
     for row, verified in ("CFM", True), ("StableVM + VA-REPA", False):
-        told = finished.run("stablevelocity", "trace", "results/smoke/tables/table2.csv", "--row", row, "--column", "fid")
+        told = finished.run(
+            "stablevelocity", "trace", "results/smoke/tables/table2.csv", "--row", row, "--column", "fid"
+        )
         assert ("verified: code" in told.stdout) is verified, told.stdout + told.stderr
         assert f"code {made['code']}" in told.stdout
     where = ["--study", "results/smoke/study.json", "--results", "results/smoke", "--output", "results/smoke/page.html"]
