@@ -228,6 +228,8 @@ def test_every_result_has_a_record_of_the_code_and_the_command_that_made_it(fini
         assert re.fullmatch(r"\w{12}", record.code)
         assert "stablevelocity" in record.facts["command"][0]
         assert record.facts["versions"]["torch"]
+        # Else the next start would read them all, to see that they are what they were.
+        assert all(path.stat().st_mtime_ns == state["mtime_ns"] for path, state in record.outputs.items())
 
 
 def test_the_workflow_runs_from_elsewhere_with_a_read_only_clone_and_home(finished, tmp_path):
