@@ -6,6 +6,7 @@ No pandas, matplotlib or torch here: Snakemake imports it on every start to decl
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from stablevelocity.study import Study
@@ -13,6 +14,8 @@ from stablevelocity.study.layout import Layout
 
 LAYOUT = Layout()
 """Paths relative to results/<study>."""
+EVIDENCE = Path("results/reference/evidence")
+"""The committed copy of the study that decides the claims on digits; other studies quote it."""
 Inputs = Callable[[Study], list[str]]
 
 
