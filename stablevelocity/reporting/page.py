@@ -24,7 +24,7 @@ from stablevelocity.reporting import describe, history, registry, stages
 from stablevelocity.reporting.claims import headlines, overview
 from stablevelocity.reporting.origins import Origins
 from stablevelocity.reporting.results import Results
-from stablevelocity.reporting.spec import EVIDENCE, LAYOUT
+from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.reporting.templates import data_address, environment, write_page
 from stablevelocity.reporting.text_table import text_table
 from stablevelocity.study import Study
@@ -80,12 +80,11 @@ def make_page(study: Study, folder: Path, out: Path) -> None:
 
 
 def _evidence(study: Study) -> dict[str, Any] | None:
-    """What the committed study that decides the claims on digits says; None for that study itself and other data."""
-    if not study.arms or study.images.dataset != "digits" or study.name == EVIDENCE.name:
+    file = registry.evidence(study)
+    if file is None:
         return None
-    file = EVIDENCE / LAYOUT.claims
     claims = read_json(file) if file.exists() else []
-    return {"folder": EVIDENCE, "overview": overview(claims), "claims": headlines(claims)}
+    return {"folder": file.parent, "overview": overview(claims), "claims": headlines(claims)}
 
 
 def _paper(results: Results, name: str) -> dict[str, Any]:

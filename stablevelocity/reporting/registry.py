@@ -1,10 +1,13 @@
 """The sections of the report in their order, and what a study has of them; importable without pandas and torch."""
 
+from pathlib import Path
 from typing import Any
 
 from stablevelocity.reporting.sections import conditions, exact_flow, pretrained, sampling, toy, training, variance
 from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
+
+EVIDENCE = Path("results/reference/evidence")
 
 SECTIONS: tuple[Section, ...] = (
     variance.SECTION,
@@ -70,6 +73,15 @@ def page_inputs(study: Study) -> list[str]:
     drawn = [LAYOUT.figure(name, suffix) for name in figures(study) for suffix in ("svg", "column.png")]
     papers = [LAYOUT.paper_table(name, suffix) for name in PAPER_TABLES for suffix in ("csv", "html")]
     return [*claims_inputs(study), *papers, *drawn, *files(study), LAYOUT.claims]
+
+
+def evidence(study: Study) -> Path | None:
+    """The claims of the committed study that decides them on digits, which the page of another study of digits quotes.
+
+    None for that study itself and other data. It may be missing.
+    """
+    is_digits = bool(study.arms) and study.images.dataset == "digits"
+    return EVIDENCE / LAYOUT.claims if is_digits and study.name != EVIDENCE.name else None
 
 
 def claims_modules() -> list[str]:

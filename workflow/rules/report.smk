@@ -120,6 +120,7 @@ rule report:
     input:
         within(registry.page_inputs(STUDY)),
         TEMPLATES,
+        [str(file) for file in [registry.evidence(STUDY)] if file and file.exists()],
     output:
         LAYOUT.report,
     log:
