@@ -8,7 +8,7 @@ import pytest
 
 from stablevelocity.reporting.describe import decoder_text, sweep_text
 from stablevelocity.reporting.make import make_claims
-from stablevelocity.reporting.sections.toy.protocol import departures
+from stablevelocity.reporting.describe import departures
 from stablevelocity.study import Study, load_study
 from stablevelocity.study.methods import alignment_text, target_text
 from stablevelocity.study.settings import Arm, Autoencoder, StableVM, Toy
