@@ -63,8 +63,7 @@ class Study(Section):
     evaluation: Evaluation = Evaluation()
     pretrained: Pretrained | None = Field(default=None, description="large models, or tiny ones of the same classes")
     chosen_by_fid: dict[str, str] = Field(
-        default={},
-        description="settings chosen by looking at FID, and on which runs; told with the claims",
+        default={}, description="settings chosen by looking at FID, and on which runs; told with the claims"
     )
 
     @model_validator(mode="after")
