@@ -121,11 +121,9 @@ def test_a_distance_is_reached_by_the_fewest_calls_expected_to():
 
 
 def test_two_sets_of_pictures_lead_to_grids_of_the_same_worth():
-    """Grids may differ where it does not matter: each is worth as much on the other's runs, within the tolerance that
-    `tune` states, from three pictures each as there.
-    """
+    """Grids may differ where it does not matter: each is worth as much on all runs, within the tolerance of `tune`."""
     velocity = mixture().velocity
-    runs = [trajectory(velocity, noise(3, 32, seed=seed), SHIFTED) for seed in (5, 6)]
+    runs = [trajectory(velocity, noise(6, 32, seed=seed), SHIFTED) for seed in (5, 6)]
     first, second = (recommend(long, calls=20) for long in runs)
     worth = LongRuns(runs)
     values = [worth.expected([*(SHIFTED.index(s) for s in found.grid), 30]) for found in (first, second)]
