@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from stablevelocity.cli.options import Output, StudyFile, run_of, write_tables
-from stablevelocity.files import damaged_put_aside
+from stablevelocity.cli.options import Output, StudyFile, run_of
+from stablevelocity.files import damaged_put_aside, write_csv
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -73,4 +73,4 @@ def alignment_curve(
     from stablevelocity.training.alignment_curve import alignment_curve as curve
 
     with damaged_put_aside(study.parent):
-        write_tables([curve(weights, latents, features)], [output])
+        write_csv(output, curve(weights, latents, features))
