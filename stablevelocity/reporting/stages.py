@@ -72,6 +72,8 @@ class Node(NamedTuple):
 def graph(study: Study, durations: DataFrame) -> dict[str, Node]:
     """The stages of a study by name; `durations` (rule, jobs, seconds) may be None."""
     stages = {name: stage for name, stage in STAGES.items() if stage.present(study)}
+    if study.auto():  # numbers that the training takes from the curve of the latents
+        stages["training"] = Stage(STAGES["training"].rules, (*STAGES["training"].after, "variance"))
     layers: dict[str, int] = {}
     for name, stage in stages.items():
         layers[name] = 1 + max((layers[before] for before in stage.after if before in stages), default=-1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stablevelocity.study import Study
-from stablevelocity.study.settings import Arm, Model
+from stablevelocity.study.settings import Arm, BySplitPoint, Model
 
 SOFT, HARD, HIGH = "low (soft)", "low (hard cut)", "high"  # regimes of the alignment
 ALIGNED = {"whole": "{}", SOFT: "VA-{}", HARD: "{}, low regime only", HIGH: "{}, high regime only"}
@@ -106,7 +106,7 @@ def target_text(arm: Arm) -> str:
         return "CFM"
     bank = arm.stablevm.bank
     null = f"{bank.null_capacity:,} rows" if bank.null_capacity else f"{bank.capacity:,} rows per class"
-    return f"StableVM for t >= {arm.stablevm.t_min:g}, bank of {bank.capacity:,} per class, null bank of {null}"
+    return f"StableVM for t >= {_split_text(arm.stablevm)}, bank of {bank.capacity:,} per class, null bank of {null}"
 
 
 def alignment_text(arm: Arm) -> str:
@@ -116,11 +116,20 @@ def alignment_text(arm: Arm) -> str:
         return "–"
     text = f"{alignment.schedule} weight"
     if alignment.schedule != "uniform":
-        text += f", xi = {alignment.xi:g}" + (f", k = {alignment.k:g}" if alignment.schedule == "sigmoid" else "")
+        text += f", xi = {_split_text(alignment)}" + (
+            f", k = {alignment.k:g}" if alignment.schedule == "sigmoid" else ""
+        )
     text += f", lambda = {alignment.coefficient:g}, {alignment.projector} projector"
     if alignment.spatial_norm is not None:
         text += f", gamma = {alignment.spatial_norm:g}"
     return text + (", class token" if arm.class_token else "")
+
+
+def _split_text(section: BySplitPoint) -> str:
+    """The number that may come from the variance curve, then with its interval."""
+    value, between = getattr(section, section.number), section.interval
+    text = value if isinstance(value, str) else f"{value:g}"  # "auto" until the curve is there
+    return f"{text} (split point of the latents, {between[0]:g} to {between[1]:g})" if between else text
 
 
 # Settings that the paper varies one at a time, in the order of its tables.

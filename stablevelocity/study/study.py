@@ -10,6 +10,7 @@ from stablevelocity.study.settings import (
     Alignment,
     Arm,
     Autoencoder,
+    BySplitPoint,
     Encoder,
     Evaluation,
     ExactFlow,
@@ -36,6 +37,9 @@ class Run(Section):
     alignment: Alignment | None
     class_token: bool
     training: Training
+    intervals: dict[str, tuple[float, float]] = Field(
+        default={}, exclude_if=lambda found: not found, description="of the numbers that were auto, by their key"
+    )
 
     @property
     def steps(self) -> list[int]:
@@ -68,6 +72,15 @@ class Study(Section):
             self.arm_training(arm)
         return self
 
+    def auto(self) -> dict[str, BySplitPoint]:
+        """By key, the sections whose number is "auto" or was it before the variance curve was known."""
+        return {
+            f"arms.{name}.{part}.{section.number}": section
+            for name, arm in self.arms.items()
+            for part, section in arm.by_split_point().items()
+            if section.is_auto
+        }
+
     def arm_training(self, arm: str) -> Training:
         """`training` with the arm's own values."""
         merged = _merge(self.training.model_dump(), self.arms[arm].training)
@@ -81,6 +94,8 @@ class Study(Section):
         runs = {}
         for name, arm in self.arms.items():
             training = self.arm_training(name)
+            parts = arm.by_split_point().items()
+            intervals = {f"{key}.{part.number}": part.interval for key, part in parts if part.interval}
             for seed in training.seeds:
                 # Fields that cannot change the weights of this run are left out, so editing them re-trains nothing.
                 runs[f"{name}-s{seed}"] = Run(
@@ -92,6 +107,7 @@ class Study(Section):
                     alignment=arm.alignment,
                     class_token=arm.class_token,
                     training=training.model_copy(update={"seeds": [seed]}),
+                    intervals=intervals,
                 )
         return runs
 

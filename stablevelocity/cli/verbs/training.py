@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from stablevelocity.cli.options import Output, StudyFile, run_of
+from stablevelocity.errors import UserError
 from stablevelocity.files import damaged_put_aside, write_csv
 from stablevelocity.study import load_study
 
@@ -33,6 +34,9 @@ def train(
 
     found = load_study(study)
     wanted = [run_of(found, name) for name in run]
+    for key, section in found.auto().items():
+        if section.interval is None and key.split(".")[1] in {one.arm for one in wanted}:
+            raise UserError(f"{study}: {key}: auto, and the variance curve of the latents does not lie beside it")
     given = Path(features) if features else None
     tasks = []
     for one in wanted:
