@@ -6,11 +6,11 @@ Light on purpose (no torch): Snakemake reads it on every start. `study.py` puts 
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from stablevelocity.published import ENCODER_NAMES, SIT_NAMES
+from stablevelocity.published import ENCODER_NAMES, SIT_NAMES, SIZES
 from stablevelocity.study.values import (
     NUMBER,
     Distinct,
@@ -174,6 +174,13 @@ class ExactFlow(Section):
         return self
 
 
+class Sizes(NamedTuple):
+    depth: int
+    width: int
+    heads: int
+    patch: int
+
+
 class Model(Section):
     """SiT by its published name, or by its sizes."""
 
@@ -190,6 +197,13 @@ class Model(Section):
         "and B, 8 in L and XL), 2 for one by its sizes",
     )
     projector_width: Size = Field(default=2048, description="hidden width of the projector")
+
+    @property
+    def sizes(self) -> Sizes:
+        if self.name is None:
+            return Sizes(self.depth, self.width, self.heads, self.patch)
+        size, patch = self.name.removeprefix("SiT-").split("/")
+        return Sizes(SIZES[size]["depth"], SIZES[size]["width"], SIZES[size]["heads"], int(patch))
 
 
 class Bank(Section):
