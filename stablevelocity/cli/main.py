@@ -79,7 +79,9 @@ def prepare(
     code: Annotated[list[str], typer.Option(help="for its provenance: the modules that make it")] = [],  # noqa: B006
 ) -> None:
     """Stable Velocity, reproduced: StableVM, VA-REPA and StableVS."""
-    if makes:  # if this job is killed, no record speaks of files that another one made
+    # If this job is killed, no record speaks of files that another one made. That of files which are gone stays: by it
+    # the workflow sees that they came out the same again.
+    if any(path.exists() for path in makes):
         provenance_file(makes[0]).unlink(missing_ok=True)
     handlers: list[logging.Handler] = []
     if log is None or QUIET not in os.environ:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from stablevelocity.cluster.costs import estimated_seconds
 from stablevelocity.study import Study
 
 QUIET = "STABLEVELOCITY_QUIET"
@@ -26,28 +27,6 @@ class Job(NamedTuple):
     label: str
     estimate: float
     output: str
-
-
-def estimated_seconds(rule: str, study: Study) -> float:
-    """What a job costs on a slow core, roughly: at the start all that is known, later scaled by what was measured."""
-    training, variance, sweep = study.training, study.variance, study.sampling.sweep
-    model = training.model
-    image = (
-        5e-10 * model.depth * model.width**2 * (study.images.size / model.patch) ** 2
-    )  # one forward and backward pass
-    draw = image / 3 * study.sampler(study.sampling.main).steps if study.sampling.samplers else 0.0
-    mixture = 4e-11 * variance.gmm_times * variance.gmm_samples**2
-    table: dict[str, float] = {
-        "train": training.steps * training.batch * image,
-        "sample_shard": draw * study.sampling.images / study.sampling.shards,
-        "sweep": draw * sweep.images * len(sweep.solvers) * (len(sweep.steps) + 1) if sweep else 0.0,
-        "gmm_variance": mixture * (100 + max(variance.gmm_dimensions, default=0) / 2),
-        "toy": 6e-3 * study.toy.updates * len(study.toy.seeds) if study.toy else 0.0,
-        "autoencoder": 0.025 * study.autoencoder.steps,
-        "encoder": 0.035 * study.encoder.steps,
-        "judge": 0.02 * study.evaluation.judge_steps,
-    }
-    return 0.5 + table.get(rule, 0.0)
 
 
 class OverallProgress(logging.Filter):

@@ -2,6 +2,7 @@
 
 site.py        what differs between clusters: account, partitions, modules, limits (config/site.yaml)
 resources.py   time, memory, processors and accelerators of every rule that becomes a job, in one table
+costs.py       what a job costs, roughly
 tasks.py       a run to train, and the files by which submitter, job and user know how it stands
 backends.py    submit, look up and cancel jobs: SLURM, or processes of this machine, through submitit
 submitter.py   on the login node: submit or attach, wait, decide by the files

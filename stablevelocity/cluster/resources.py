@@ -9,10 +9,12 @@ runs.
 import difflib
 from typing import Any, NamedTuple
 
+from stablevelocity.cluster.costs import estimated_seconds
 from stablevelocity.cluster.site import SITE_FILE, Site
 from stablevelocity.errors import UserError
 from stablevelocity.study import Study
 from stablevelocity.study.reading import shown
+from stablevelocity.study.settings import Training
 
 
 class Need(NamedTuple):
@@ -35,7 +37,7 @@ SMALL = {
 }
 LARGE = {
     "image_index": Need(60, 8),
-    "image_shard": Need(120, 16, 8),
+    "image_shard": Need(60, 16, 8),
     "image_manifest": Need(240, 16),
     "autoencoder": Need(60, 32, 8, 1),
     "latent_shard": Need(60, 32, 8, 1),
@@ -52,6 +54,7 @@ LARGE = {
     "latent_spectrum": Need(60, 8, 1),
     "toy": Need(24 * 60, 8, 4),
     "alignment_curve": Need(60, 32, 8, 1),
+    "gradient_variance": Need(120, 32, 8, 1),
     "sample_shard": Need(8 * 60, 32, 8, 1),
     "sample_manifest": ORDINARY,
     "judge": Need(120, 32, 8, 1),
@@ -77,14 +80,46 @@ ORIGINALS = TINY_MODELS | {
 }
 RULES = LARGE | TINY_MODELS  # each name once
 
+# Rules whose jobs are packed into one job of SLURM, which runs them one after the other. With {run} only those of one
+# run: another may fail, and what follows from this one does not wait for it.
+PACKS = {
+    "image_shard": "images",
+    "latent_shard": "latents",
+    "feature_shard": "features",
+    "sample_shard": "samples-{run}",
+    **dict.fromkeys(("sample_manifest", "fidelity", "alignment_curve"), "evaluation-{run}"),
+}
+PACK_SECONDS, PACK_MINUTES = 3600, 24 * 60  # estimated work of a packed job, and its time limit, at most
+
 
 def need(rule: str, study: Study, site: Site) -> Need:
-    """What a job of `rule` asks for in this study on this site."""
+    """What a job of `rule` asks for in this study on this site; those of one pack ask for the same machine."""
     families = study.pretrained.families.values() if study.pretrained else []
     table = LARGE if study.images.dataset == "folder" else SMALL
     table = table | (TINY_MODELS if all(family.tiny for family in families) else ORIGINALS)
-    limits = site.rules.get(rule)
-    return table.get(rule, ORDINARY)._replace(**limits.model_dump(exclude_none=True) if limits else {})
+
+    def own(rule: str) -> Need:
+        limits = site.rules.get(rule)
+        return table.get(rule, ORDINARY)._replace(**limits.model_dump(exclude_none=True) if limits else {})
+
+    _, *machine = zip(*map(own, packed_with(rule)), strict=True)
+    return Need(own(rule).minutes, *map(max, machine))
+
+
+def packed_with(rule: str) -> list[str]:
+    """The rules of a pack, or this one alone."""
+    return [mate for mate in PACKS if PACKS[mate] == PACKS.get(rule)] or [rule]
+
+
+def units_per_job(rule: str, study: Study, site: Site, training: Training) -> int:
+    """How many jobs of a rule of a pack, of a run with this training, make one job of SLURM."""
+    work = sum(estimated_seconds(mate, study, training) for mate in packed_with(rule))
+    return max(1, min(int(PACK_SECONDS / work), PACK_MINUTES // pack_minutes(rule, study, site)))
+
+
+def pack_minutes(rule: str, study: Study, site: Site) -> int:
+    """The time limit of one job of each rule of a pack, one after the other."""
+    return sum(need(mate, study, site).minutes for mate in packed_with(rule))
 
 
 def check_rules(site: Site) -> None:
@@ -123,6 +158,7 @@ def snakemake_resources(rule: str, study: Study, site: Site) -> dict[str, Any]:
     """What a job of `rule` asks for, in the names of Snakemake's executor for SLURM."""
     wanted = need(rule, study, site)
     resources: dict[str, Any] = {
+        "packed": 1,  # in the profile: at most one of a packed job at a time
         "runtime": wanted.minutes,
         "mem_mb": round(wanted.mem_gb * MIB_PER_GB),
         "cpus_per_task": wanted.cpus,

@@ -14,16 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from stablevelocity.data.decoding import (
-    MAX_BYTES,
-    Loaded,
-    collect,
-    decode,
-    files_below,
-    read_regular,
-    reason_of,
-    shown,
-)
+from stablevelocity.data.decoding import MAX_BYTES, Loaded, collect, decode, files_below, read_regular, reason_of, shown
 from stablevelocity.errors import UserError
 from stablevelocity.progress import log
 

@@ -55,12 +55,7 @@ def normalise(images: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "b
 
 
 def train_classifier_vit(
-    images: UInt8[np.ndarray, "n side side 3"],
-    labels: Int[np.ndarray, " n"],
-    *,
-    steps: int,
-    seed: int,
-    batch: int = 64,
+    images: UInt8[np.ndarray, "n side side 3"], labels: Int[np.ndarray, " n"], *, steps: int, seed: int, batch: int = 64
 ) -> nn.Module:
     """Train the classifier on images shifted by up to 1 pixel (dark border), cross-entropy, AdamW.
 

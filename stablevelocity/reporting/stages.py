@@ -24,6 +24,7 @@ def _parts(study: Study) -> dict[str | None, bool]:
         "aligned": any(arm.alignment or arm.class_token for arm in study.arms.values()),
         "toy": arms and study.toy is not None,
         "exact_flow": study.exact_flow is not None,
+        "gradients": study.gradient_variance is not None,
         "pretrained": study.pretrained is not None,
     }
 
@@ -49,6 +50,8 @@ def graph(study: Study, durations: DataFrame) -> dict[str, Node]:
     parts = _parts(study)
     names = [name for name, stage in _stages().items() if parts[stage.get("of")]]
     after = {name: tuple(one for one in _stages()[name].get("after", ()) if one in names) for name in names}
+    if study.auto():  # numbers that the training takes from the curve of the latents
+        after["training"] += ("variance",)
     layers: dict[str, int] = {}
     for name in names:
         layers[name] = 1 + max((layers[before] for before in after[name]), default=-1)

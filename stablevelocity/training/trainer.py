@@ -34,7 +34,7 @@ from stablevelocity.training.checkpoint_writer import CheckpointWriter
 from stablevelocity.training.features import open_features
 from stablevelocity.training.identity import run_hash, trainers_code
 from stablevelocity.training.metrics import MetricsStream, Record, memory_mb
-from stablevelocity.training.results import publish, result_files, write_record
+from stablevelocity.training.results import publish, record_results, result_files
 from stablevelocity.training.transfers import HostCopy
 
 CLASS_TOKEN_COEFFICIENT = 0.03  # REG: weight of the class token's velocity (docs/paper.md#va-repa)
@@ -91,11 +91,7 @@ class Trainer:
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self._averaged = [self.ema[name] for name in self.trained]
         self.optimizer = torch.optim.AdamW(
-            self.trained.values(),
-            lr=settings.lr,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            fused=True,
+            self.trained.values(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
         )
         if settings.compile:
             self.model.compile_blocks()
@@ -331,5 +327,5 @@ class Trainer:
             save_tensors(path, weights, info)
         with atomic_write(self.checkpoints / "result" / "metrics.csv") as temporary:
             shutil.copyfile(self.checkpoints / "metrics.csv", temporary)
-        write_record(self.checkpoints, self.run, self.inputs, self.codes, self.world)
+        record_results(self.checkpoints, self.run, self.inputs, self.codes, self.world)
         publish(self.checkpoints, self.folder, self.run.steps)

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.stats
 
 from stablevelocity.errors import UserError
-from stablevelocity.evaluation.similarity import compare_images
+from stablevelocity.evaluation.similarity import LPIPS_BACKBONE, LPIPS_MIN_SIZE, compare_images
 from stablevelocity.schedulers.tuned import base_config
 from stablevelocity.tuning.pipelines import Model, Sample
 from stablevelocity.tuning.recommend import LongRuns, Recommendation, recommend, thinned
@@ -41,6 +41,7 @@ class Comparison:
     rows: list[dict[str, Any]]
     pictures: dict[str, list[np.ndarray]]
     calls: int
+    note: str = ""  # why there is no LPIPS
 
 
 def arms_for(is_euler: bool, long: Trajectory, calls: int, found: Recommendation | None = None) -> dict[str, Arm]:
@@ -93,8 +94,18 @@ def compare(
             gain = scores[name]["psnr"] - scores["base"]["psnr"]
             row["gain"], row["gain_low"], row["gain_high"] = interval(gain)
         rows.append(row | ({"options": arms[name].options} if name in arms else {}))
+    note = "" if "lpips" in scores["base"] else _why_no_lpips(long_runs[0].picture)
+    if note:
+        say(note)
     used = sum(run.calls for name, runs in samples.items() for run in runs if name != "long")
-    return Comparison(rows, {name: [run.picture for run in runs] for name, runs in samples.items()}, used)
+    return Comparison(rows, {name: [run.picture for run in runs] for name, runs in samples.items()}, used, note)
+
+
+def _why_no_lpips(picture: np.ndarray) -> str:
+    side = min(picture.shape[-3:-1])
+    if side < LPIPS_MIN_SIZE:
+        return f"LPIPS is left out: it needs pictures of {LPIPS_MIN_SIZE} pixels or more, these have {side}"
+    return f"LPIPS is left out: its weights ({LPIPS_BACKBONE}) are not in torch's hub cache; none are downloaded"
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:

@@ -5,7 +5,8 @@ import logging
 
 import pytest
 
-from stablevelocity.cli.overall_progress import Job, OverallProgress, estimated_seconds
+from stablevelocity.cli.overall_progress import Job, OverallProgress
+from stablevelocity.cluster.costs import estimated_seconds
 from stablevelocity.study.load import load_study
 
 JOBS = {

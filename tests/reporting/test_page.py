@@ -138,7 +138,7 @@ def test_the_plot_of_an_effect_shows_its_interval_to_scale():
 def test_numbers_come_with_how_they_were_made(digits):
     page = read_page(digits)
     assert len(page.tables) > 10
-    # One line of how under each table and figure, but the table of claims, whose rows have their own, and quoted verdicts.
+    # One line of how under each table and figure, but the claims, whose rows have their own, and quoted verdicts.
     quoted = "Verdicts of the study evidence" in page.tables
     assert len(page.hows) == len(page.all("table")) + len(page.all("figure")) - 1 - quoted
     assert any("Euler, 30 steps, no guidance, random labels" in how for how in page.hows)

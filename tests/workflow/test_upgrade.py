@@ -129,6 +129,24 @@ def test_a_copied_folder_of_results_is_finished_where_it_arrives(finished, tmp_p
     assert {"latent_manifest", "train_cfm-s0"} <= clone.planned()
 
 
+def test_a_deleted_shard_is_made_again_and_the_rest_only_if_it_comes_out_otherwise(finished):
+    shard = finished.results / "data/latents/train-00000.safetensors"
+    content = shard.read_bytes()
+    shard.unlink()
+    done = finished.snakemake("all", "--configfile", "config/smoke.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 jobs" in done.stdout + done.stderr
+    assert shard.read_bytes() == content
+    assert finished.planned() == set()
+
+    edit(finished, "data/stages/latents.py", "encode_images(model, pixels)", "encode_images(model, pixels // 2)")
+    shard.unlink()
+    done = finished.snakemake("all", "--configfile", "config/smoke.yaml")
+    assert done.returncode == 0, done.stderr
+    assert f"came out other than before ({shard.relative_to(finished.folder)})" in done.stdout + done.stderr
+    assert {"latent_manifest", "train_cfm-s0", "train_stablevm-va-s0"} <= finished.planned()
+
+
 def flip(file: Path, position: int) -> None:
     content = bytearray(file.read_bytes())
     content[position] ^= 1

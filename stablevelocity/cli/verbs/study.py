@@ -29,6 +29,9 @@ def check(
         if settings.launcher == "local":
             raise UserError(problem)
         typer.echo(f"note: {problem}")
+    for key, section in found.auto().items():
+        by = f"{getattr(section, section.number)} {list(section.interval)}" if section.interval else "auto"
+        typer.echo(f"{key}: {by}, the split point of the latents' variance curve, which is made before the run")
     runs = found.runs()
     typer.echo(f"{study}: study {found.name!r} is valid: {len(runs)} training runs, {len(found.sample_sets())} sets")
 

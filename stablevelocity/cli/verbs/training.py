@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from stablevelocity.cli.options import Output, StudyFile, run_of, write_tables
+from stablevelocity.errors import UserError
 from stablevelocity.files import damaged_put_aside
 from stablevelocity.study import load_study
 
@@ -33,6 +34,9 @@ def train(
 
     found = load_study(study)
     wanted = [run_of(found, name) for name in run]
+    for key, section in found.auto().items():
+        if section.interval is None and key.split(".")[1] in {one.arm for one in wanted}:
+            raise UserError(f"{study}: {key}: auto, and the variance curve of the latents does not lie beside it")
     given = Path(features) if features else None
     tasks = []
     for one in wanted:
@@ -74,3 +78,20 @@ def alignment_curve(
 
     with damaged_put_aside(study.parent):
         write_tables([curve(weights, latents, features)], [output])
+
+
+@app.command()
+def gradient_variance(
+    study: StudyFile,
+    weights: Annotated[list[Path], typer.Option(help="weights of one run; repeated: its kept steps")],
+    latents: Annotated[Path, typer.Option(help="manifest of the latents")],
+    output: Output,
+) -> None:
+    """Variance of a batch's gradient at the weights of a run, with the targets of CFM and StableVM."""
+    from stablevelocity.training.gradient_variance import gradient_variance as measured
+
+    settings = load_study(study).gradient_variance
+    if settings is None:
+        raise UserError(f"{study}: gradient_variance: not given, so nothing says how to measure it")
+    with damaged_put_aside(study.parent):
+        write_tables([measured(settings, weights, latents)], [output])

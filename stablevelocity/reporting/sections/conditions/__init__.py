@@ -9,6 +9,8 @@ def conditions(study: Study) -> list[str]:
     files.append(LAYOUT.autoencoder)
     if any(arm.alignment or arm.class_token for arm in study.arms.values()):
         files.append(LAYOUT.encoder)
+    if study.auto():
+        files.append(LAYOUT.variance_split_point("latents"))
     if study.evaluation.extractor == "digits":
         files.append(LAYOUT.classifier)
     return files
@@ -17,7 +19,7 @@ def conditions(study: Study) -> list[str]:
 SECTION = Section(
     name="conditions",
     title="What everything was measured with",
-    settings=lambda study: [study.images, study.autoencoder, study.encoder, study.evaluation],
+    settings=lambda study: [study.images, study.autoencoder, study.encoder, study.evaluation, *study.auto()],
     tables=(Product("conditions", conditions, keys=("quantity",)),),
     has_claims=False,
     has_view=False,

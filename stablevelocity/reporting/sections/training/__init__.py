@@ -61,6 +61,10 @@ def of_runs(study: Study) -> list[str]:
     return [LAYOUT.training_metrics(run.name) for run in principal_runs(study)]
 
 
+def of_gradients(study: Study) -> list[str]:
+    return [LAYOUT.gradient_variance(run) for run in study.gradient_runs()]
+
+
 def of_figure3(study: Study) -> list[str]:
     return [*of_aligned(study), *of_regimes(study)] if of_aligned(study) else []
 
@@ -83,12 +87,14 @@ SECTION = Section(
         Product("ablations", of_ablations, keys=("setting", "arm", "step")),
         Product("differences", ALL, (TABLE3, FIGURE3B), keys=("comparison", "step", "sampler", "metric")),
         Product("runs", ALL, keys=("run", "step", "sampler", "metric")),
+        Product("gradient_variance", of_gradients, keys=("run", "step")),
         Product("alignment", of_aligned, keys=("run", "step", "t")),
     ),
     figures=(
         Product("training_fidelity", MAIN),
         Product("figure3", of_figure3, (FIGURE3B,)),
         Product("training_curves", of_runs),
+        Product("gradient_variance", of_gradients),
         Product("samples", of_samples, module="samples"),
     ),
 )

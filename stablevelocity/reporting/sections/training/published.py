@@ -59,11 +59,11 @@ def _apart_arm(study: Study, name: str) -> list[str]:
     xi, weight, bank, or time from which StableVM is used.
     """
     arm, what = study.arms[name], kind(study.arms[name])
-    if arm.alignment is None or (what.stablevm, what.regime) not in ((True, "low (soft)"), (False, "whole")):
+    if arm.alignment is None or (what.objective, what.regime) not in (("stablevm", "low (soft)"), ("cfm", "whole")):
         return [f"the paper has no {what.method} in tables 1 to 3"]
     found = _apart(study.arm_training(name), {key: getattr(Training(), key) for key in OPTIMISER})
     bank = arm.stablevm.bank
-    if what.stablevm:
+    if what.objective == "stablevm":
         found += _apart(arm.stablevm, {"t_min": 0.5, "bank.capacity": 256})
         found += [] if bank.null_capacity in (None, 256) else _apart(bank, {"null_capacity": 256})
     alignment = {"projector": "conv", "spatial_norm": 0.6} if what.base == "iREPA" else {}
