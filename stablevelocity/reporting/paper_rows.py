@@ -88,8 +88,7 @@ def _table2(study: Study, row: Row) -> Row:
 
 def _table3(study: Study, row: Row) -> Row:
     what = kind(study.arms[row["arm"]])
-    is_both = (what.objective, what.regime) == ("stablevm", "low (soft)")
-    method = f"{what.base} + StableVM + VA" if is_both else row["method"]
+    method = f"{what.base} + StableVM + VA" if what.stablevm and what.regime == "low (soft)" else row["method"]
     return {"method": method, **_table2(study, row)}
 
 

@@ -63,7 +63,7 @@ def _apart_arm(study: Study, name: str) -> list[str]:
         return [f"the paper has no {what.method} in tables 1 to 3"]
     found = _apart(study.arm_training(name), {key: getattr(Training(), key) for key in OPTIMISER})
     bank = arm.stablevm.bank
-    if what.objective == "stablevm":
+    if what.stablevm:
         found += _apart(arm.stablevm, {"t_min": 0.5, "bank.capacity": 256})
         found += [] if bank.null_capacity in (None, 256) else _apart(bank, {"null_capacity": 256})
     alignment = {"projector": "conv", "spatial_norm": 0.6} if what.base == "iREPA" else {}
