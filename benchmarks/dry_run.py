@@ -61,7 +61,7 @@ def section() -> str:
         HEADING,
         "",
         f"Made by `python -m benchmarks.dry_run`. {machine()}.",
-        f"`snakemake -n all --configfile config/imagenet256.yaml`, medians of {ROUNDS}; training is one more job a run.",
+        f"`snakemake -n all --configfile config/imagenet256.yaml`, medians of {ROUNDS}; training: one more job a run.",
         "",
         "| study | CPU-seconds here | with --profile slurm | bound | jobs of SLURM, unpacked | packed |",
         "| --- | --- | --- | --- | --- | --- |",

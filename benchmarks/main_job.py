@@ -110,7 +110,7 @@ def section(before: Path, rounds: int, cores: int, kept: Path) -> str:
         HEADING,
         "",
         f"Made by `python -m benchmarks.main_job --before CHECKOUT`, {rounds} rounds by turns. {machine()}.",
-        f"Medians, --cores {cores}; processor time of Snakemake and all its jobs. Starts: interpreter and imports of jobs.",
+        f"Medians, --cores {cores}; processor time of Snakemake and all jobs. Starts: interpreter and imports of jobs.",
         "",
         "| study | CPU-seconds | of the one before | of them starts | seconds | of the one before |",
         "| --- | --- | --- | --- | --- | --- |",
