@@ -1,12 +1,16 @@
 """kill -9 at random moments of a study: `python -m benchmarks.kills --kills 200 --seed 0`.
 
-The smoke study runs in a copy of the project and is killed again and again: Snakemake with all its processes, or one
-process of it alone (training, sampling, extraction, the rest). In the end it is finished and compared, file by file,
-with a study that nothing disturbed. Prints how many kills of which kind there were; exits with 1 when a bit differs.
+The smoke study is finished once. Then, in a copy of it, results are deleted, and the command that made them (their
+records have it) is started and killed at a random moment, again and again, until it may end: of training, of sampling,
+of extraction (images, latents, features, metrics). Of the head, Snakemake is killed, alone or with all that it started.
+In the end every file must be what it is in the untouched study. Prints the kills of each kind, and which files differ.
+
+Jobs start from the workflow's warm start, so that a kill costs seconds: each is a process of its own, as ever.
 """
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -16,115 +20,156 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from stablevelocity.cli.warm_start import THREAD_VARIABLES, start_server
+from stablevelocity.records import Record, read_records
 
 ROOT = Path(__file__).parents[1]
-COMMAND = ["snakemake", "all", "--cores", "1", "--configfile", "config/smoke.yaml"]
+RESULTS = Path("results/smoke")
+# More checkpoints, blocks and shards than the smoke study has, so that a kill may come between them.
+CHANGES = ["training={checkpoint_every: 2}", "sampling={block: 8, images: 64}", "images={shards: 4}"]
+HEAD = ["snakemake", "all", "--cores", "1", "--configfile", "config/smoke.yaml", "--config", *CHANGES]
 KINDS = {
-    "training": [" train "],
-    "sampling": [" sample ", " sweep "],
-    "extraction": ["-shard ", " evaluate ", " reference ", " judge ", " autoencoder ", " encoder "],
+    "training": ["runs/*/metrics.csv"],
+    "sampling": ["samples/*/*/*/shard-*.safetensors", "metrics/sweep/*.csv"],
+    "extraction": ["data/*/*.safetensors", "metrics/fidelity/*.csv", "metrics/*.npz"],
 }
-# By which files two runs of a study may differ: times, and what tells of them.
-TIMED = {".log", ".tsv", ".html", ".json", ".png", ".pdf", ".svg", ".md", ".tex"}
-SECONDS = {"images_per_s", "memory_mb", "seconds", "s_per_step", "relative"}
+IN_A_ROW = 8  # kills of a job, at most; then it may end
+# In which files two runs of a study may differ: in times, and in what has checksums of those.
+TIMED = {".log", ".tsv", ".html"}
+SECONDS = ("images_per_s", "memory_mb", "seconds", "s_per_step", "relative")
+NOT_COMPARED = {"made", "verified", "outputs", "inputs", "command"}
 
 
-def start(folder: Path) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    with open(folder / "run.log", "a") as log:
-        return subprocess.Popen(COMMAND, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+def start(command: list[str]) -> subprocess.Popen:
+    with open("run.log", "a") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
-def processes(session: int) -> dict[int, str]:
-    """Command lines of the processes of a session, by id."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if int((folder / "stat").read_text().rsplit(")", 1)[1].split()[3]) == session:
-                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
-        except (OSError, IndexError):
-            continue
-    return found
-
-
-def kill_at_random(job: subprocess.Popen, draws: random.Random) -> str:
-    """Kill one job of the study, or the head with all that it started; which of the two and of which kind."""
-    running = processes(job.pid)
-    works = {
-        kind: [pid for pid, line in running.items() if any(word in line for word in words) and pid != job.pid]
-        for kind, words in KINDS.items()
-    }
-    kinds = [kind for kind, pids in works.items() if pids]
-    if kinds and draws.random() < 0.7:
-        kind = draws.choice(kinds)
-        for pid in works[kind]:
-            with_kill(pid)
-        return kind
-    for pid in running:
-        with_kill(pid)
-    return "head"
-
-
-def with_kill(pid: int) -> None:
+def kill(job: subprocess.Popen, *, alone: bool = False) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(job.pid, signal.SIGKILL) if alone else os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
 
 
-def content(file: Path) -> bytes | list[tuple[str, ...]]:
-    """What must be equal of a file: all of it, or of a table the columns that are no times."""
-    if file.suffix != ".csv":
-        return file.read_bytes()
-    import pandas as pd
+def until_it_ends(
+    command: list[str], draws: random.Random, usual: float, killed: Callable[[], bool], before: Callable[[], None]
+) -> float:
+    """Start a command and kill it, some times, until it has ended by itself; the seconds that it took then."""
+    for attempt in range(IN_A_ROW + 1):
+        before()
+        job, since = start(command), time.monotonic()
+        try:
+            status = job.wait(None if attempt == IN_A_ROW else draws.uniform(0, 1.2 * usual))
+        except subprocess.TimeoutExpired:
+            kill(job, alone=draws.random() < 0.5)
+            if killed():
+                continue
+            before()
+            since, status = time.monotonic(), start(command).wait()
+        if status:
+            sys.exit(f"{' '.join(command)}: ended with {status}; see {Path.cwd()}/run.log")
+        break
+    return time.monotonic() - since
 
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    kept = [name for name in table if not any(word in name for word in SECONDS)]
-    return [tuple(kept), *table[kept].itertuples(index=False, name=None)]
+
+def kill_jobs(records: list[Record], kills: int, draws: random.Random) -> int:
+    """Make results of a kind again, killing the jobs; how many times."""
+    count, usual = 0, 2.0
+
+    def killed() -> bool:
+        nonlocal count
+        count += 1
+        return count < kills
+
+    while count < kills:
+        record = draws.choice(records)
+        if record.first.name == "metrics.csv":  # with its checkpoints
+            shutil.rmtree(record.first.parent / "checkpoints")
+
+        def remove(record: Record = record) -> None:  # as Snakemake does before a job
+            for path in record.outputs:
+                path.unlink(missing_ok=True)
+
+        usual = until_it_ends(record.facts["command"], draws, usual, killed, remove)
+    return count
 
 
-def different(found: Path, expected: Path) -> list[str]:
-    names = [str(file.relative_to(expected)) for file in expected.rglob("*") if file.is_file()]
-    names = [name for name in names if Path(name).suffix not in TIMED and "checkpoints/" not in name]
-    names = [name for name in names if name != "lock" and "/job/" not in name and "cost" not in name]
-    return [name for name in names if not (found / name).exists() or content(found / name) != content(expected / name)]
+def kill_heads(kills: int, draws: random.Random) -> int:
+    """Delete some folder of results and finish the study, killing Snakemake; how many times."""
+    count, usual = 0, 15.0
+
+    def killed() -> bool:
+        nonlocal count
+        count += 1
+        return count < kills
+
+    while count < kills:
+        made = {record.first.relative_to(RESULTS).parts[:2] for record in read_records(RESULTS)}
+        for folder in draws.sample(sorted(RESULTS / Path(*parts) for parts in made), 3):
+            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+        usual = until_it_ends(HEAD, draws, usual, killed, lambda: None)
+    return count
+
+
+def content(file: Path) -> Any:
+    """What must be equal of a file: all of it; of tables and records what tells of no time."""
+    if file.suffix == ".csv":
+        import pandas as pd
+
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        kept = [name for name in table if not any(word in name for word in SECONDS)]
+        return [kept, *map(list, table[kept].itertuples(index=False))]
+    if file.name.endswith(".provenance.json"):
+        facts = json.loads(file.read_text())
+        return {name: facts[name] for name in facts if name not in NOT_COMPARED}
+    return file.read_bytes()
+
+
+def differences(found: Path, expected: Path) -> list[str]:
+    """Files that are in one of two studies only, or not the same in both."""
+
+    def names(results: Path) -> set[str]:
+        files = [file.relative_to(results) for file in results.rglob("*") if file.is_file()]
+        files = [file for file in files if file.suffix not in TIMED and file.name not in ("lock", "checksums.json")]
+        return {str(file) for file in files if file.parts[0] != "logs" and "job" not in file.parts}
+
+    both = names(found) & names(expected)
+    odd = [f"{name}: only in one of them" for name in sorted(names(found) ^ names(expected))]
+    return odd + sorted(name for name in both if content(found / name) != content(expected / name))
 
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--kills", type=int, default=200)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--longest", type=float, default=20.0, help="seconds between two kills, at most")
-    options.add_argument("--reference", type=Path, help="a folder with a finished results/smoke of this code")
     given = options.parse_args()
     draws, counts = random.Random(given.seed), Counter()
+    os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "killed"
+        whole, copy = Path(name) / "whole", Path(name) / "killed"
         for part in ("stablevelocity", "workflow", "config"):
-            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        job, finished = start(folder), 0
-        while sum(counts.values()) < given.kills:
-            time.sleep(draws.uniform(0.1, given.longest))
-            if job.poll() is None:
-                counts[kill_at_random(job, draws)] += 1
-                if counts.total() % 10 == 0:
-                    print(f"{counts.total()} kills: {dict(counts)}", flush=True)
-            if job.poll() is not None or not processes(job.pid):
-                if job.wait() == 0:  # nothing disturbed its last jobs: another round, from the results of the first
-                    finished += 1
-                    shutil.rmtree(folder / "results" / "smoke" / draws.choice(["runs", "samples", "metrics", "data"]))
-                job = start(folder)
-        job.wait()
-        for _ in range(3):  # a job that was killed ends its Snakemake
-            if start(folder).wait() == 0:
-                break
-        reference = given.reference
-        if reference is None:
-            reference = Path(name) / "whole"
-            for part in ("stablevelocity", "workflow", "config"):
-                shutil.copytree(ROOT / part, reference / part, ignore=shutil.ignore_patterns("__pycache__"))
-            start(reference).wait()
-        wrong = different(folder / "results" / "smoke", reference / "results" / "smoke")
-    print(f"{counts.total()} kills ({dict(counts)}), {finished} studies ended between them: {len(wrong)} files differ")
+            shutil.copytree(ROOT / part, whole / part, ignore=shutil.ignore_patterns("__pycache__"))
+        os.chdir(whole)
+        os.environ["PYTHONPATH"] = str(whole)
+        start_server()
+        if start(HEAD).wait():
+            sys.exit(Path("run.log").read_text()[-3000:])
+        shutil.copytree(whole, copy, symlinks=True)
+        os.chdir(copy)
+        records = read_records(RESULTS)
+        for number, (kind, patterns) in enumerate(KINDS.items()):
+            some = [one for one in records if any(one.first.relative_to(RESULTS).match(p) for p in patterns)]
+            counts[kind] = kill_jobs(some, (given.kills + number) // 4, draws)
+            wrong = differences(RESULTS, whole / RESULTS)
+            print(f"{kind}: {counts[kind]} kills; {len(wrong)} files differ", flush=True)
+        counts["head"] = kill_heads(given.kills - counts.total(), draws)
+        wrong = differences(RESULTS, whole / RESULTS)
+        compared = sum(file.is_file() for file in (whole / RESULTS).rglob("*"))
+    print(f"{counts.total()} kills ({dict(counts)}); of {compared} files {len(wrong)} differ")
     print("\n".join(wrong))
     return 1 if wrong else 0
 

@@ -1,10 +1,11 @@
 """VA-REPA: align the network's tokens with a frozen encoder's, where the velocity's variance is low.
 
-Weights and loss are those of docs/paper.md#va-repa.
+Source: docs/paper.md#va-repa.
 """
 
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -13,21 +14,7 @@ from torch import Tensor
 from stablevelocity.errors import UserError
 from stablevelocity.interpolants import Interpolant, LinearPath
 
-
-def _hard(t: Tensor, xi: float, k: float, path: Interpolant) -> Tensor:
-    return (t < xi).to(t.dtype)
-
-
-def _hard_high(t: Tensor, xi: float, k: float, path: Interpolant) -> Tensor:
-    return (t >= xi).to(t.dtype)
-
-
-def _sigmoid(t: Tensor, xi: float, k: float, path: Interpolant) -> Tensor:
-    return torch.sigmoid(k * (xi - t))
-
-
-def _cosine(t: Tensor, xi: float, k: float, path: Interpolant) -> Tensor:
-    return torch.where(t < xi, (1 + torch.cos(math.pi * t / xi)) / 2, 0.0)
+Tokens: TypeAlias = Float[Tensor, "batch tokens channels"]
 
 
 def _snr(t: Tensor, xi: float, k: float, path: Interpolant) -> Tensor:
@@ -37,17 +24,13 @@ def _snr(t: Tensor, xi: float, k: float, path: Interpolant) -> Tensor:
     return here / (here + there)
 
 
-def _uniform(t: Tensor, xi: float, k: float, path: Interpolant) -> Tensor:
-    return torch.ones_like(t)
-
-
 SCHEDULES: dict[str, Callable[[Tensor, float, float, Interpolant], Tensor]] = {
-    "hard": _hard,
-    "hard_high": _hard_high,
-    "sigmoid": _sigmoid,
-    "cosine": _cosine,
+    "hard": lambda t, xi, k, path: (t < xi).to(t.dtype),
+    "hard_high": lambda t, xi, k, path: (t >= xi).to(t.dtype),
+    "sigmoid": lambda t, xi, k, path: torch.sigmoid(k * (xi - t)),
+    "cosine": lambda t, xi, k, path: torch.where(t < xi, (1 + torch.cos(math.pi * t / xi)) / 2, 0.0),
     "snr": _snr,
-    "uniform": _uniform,
+    "uniform": lambda t, xi, k, path: torch.ones_like(t),
 }
 """w(t) of each schedule: (t, xi, k, path) -> weights in [0, 1]; the table in docs/paper.md#va-repa."""
 
@@ -61,9 +44,8 @@ def alignment_weight(
 ) -> Float[Tensor, " batch"]:
     """w(t) in [0, 1] for times t in [0, 1] (the table in docs/paper.md#va-repa).
 
-    `xi` is the split point in (0, 1); `k` the slope of "sigmoid" (the paper's default, 20); `path`, used by
-    "snr" only, is the linear one unless given. Raises UserError on an unknown schedule or an xi outside (0,
-    1).
+    `xi` is the split point in (0, 1); `k` the slope of "sigmoid" (the paper's default, 20); `path`, used by "snr" only,
+    is the linear one unless given. Raises UserError on an unknown schedule or an xi outside (0, 1).
     """
     if schedule not in SCHEDULES:
         raise UserError(f"alignment schedule {schedule!r}; expected one of {', '.join(SCHEDULES)}")
@@ -72,9 +54,7 @@ def alignment_weight(
     return SCHEDULES[schedule](t, xi, k, path or LinearPath())
 
 
-def negative_cosine(
-    projections: Float[Tensor, "batch tokens channels"], features: Float[Tensor, "batch tokens channels"]
-) -> Float[Tensor, " batch"]:
+def negative_cosine(projections: Tokens, features: Tokens) -> Float[Tensor, " batch"]:
     """l_RA: minus the cosine between the two, mean over tokens; per sample, in [-1, 1], in float32."""
     with torch.autocast(projections.device.type, enabled=False):
         cosine = torch.nn.functional.cosine_similarity(projections.float(), features.float(), dim=-1)
@@ -82,8 +62,8 @@ def negative_cosine(
 
 
 def alignment_loss(
-    projections: Float[Tensor, "batch tokens channels"],
-    features: Float[Tensor, "batch tokens channels"],
+    projections: Tokens,
+    features: Tokens,
     weights: Float[Tensor, " batch"],
     normaliser: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
@@ -100,13 +80,10 @@ def alignment_loss(
     return loss / torch.where(total > 0, total, torch.ones_like(total))
 
 
-def spatial_normalise(
-    features: Float[Tensor, "batch tokens channels"], gamma: float = 0.6
-) -> Float[Tensor, "batch tokens channels"]:
+def spatial_normalise(features: Tokens, gamma: float = 0.6) -> Tokens:
     """iREPA's (z - gamma mean)/(std + 1e-6), mean and sample standard deviation over tokens (docs/paper.md#va-repa).
 
-    Takes away most of what all tokens share, so that the alignment is about spatial structure. Float32
-    inside.
+    Takes away most of what all tokens share, so that the alignment is about spatial structure. Float32 inside.
     """
     wide = features.float()
     mean, deviation = wide.mean(1, keepdim=True), wide.std(1, keepdim=True)

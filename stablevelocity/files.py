@@ -92,6 +92,12 @@ def write_json(path: Path | str, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 
+def write_csv(path: Path | str, table: Any) -> None:
+    """Write a data frame as CSV without its index, atomically."""
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
 def read_text(path: Path | str, most: int) -> str:
     """The text of a file. Raises UserError where it is no regular file of at most `most` bytes of UTF-8."""
     try:

@@ -9,6 +9,7 @@ x_t, so each quantity below is a mean of affine functions under the responsibili
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from stablevelocity.errors import UserError
 from stablevelocity.interpolants import Interpolant, LinearPath, Time, as_time
+
+States: TypeAlias = Float[Tensor, "count dimension"]
 
 # Entries of the largest temporary when every sample has its own time (float64: 128 MB).
 _CHUNK_ENTRIES = 2**24
@@ -52,63 +55,46 @@ class GaussianMixture:
         """The same mixture on another device."""
         return GaussianMixture(self.weights.to(device), self.means.to(device), self.variances.to(device))
 
-    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count dimension"]:
+    def sample(self, count: int, generator: torch.Generator | None = None) -> States:
         """Independent draws, float64."""
         component = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         noise = torch.randn(count, self.dimension, dtype=torch.float64, device=self.means.device, generator=generator)
         return self.means[component] + self.variances[component].sqrt() * noise
 
-    def log_prob(
-        self, x_t: Float[Tensor, "count dimension"], t: Time = 0.0, path: Interpolant | None = None
-    ) -> Float[Tensor, " count"]:
+    def log_prob(self, x_t: States, t: Time = 0.0, path: Interpolant | None = None) -> Float[Tensor, " count"]:
         """Log density of x_t at time t (the data distribution by default), in nats."""
         parts = [part.log_joint.logsumexp(-1).flatten() for part in self._parts(x_t, t, path)]
         return torch.cat(parts).to(x_t.dtype)
 
-    def density(
-        self, x_t: Float[Tensor, "count dimension"], t: Time = 0.0, path: Interpolant | None = None
-    ) -> Float[Tensor, " count"]:
-        """Density of x_t at time t (the data distribution by default)."""
-        return self.log_prob(x_t, t, path).exp()
-
     def responsibilities(
-        self, x_t: Float[Tensor, "count dimension"], t: Time, path: Interpolant | None = None
+        self, x_t: States, t: Time, path: Interpolant | None = None
     ) -> Float[Tensor, "count components"]:
         """r_k(x_t): probability that x_t came from component k."""
         parts = [part.log_joint.softmax(-1).flatten(0, 1) for part in self._parts(x_t, t, path)]
         return torch.cat(parts).to(x_t.dtype)
 
-    def posterior_mean(
-        self, x_t: Float[Tensor, "count dimension"], t: Time, path: Interpolant | None = None
-    ) -> Float[Tensor, "count dimension"]:
+    def posterior_mean(self, x_t: States, t: Time, path: Interpolant | None = None) -> States:
         """E[x_0 | x_t]: in component k, mu_k + (alpha S_k/V_k)(x_t - alpha mu_k)."""
         parts = [
             part.mean_of(self.means, part.alpha * self.variances / part.variances) for part in self._parts(x_t, t, path)
         ]
         return torch.cat(parts).to(x_t.dtype)
 
-    def velocity(
-        self, x_t: Float[Tensor, "count dimension"], t: Time, path: Interpolant | None = None
-    ) -> Float[Tensor, "count dimension"]:
+    def velocity(self, x_t: States, t: Time, path: Interpolant | None = None) -> States:
         """Marginal velocity v_t(x_t): in component k, alpha' mu_k + (V_k'/(2 V_k))(x_t - alpha mu_k)."""
         parts = [part.mean_of(*part.velocity_terms(self)) for part in self._parts(x_t, t, path)]
         return torch.cat(parts).to(x_t.dtype)
 
-    def score(
-        self, x_t: Float[Tensor, "count dimension"], t: Time, path: Interpolant | None = None
-    ) -> Float[Tensor, "count dimension"]:
+    def score(self, x_t: States, t: Time, path: Interpolant | None = None) -> States:
         """Gradient of `log_prob`: in component k, -(x_t - alpha mu_k)/V_k."""
         parts = [part.mean_of(torch.zeros_like(self.means), -1 / part.variances) for part in self._parts(x_t, t, path)]
         return torch.cat(parts).to(x_t.dtype)
 
-    def target_variance(
-        self, x_t: Float[Tensor, "count dimension"], t: Time, path: Interpolant | None = None
-    ) -> Float[Tensor, " count"]:
+    def target_variance(self, x_t: States, t: Time, path: Interpolant | None = None) -> Float[Tensor, " count"]:
         """Trace of the covariance of the conditional velocity v_t(x_t | x_0) given x_t.
 
-        Its mean over x_t is V_CFM(t), exactly (docs/paper.md#variance). By the law of total variance: within
-        component k the trace of (alpha' sigma - alpha sigma')^2 S_k/V_k, plus the spread of the components'
-        velocities.
+        Its mean over x_t is V_CFM(t), exactly (docs/paper.md#variance). By the law of total variance: within component
+        k the trace of (alpha' sigma - alpha sigma')^2 S_k/V_k, plus the spread of the components' velocities.
         """
         parts = [part.velocity_variance(self).flatten() for part in self._parts(x_t, t, path)]
         return torch.cat(parts).to(x_t.dtype)

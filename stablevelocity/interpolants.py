@@ -1,15 +1,13 @@
 """Paths from data to noise: x_t = alpha_t x_0 + sigma_t eps, t = 0 data and t = 1 noise (docs/paper.md#conventions).
 
-A path is two scalar functions of t and their derivatives. Everything else follows from the two linear
-equations
+A path is two scalar functions of t and their derivatives. Everything else follows from the two linear equations
 
     x = alpha m + sigma e,        v = alpha' m + sigma' e,
 
-which tie the state x and the velocity v to the clean part m and the noise part e. When m is one sample x_0, v
-is the conditional velocity; when m is the posterior mean E[x_0 | x_t], v is the marginal velocity, because
-the equations are linear. Their determinant alpha' sigma - alpha sigma' does not vanish on [0, 1] for the
-paths here (-1 on the linear path, -pi/2 on the cosine path), so going from (x, v) to (m, e) is safe at both
-ends.
+which tie the state x and the velocity v to the clean part m and the noise part e. When m is one sample x_0, v is the
+conditional velocity; when m is the posterior mean E[x_0 | x_t], v is the marginal velocity, because the equations are
+linear. Their determinant alpha' sigma - alpha sigma' does not vanish on [0, 1] for the paths here (-1 on the linear
+path, -pi/2 on the cosine path), so going from (x, v) to (m, e) is safe at both ends.
 
 Only two directions divide by something that vanishes at an end, and each says there what happens:
 from (x, m) to v at sigma = 0, and to or from the score.
@@ -27,6 +25,7 @@ from stablevelocity.errors import UserError
 
 Time: TypeAlias = float | int | Float[Tensor, "..."]
 """A time in [0, 1]: one number for the whole batch, or a tensor (B,) with one per sample."""
+State: TypeAlias = Float[Tensor, "batch *shape"]
 
 
 def as_time(t: Time) -> Tensor:
@@ -58,23 +57,17 @@ class Interpolant:
         """Derivative of sigma."""
         raise NotImplementedError
 
-    def interpolate(
-        self, x0: Float[Tensor, "batch *shape"], noise: Float[Tensor, "batch *shape"], t: Time
-    ) -> Float[Tensor, "batch *shape"]:
+    def interpolate(self, x0: State, noise: State, t: Time) -> State:
         """x_t = alpha x_0 + sigma eps. At t = 0 it is x0, at t = 1 noise, exactly."""
         alpha, sigma, _, _ = self.coefficients(x0, t)
         return (alpha * x0 + sigma * noise).to(x0.dtype)
 
-    def velocity_from_noise(
-        self, x0: Float[Tensor, "batch *shape"], noise: Float[Tensor, "batch *shape"], t: Time
-    ) -> Float[Tensor, "batch *shape"]:
+    def velocity_from_noise(self, x0: State, noise: State, t: Time) -> State:
         """dx_t/dt = alpha' x_0 + sigma' eps: the conditional velocity when the noise is at hand. No division."""
         _, _, alpha_dot, sigma_dot = self.coefficients(x0, t)
         return (alpha_dot * x0 + sigma_dot * noise).to(x0.dtype)
 
-    def conditional_velocity(
-        self, x_t: Float[Tensor, "batch *shape"], x0: Float[Tensor, "batch *shape"], t: Time
-    ) -> Float[Tensor, "batch *shape"]:
+    def conditional_velocity(self, x_t: State, x0: State, t: Time) -> State:
         """v_t(x_t | x_0) = (sigma'/sigma)(x_t - alpha x_0) + alpha' x_0 (docs/paper.md#conventions).
 
         Where sigma is exactly 0 (t = 0), x_t is x_0 and says nothing about the noise: its mean, zero, stands
@@ -83,9 +76,7 @@ class Interpolant:
         """
         return self.velocity_from_posterior_mean(x_t, x0, t)
 
-    def velocity_from_posterior_mean(
-        self, x_t: Float[Tensor, "batch *shape"], mean: Float[Tensor, "batch *shape"], t: Time
-    ) -> Float[Tensor, "batch *shape"]:
+    def velocity_from_posterior_mean(self, x_t: State, mean: State, t: Time) -> State:
         """v = (sigma'/sigma) x_t + (alpha' - alpha sigma'/sigma) mean (docs/paper.md#conventions).
 
         Where sigma is exactly 0 (t = 0) the noise part is zero and the value alpha' mean: the limit of the
@@ -95,29 +86,19 @@ class Interpolant:
         noise = (x_t - alpha * mean) / torch.where(sigma == 0, torch.inf, sigma)
         return (alpha_dot * mean + sigma_dot * noise).to(x_t.dtype)
 
-    def posterior_mean_from_velocity(
-        self, x_t: Float[Tensor, "batch *shape"], v: Float[Tensor, "batch *shape"], t: Time
-    ) -> Float[Tensor, "batch *shape"]:
-        """E[x_0 | x_t] = (sigma v - sigma' x_t)/(sigma alpha' - alpha sigma'). Finite at both ends; x_t at t
-        = 0.
-        """
+    def posterior_mean_from_velocity(self, x_t: State, v: State, t: Time) -> State:
+        """E[x_0 | x_t] = (sigma v - sigma' x_t)/(sigma alpha' - alpha sigma'). Finite at both ends; x_t at t = 0."""
         alpha, sigma, alpha_dot, sigma_dot = self.coefficients(x_t, t)
         determinant = alpha_dot * sigma - alpha * sigma_dot
         return ((sigma * v - sigma_dot * x_t) / determinant).to(x_t.dtype)
 
-    def noise_from_velocity(
-        self, x_t: Float[Tensor, "batch *shape"], v: Float[Tensor, "batch *shape"], t: Time
-    ) -> Float[Tensor, "batch *shape"]:
-        """E[eps | x_t] = (alpha' x_t - alpha v)/(sigma alpha' - alpha sigma'). Finite at both ends; x_t at t
-        = 1.
-        """
+    def noise_from_velocity(self, x_t: State, v: State, t: Time) -> State:
+        """E[eps | x_t] = (alpha' x_t - alpha v)/(sigma alpha' - alpha sigma'). Finite at both ends; x_t at t = 1."""
         alpha, sigma, alpha_dot, sigma_dot = self.coefficients(x_t, t)
         determinant = alpha_dot * sigma - alpha * sigma_dot
         return ((alpha_dot * x_t - alpha * v) / determinant).to(x_t.dtype)
 
-    def score_from_velocity(
-        self, x_t: Float[Tensor, "batch *shape"], v: Float[Tensor, "batch *shape"], t: Time
-    ) -> Float[Tensor, "batch *shape"]:
+    def score_from_velocity(self, x_t: State, v: State, t: Time) -> State:
         """Score of the density of x_t: -E[eps | x_t]/sigma = (alpha v/alpha' - x)/(sigma^2 - alpha sigma'
         sigma/alpha').
 
@@ -129,10 +110,8 @@ class Interpolant:
             raise UserError("score_from_velocity: sigma is 0 at a given t (t = 0); expected t > 0")
         return (-self.noise_from_velocity(x_t, v, t) / sigma).to(x_t.dtype)
 
-    def velocity_from_score(
-        self, x_t: Float[Tensor, "batch *shape"], score: Float[Tensor, "batch *shape"], t: Time
-    ) -> Float[Tensor, "batch *shape"]:
-        """Velocity from the score: alpha' (x_t + sigma^2 score)/alpha - sigma sigma' score.
+    def velocity_from_score(self, x_t: State, score: State, t: Time) -> State:
+        """alpha' (x_t + sigma^2 score)/alpha - sigma sigma' score.
 
         At t = 0 it is alpha' x_t. Raises UserError where alpha is 0 (t = 1): the score there is -x_t whatever
         the data, so the velocity cannot be had from it.
@@ -194,8 +173,7 @@ class CosinePath(Interpolant):
 
 
 class FunctionPath(Interpolant):
-    """A path given by two differentiable functions of a time tensor, alpha and sigma; derivatives by forward
-    mode.
+    """A path given by two differentiable functions of a time tensor, alpha and sigma; derivatives by forward mode.
 
     The functions act on each element by itself and are written with torch operations. Raises UserError unless
     alpha(0) = 1 and sigma(1) = 1. A function whose derivative is infinite at an end (a square root, say)

@@ -4,6 +4,7 @@ A stage leaves it beside its first output, in `<output>.provenance.json`; `recor
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -15,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stablevelocity.files import sha256, write_json
+from stablevelocity.errors import UserError
+from stablevelocity.files import read_json, sha256, write_json
 
 PACKAGE = Path(__file__).parent
 SUFFIX = ".provenance.json"
@@ -60,8 +62,8 @@ def write_provenance(
 
     Files are named relative to the record's folder, so that a study can be copied; absolute paths stay.
     """
-    folder = outputs[0].parent
-    write_json(
+    folder, inputs = outputs[0].parent, list(inputs)
+    write_facts(
         provenance_file(outputs[0]),
         {
             "command": list(command),
@@ -74,6 +76,27 @@ def write_provenance(
             **environment(),
         },
     )
+
+
+def write_facts(record: Path, facts: dict[str, Any]) -> None:
+    """Write a record. A file that is what the record before it had keeps its time, if no input is newer: what was made
+    from it need not be made again.
+    """
+    with contextlib.suppress(UserError, OSError):  # there was none, or a damaged one
+        before = read_json(record, "outputs")["outputs"]
+        newest = max((_written(record.parent / name) for name in facts["inputs"]), default=0)
+        for name, state in facts["outputs"].items():
+            old = before.get(name, {"sha256": ""})
+            if old["sha256"] == state["sha256"] and old["mtime_ns"] >= newest:
+                state["mtime_ns"] = old["mtime_ns"]
+    write_json(record, facts)
+
+
+def _written(path: Path) -> int:
+    """When a file was written: as its record has it, since Snakemake touches what was made."""
+    with contextlib.suppress(UserError, OSError, KeyError):
+        return read_json(provenance_file(path))["outputs"][path.name]["mtime_ns"]
+    return path.stat().st_mtime_ns
 
 
 def provenance_file(output: Path | str) -> Path:

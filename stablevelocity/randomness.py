@@ -51,14 +51,7 @@ class Draws:
 
 
 def draw(
-    seed: int,
-    step: int,
-    *,
-    batch: int,
-    size: int,
-    shape: tuple[int, int, int],
-    num_classes: int,
-    label_drop: float,
+    seed: int, step: int, *, batch: int, size: int, shape: tuple[int, int, int], num_classes: int, label_drop: float
 ) -> Draws:
     """All draws of step `step`. The null class is `num_classes`."""
 

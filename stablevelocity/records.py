@@ -105,6 +105,24 @@ def restore_times(records: Iterable[Record]) -> None:
                 os.utime(path, ns=(state["mtime_ns"], state["mtime_ns"]))
 
 
+def lost(records: Iterable[Record]) -> dict[str, str]:
+    """Checksums of the files that are made again as one of them is missing, where what was made from them had the same:
+    it need not be made again, as the same bytes come out.
+    """
+    records = list(records)
+    read: dict[Path, set[str]] = {}
+    for record in records:
+        for path, checksum in record.inputs.items():
+            read.setdefault(path, set()).add(checksum)
+    return {
+        str(path): state["sha256"]
+        for record in records
+        if not all(path.exists() for path in record.outputs)
+        and all(read.get(path, set()) <= {state["sha256"]} for path, state in record.outputs.items())
+        for path, state in record.outputs.items()
+    }
+
+
 def seal(results: Path) -> None:
     """Note the checksums of all files of a study that no record has, the records included, in checksums.json.
 

@@ -16,13 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stablevelocity.errors import UserError
-from stablevelocity.interpolants import Interpolant, Time
+from stablevelocity.interpolants import Interpolant, State, Time
 from stablevelocity.targets import ReferenceBlock, block_entries, exact_arithmetic, posterior_mean
 
 
 class ReferenceBank:
-    """First-in-first-out references: `capacity` per class and `null_capacity` for the null class, label
-    `num_classes`.
+    """First-in-first-out references: `capacity` per class and `null_capacity` for the null class, label `num_classes`.
 
     Rows are kept in `dtype` (float16 or bfloat16 halve the memory; arithmetic is float32 on the rounded rows,
     and `pick` returns the rounded rows, so the noised sample is among its references bit for bit). They live
@@ -88,9 +87,8 @@ class ReferenceBank:
         self._all_nonempty = True
 
     @torch.no_grad()
-    def insert(self, x: Float[Tensor, "batch *shape"], labels: Int[Tensor, " batch"]) -> None:
-        """Put samples into the rings of their classes (labels below num_classes) and of the null class, in
-        order.
+    def insert(self, x: State, labels: Int[Tensor, " batch"]) -> None:
+        """Put samples into the rings of their classes (labels below num_classes) and of the null class, in order.
 
         Each pushes out the oldest of a full ring. No loop over classes and no wait for the device.
         """
@@ -98,8 +96,7 @@ class ReferenceBank:
             raise ValueError(f"samples have shape {tuple(x.shape[1:])}; expected {self.shape}")
         _check_below(labels, self.num_classes)
         rows, labels = x.flatten(1).to(self.device, self._rows.dtype), labels.to(self.device)
-        # Pieces of at most one ring: no slot is written twice in a piece, so the order of writing is the
-        # order given.
+        # Pieces of at most one ring: no slot is written twice in a piece, so the order of writing is the order given.
         for piece, piece_labels in zip(rows.split(self.capacity), labels.split(self.capacity), strict=True):
             slot = (self._inserted[piece_labels] + _occurrence(piece_labels)) % self.capacity
             self._write(piece_labels * self.capacity + slot, piece, piece_labels)
@@ -135,9 +132,7 @@ class ReferenceBank:
         """The references held for one label, in the order of their slots (a view; the stored dtype)."""
         return self._ring(label, int(self.counts[label]))[0].unflatten(1, self.shape)
 
-    def target(
-        self, x_t: Float[Tensor, "batch *shape"], t: Time, labels: Int[Tensor, " batch"], path: Interpolant
-    ) -> Float[Tensor, "batch *shape"]:
+    def target(self, x_t: State, t: Time, labels: Int[Tensor, " batch"], path: Interpolant) -> State:
         """The StableVM target of each sample over the references of its label (docs/paper.md#stablevm).
 
         As `targets.stablevm_target`, without gathering the references of the batch. Rows in host memory are

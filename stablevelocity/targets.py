@@ -3,13 +3,12 @@
 CFM regresses on the velocity of one pair (x_0, eps). StableVM replaces it by the posterior mean of that
 velocity over n references, of which one was noised: the same minimiser, and a variance of about 1/n of CFM's.
 
-The velocity is affine in x_0, so only the mean of the references under w_k ~ exp(-||x_t - alpha x_k||^2/(2
-sigma^2)) is needed. With the square opened around any centre c it is attention: query y = x_t - alpha c, keys
-and values x_k, logit (alpha y.x_k - alpha^2 ||x_k - c||^2/2)/sigma^2. One product of matrices gives the
-logits, one the mean; no array of the size of all differences x_t - x_k is built. A centre among the
-references (the first one here) keeps the two terms small when the references lie close together, and with
-them the rounding of float32. References that are wide (one set per sample) or stored in half precision are
-read in blocks with an online softmax.
+The velocity is affine in x_0, so only the mean of the references under w_k ~ exp(-||x_t - alpha x_k||^2/(2 sigma^2)) is
+needed. With the square opened around any centre c it is attention: query y = x_t - alpha c, keys and values x_k, logit
+(alpha y.x_k - alpha^2 ||x_k - c||^2/2)/sigma^2. One product of matrices gives the logits, one the mean; no array of the
+size of all differences x_t - x_k is built. A centre among the references (the first one here) keeps the two terms small
+when the references lie close together, and with them the rounding of float32. References that are wide (one set per
+sample) or stored in half precision are read in blocks with an online softmax.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stablevelocity.interpolants import Interpolant, Time
+from stablevelocity.interpolants import Interpolant, State, Time
 
 # Numbers in a block of references read at once: on a CPU what stays in its caches (4 MB in float32), on an
 # accelerator enough to keep it busy (64 MB).
@@ -90,33 +89,23 @@ def product_with_half(values: Float[Tensor, "b k"], rows: Float[Tensor, "k m"]) 
     return (high + (middle + low / _HALF_BITS) / _HALF_BITS) * scale
 
 
-def cfm_target(
-    x0: Float[Tensor, "batch *shape"], noise: Float[Tensor, "batch *shape"], t: Time, path: Interpolant
-) -> Float[Tensor, "batch *shape"]:
-    """The CFM target alpha' x_0 + sigma' eps (docs/paper.md#conventions); eps - x_0 on the linear path. Exact at every
-    t.
-    """
+def cfm_target(x0: State, noise: State, t: Time, path: Interpolant) -> State:
+    """The CFM target alpha' x_0 + sigma' eps (docs/paper.md#conventions), exact at every t; eps - x_0 if linear."""
     return path.velocity_from_noise(x0, noise, t)
 
 
 def stablevm_target(
-    x_t: Float[Tensor, "batch *shape"],
-    t: Time,
-    references: Float[Tensor, "..."],
-    path: Interpolant,
-    *,
-    mask: Bool[Tensor, "..."] | None = None,
-) -> Float[Tensor, "batch *shape"]:
+    x_t: State, t: Time, references: Float[Tensor, "..."], path: Interpolant, *, mask: Bool[Tensor, "..."] | None = None
+) -> State:
     """The StableVM target sum_k w_k v_t(x_t | x_0^k), w = softmax_k(-||x_t - alpha x_0^k||^2/(2 sigma^2)).
 
     `references` is (B, n, ...), one set per sample, or (n, ...), shared by the batch; `mask` (B, n) or (n,)
     is true for those that count. x_t must be drawn from the mixture over the references: pick one of them
     uniformly and noise it (docs/paper.md#stablevm).
 
-    No gradient flows through. The arithmetic is float32 (float64 for float64 inputs) whatever the autocast or
-    the TF32 setting; inside torch.compile the TF32 setting of the caller holds. At t = 0 all weight is on the
-    nearest reference. A sample whose references are all masked gets NaN. Raises ValueError on shapes that
-    disagree.
+    No gradient flows through. The arithmetic is float32 (float64 for float64 inputs) whatever the autocast or the TF32
+    setting; inside torch.compile the TF32 setting of the caller holds. At t = 0 all weight is on the nearest reference.
+    A sample whose references are all masked gets NaN. Raises ValueError on shapes that disagree.
     """
     with exact_arithmetic(x_t.device):
         alpha, sigma, _, _ = path.coefficients(x_t.flatten(1), t)
@@ -131,18 +120,12 @@ def stablevm_target(
 
 
 def stf_target(
-    x_t: Float[Tensor, "batch *shape"],
-    t: Time,
-    references: Float[Tensor, "..."],
-    path: Interpolant,
-    *,
-    mask: Bool[Tensor, "..."] | None = None,
-) -> Float[Tensor, "batch *shape"]:
+    x_t: State, t: Time, references: Float[Tensor, "..."], path: Interpolant, *, mask: Bool[Tensor, "..."] | None = None
+) -> State:
     """The stable target field of Xu et al. (2023), in velocities: StableVM's formula for another input.
 
-    x_t must be drawn from the **first** reference, references[:, 0], and the rest be fresh draws. As the
-    references are exchangeable, (x_t, target) has the same joint distribution as in StableVM; tests/test_targets.py
-    measures it.
+    x_t must be drawn from the **first** reference, references[:, 0], and the rest be fresh draws. As the references are
+    exchangeable, (x_t, target) has the same joint distribution as in StableVM; tests/test_targets.py measures it.
     """
     return stablevm_target(x_t, t, references, path, mask=mask)
 
@@ -194,8 +177,7 @@ def block_entries(device: torch.device) -> int:
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
     """No gradient, no autocast, and float32 products without TF32 or bfloat16 shortcuts.
 
-    At d = 4096 logits are in the thousands; the 10-bit mantissa of TF32 would put errors of several units
-    there.
+    At d = 4096 logits are in the thousands; the 10-bit mantissa of TF32 would put errors of several units there.
     """
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         if torch.compiler.is_compiling():

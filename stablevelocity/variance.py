@@ -4,11 +4,10 @@ V(t) = E || v_t(x_t | x_0) - v_t(x_t) ||^2. Both velocities are affine in x_0 wi
 
     V(t) = c(t)^2 E || x_0 - E[x_0 | x_t] ||^2,        c = alpha' - alpha sigma'/sigma,
 
-and only the posterior mean is needed. Two estimators give it. `variance_curve` takes M given points as the
-whole data distribution, as the paper does; near t = 0 such a distribution has one point for each mode, and the
-curve reports 0 where a continuous one has variance. `exact_variance_curve` knows the distribution, a Gaussian
-mixture, and has no such bias. For a finite data set only the first exists: its curve is of the empirical
-distribution, and moves with M.
+and only the posterior mean is needed. Two estimators give it. `variance_curve` takes M given points as the whole data
+distribution, as the paper does; near t = 0 such a distribution has one point for each mode, and the curve reports 0
+where a continuous one has variance. `exact_variance_curve` knows the distribution, a Gaussian mixture, and has no such
+bias. For a finite data set only the first exists: its curve is of the empirical distribution, and moves with M.
 """
 
 import math
@@ -42,9 +41,8 @@ _CPU_ROWS = 256
 class VarianceCurve:
     """V at each time, from the squared deviations of N noised samples.
 
-    `deviations` holds || target - its conditional mean ||^2 for each time and sample. `dimension` is d (the
-    paper's figure shows mean/sqrt(d)); `references` is the number M of points in the distribution, None for
-    a continuous one.
+    `deviations` holds || target - its conditional mean ||^2 for each time and sample. `dimension` is d (the paper's
+    figure shows mean/sqrt(d)); `references` is the number M of points in the distribution, None for a continuous one.
     """
 
     times: Float64[Tensor, " times"]
@@ -169,13 +167,12 @@ def split_point(curve: VarianceCurve, *, fraction: float = 0.01, resamples: int 
 
     A rule for question 1 of docs/paper.md#open-questions.
 
-    One number, relative to the curve's own peak, so the scale of the data and the vector V is divided by do
-    not matter. Why 1 %: below xi one reference (of an empirical distribution) or one mode (of a mixture) holds nearly
-    all of the posterior; V grows with the share of x_t for which two compete, so a small fraction of the peak
-    marks where the effective number of them leaves 1 (1.01 to 1.04 on the mixtures of the paper's figure 1).
-    Between grid times V is interpolated in its logarithm, floored at a millionth of the peak. 0 means that
-    there is no low-variance regime on the grid: V never falls that low, as for the exact curve of a
-    broad mixture.
+    One number, relative to the curve's own peak, so the scale of the data and the vector V is divided by do not matter.
+    Why 1 %: below xi one reference (of an empirical distribution) or one mode (of a mixture) holds nearly all of the
+    posterior; V grows with the share of x_t for which two compete, so a small fraction of the peak marks where the
+    effective number of them leaves 1 (1.01 to 1.04 on the mixtures of the paper's figure 1). Between grid times V is
+    interpolated in its logarithm, floored at a millionth of the peak. 0 means that there is no low-variance regime on
+    the grid: V never falls that low, as for the exact curve of a broad mixture.
 
     The interval covers the draw of the noised samples, not that of the references: for that, compare curves
     of disjoint halves of the data. Raises UserError for a grid that ends below 0.9 (the peak is not seen) and

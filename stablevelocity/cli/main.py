@@ -79,7 +79,9 @@ def prepare(
     code: Annotated[list[str], typer.Option(help="for its provenance: the modules that make it")] = [],  # noqa: B006
 ) -> None:
     """Stable Velocity, reproduced: StableVM, VA-REPA and StableVS."""
-    if makes:  # if this job is killed, no record speaks of files that another one made
+    # If this job is killed, no record speaks of files that another one made. That of files which are gone stays: by it
+    # the workflow sees that they came out the same again.
+    if any(path.exists() for path in makes):
         provenance_file(makes[0]).unlink(missing_ok=True)
     handlers: list[logging.Handler] = []
     if log is None or QUIET not in os.environ:
@@ -90,6 +92,7 @@ def prepare(
         context.call_on_close(functools.partial(write_usage, log.with_suffix(".json"), time.time()))
     logging.basicConfig(level=logging.WARNING, handlers=handlers, format="%(message)s", force=True)
     logging.getLogger("stablevelocity").setLevel(logging.INFO)
+    logging.raiseExceptions = False  # a log file on a full disk is no second error
     # A warning is one line, and stands in the log file too.
     warnings.formatwarning = lambda message, *where: f"warning: {message}"
     logging.captureWarnings(True)

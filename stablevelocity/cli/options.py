@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stablevelocity.errors import UserError
-from stablevelocity.files import atomic_write, clear_leftovers
+from stablevelocity.files import clear_leftovers, write_csv
 from stablevelocity.study import Study
 
 if TYPE_CHECKING:
@@ -59,5 +59,4 @@ def run_of(study: Study, name: str):
 
 def write_tables(tables: Iterable["pd.DataFrame"], outputs: Iterable[Path]) -> None:
     for table, output in zip(tables, outputs, strict=True):
-        with atomic_write(output) as temporary:
-            table.to_csv(temporary, index=False)
+        write_csv(output, table)

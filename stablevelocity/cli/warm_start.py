@@ -53,13 +53,13 @@ def run_warm() -> int | None:
 
 
 def start_server() -> None:
-    """Start a server for the jobs of this process, which ends with it; nothing where that cannot be."""
+    """Start a server for the jobs of this process, which ends with it; none where that cannot be or one is named."""
     import atexit  # here, since no job needs them
     import shutil
     import subprocess
     import tempfile
 
-    if not sys.platform.startswith("linux") or any(map(os.path.exists, ACCELERATORS)):
+    if os.environ.get(VARIABLE) or not sys.platform.startswith("linux") or any(map(os.path.exists, ACCELERATORS)):
         return
     folder = tempfile.mkdtemp(prefix="stablevelocity-")  # of this user alone
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -37,9 +37,7 @@ def time_features(t: Float[Tensor, " batch"]) -> Float[Tensor, "batch features"]
 
 
 def modulate(
-    x: Float[Tensor, "batch tokens width"],
-    shift: Float[Tensor, "batch 1 width"],
-    scale: Float[Tensor, "batch 1 width"],
+    x: Float[Tensor, "batch tokens width"], shift: Float[Tensor, "batch 1 width"], scale: Float[Tensor, "batch 1 width"]
 ) -> Float[Tensor, "batch tokens width"]:
     """adaLN: parameter-free LayerNorm (eps 1e-6), then x (1 + scale) + shift, in one pass over x."""
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)

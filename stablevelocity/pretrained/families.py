@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 Solver = Literal["euler", "dpm", "unipc"]
 Low = Literal["base", "stablevs", "control"]
 
+#: By solver, the names of both its schedulers but for what comes first.
+SCHEDULERS = {
+    "euler": "FlowMatchEulerScheduler",
+    "dpm": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
 #: Extra config that turns a stock flow-matching config into the one of each solver.
 _FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "solver_order": 2}
 
@@ -44,20 +50,9 @@ class Arm:
     noise_factor: float = 0.0
 
     def scheduler(self, config: Any) -> Any:
-        """The scheduler of this arm from the stock config of the pipeline.
-
-        Stock classes are had by `enabled=False`, which equals them bit for bit.
-        """
+        """From the stock config of the pipeline; `enabled=False` equals the stock class bit for bit."""
         from stablevelocity import schedulers
 
-        kinds = {
-            ("euler", False): schedulers.StableVSFlowMatchEulerScheduler,
-            ("euler", True): schedulers.ThinnedFlowMatchEulerScheduler,
-            ("dpm", False): schedulers.StableVSDPMSolverMultistepScheduler,
-            ("dpm", True): schedulers.ThinnedDPMSolverMultistepScheduler,
-            ("unipc", False): schedulers.StableVSUniPCMultistepScheduler,
-            ("unipc", True): schedulers.ThinnedUniPCMultistepScheduler,
-        }
         options: dict[str, Any] = {"xi": self.xi, "low_steps": self.low_steps, "enabled": self.low != "base"}
         if self.low != "control":
             options["noise_factor"] = self.noise_factor
@@ -69,7 +64,8 @@ class Arm:
             options |= {"algorithm_type": "dpmsolver++", "solver_type": "midpoint"}
         if self.solver == "unipc":
             options["solver_type"] = "bh2"
-        return kinds[self.solver, self.low == "control"].from_config(config, **options)
+        kind = "Thinned" if self.low == "control" else "StableVS"
+        return getattr(schedulers, kind + SCHEDULERS[self.solver]).from_config(config, **options)
 
 
 @dataclass(frozen=True)
@@ -105,10 +101,7 @@ class Family:
         return self.frames is not None
 
     def arm(self, name: str, *, xi: float = 0.85, low_steps: int = 9, noise_factor: float = 0.0) -> Arm:
-        """An arm by its name, such as `euler-long`, `dpm-control` or, at another xi, `euler-stablevs-xi0.7`.
-
-        Raises UserError for a name that is none.
-        """
+        """An arm by name, such as `euler-long` or `euler-stablevs-xi0.7`. Raises UserError for one that is none."""
         solver, _, rest = name.partition("-")
         kind, _, at = rest.partition("-xi")
         if solver not in SOLVERS[self.name] or kind not in ("long", "short", "stablevs", "control"):
@@ -137,21 +130,16 @@ class Family:
         return arguments
 
     def locate(self, folder: Path | None = None) -> Path:
-        """The pipeline's folder: `folder`, or where it lies in the hub's cache; nothing is downloaded or loaded.
-
-        Raises UserError, one line that names the id, the revision, the licence gate and the command to download, or the
-        folder that is none.
-        """
+        """The pipeline's folder: `folder`, or that in the hub's cache. Raises UserError where there is none here."""
         source = folder if folder is not None else self._snapshot()
         if not (source / "model_index.json").is_file():
             raise UserError(f"{self.name}: {source} is not a whole pipeline folder: it has no model_index.json")
         return source
 
     def load(self, folder: Path | None = None, dtype: torch.dtype | None = None) -> Any:
-        """The pipeline, from `folder` or from the hub's cache on this machine; nothing is downloaded.
+        """The pipeline in `locate(folder)`; a warning where an original's base schedule is not the paper's.
 
-        Warns, in one line, where an original's base schedule is not the paper's. Raises UserError as `locate`, and for
-        a folder that lacks parts.
+        Raises UserError as `locate`, and for a folder that lacks parts.
         """
         source = self.locate(folder)
         import diffusers
@@ -181,11 +169,8 @@ class Family:
 
     def other_schedule(self, config: Any) -> list[str]:
         """What of a scheduler's config differs from `scheduler`, such as `shift 1.0 instead of 3.0`."""
-        return [
-            f"{key} {config.get(key)} instead of {value}"
-            for key, value in self.scheduler.items()
-            if config.get(key) != value
-        ]
+        others = {key: value for key, value in self.scheduler.items() if config.get(key) != value}
+        return [f"{key} {config.get(key)} instead of {value}" for key, value in others.items()]
 
     def _snapshot(self) -> Path:
         from huggingface_hub import snapshot_download
@@ -203,37 +188,23 @@ class Family:
 def _sd3_embeddings(prompts: list[str]) -> dict[str, Tensor]:
     from stablevelocity.pretrained.words import pooled
 
-    words, nothing = _words(prompts)
-    return {
-        "prompt_embeds": words,
-        "pooled_prompt_embeds": pooled(words),
-        "negative_prompt_embeds": nothing,
-        "negative_pooled_prompt_embeds": pooled(nothing),
-    }
+    embeddings = _wan_embeddings(prompts)
+    return embeddings | {name.replace("prompt", "pooled_prompt"): pooled(words) for name, words in embeddings.items()}
 
 
 def _qwen_embeddings(prompts: list[str]) -> dict[str, Tensor]:
     import torch
 
-    words, nothing = _words(prompts)
-    mask = torch.ones(words.shape[:2], dtype=torch.long)
-    return {
-        "prompt_embeds": words,
-        "prompt_embeds_mask": mask,
-        "negative_prompt_embeds": nothing,
-        "negative_prompt_embeds_mask": mask,
-    }
+    embeddings = _wan_embeddings(prompts)
+    mask = torch.ones(embeddings["prompt_embeds"].shape[:2], dtype=torch.long)
+    return embeddings | {f"{name}_mask": mask for name in embeddings}
 
 
 def _wan_embeddings(prompts: list[str]) -> dict[str, Tensor]:
-    return dict(zip(("prompt_embeds", "negative_prompt_embeds"), _words(prompts), strict=True))
-
-
-def _words(prompts: list[str]) -> tuple[Tensor, Tensor]:
-    """Embeddings of the prompts, and of as many empty ones."""
+    """Of the prompts, and of as many empty ones."""
     from stablevelocity.pretrained.words import encode_words
 
-    return encode_words(prompts), encode_words([""] * len(prompts))
+    return {"prompt_embeds": encode_words(prompts), "negative_prompt_embeds": encode_words([""] * len(prompts))}
 
 
 FAMILIES: dict[str, Family] = {

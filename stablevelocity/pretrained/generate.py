@@ -6,7 +6,7 @@ Batches are the unit of restart: a batch whose record and pictures are there is 
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,11 +74,11 @@ def generate(
     check_share(prompts, shard, shards)
     wanted = [(p, i) for p in range(shard, len(prompts), shards) for i in range(images)]
     stock = pipeline.scheduler
-    timings = []
-    warm = False
+    timings, warm_up = [], [WARM_UP_STEPS]
     progress = Progress(f"{family.name} {output.name}", len(wanted), "pictures")
     try:
-        for number, chosen in enumerate(_chunks(wanted, batch)):
+        for number, start in enumerate(range(0, len(wanted), batch)):
+            chosen = wanted[start : start + batch]
             texts = [prompts[p]["prompt"] for p, _ in chosen]
             # Lists, as they come back from the record.
             pairs = [list(pair) for pair in chosen]
@@ -88,12 +88,10 @@ def generate(
             files = [path for p, i in chosen for path in picture_paths(family, output, p, i, prompts[p])]
             if done is None or done["identity"] != identity or not all(path.exists() for path in files):
                 seeds = [seed_of(seed, p, i) for p, i in chosen]
-                if not warm:
+                for steps in (*warm_up, arm.steps):
                     pipeline.scheduler = arm.scheduler(stock.config)
-                    sample(family, pipeline, texts, seeds, WARM_UP_STEPS, arm.xi)
-                    warm = True
-                pipeline.scheduler = arm.scheduler(stock.config)
-                pictures, timing = sample(family, pipeline, texts, seeds, arm.steps, arm.xi)
+                    pictures, timing = sample(family, pipeline, texts, seeds, steps, arm.xi)
+                warm_up = []
                 for (p, i), picture in zip(chosen, pictures, strict=True):
                     save_picture(family, output, p, i, prompts[p], picture)
                 done = {"identity": identity, "timing": vars(timing)}
@@ -181,8 +179,7 @@ class _Clock:
         )
 
     def _before_network(self, *arguments: object) -> None:
-        if self._first is None:
-            self._first = self._now()
+        self._first = self._first or self._now()
 
     def _now(self) -> float:
         if self._device.type == "cuda":
@@ -192,22 +189,14 @@ class _Clock:
 
 def total(timings: list[Timing]) -> Timing:
     """The sum over batches; steps are those of one picture."""
-    first = timings[0]
-    return Timing(
-        end_to_end=sum(t.end_to_end for t in timings),
-        denoising=sum(t.denoising for t in timings),
-        low_regime=sum(t.low_regime for t in timings),
-        steps=first.steps,
-        low_steps=first.low_steps,
-        pictures=sum(t.pictures for t in timings),
-    )
+    summed = ("end_to_end", "denoising", "low_regime", "pictures")
+    return replace(timings[0], **{name: sum(getattr(timing, name) for timing in timings) for name in summed})
 
 
 def prepare(pipeline: Any, device: str, offload: Offload) -> Any:
     """Put a pipeline on a device, whole or with its parts moved there when they are needed.
 
-    `model`: one part at a time; `sequential`: one layer at a time, slow and small. Raises UserError where offloading
-    has no accelerator to load onto.
+    `model`: one part at a time; `sequential`: one layer at a time, slow and small. Raises UserError without a GPU.
     """
     pipeline.set_progress_bar_config(disable=True)
     if offload == "none":
@@ -219,7 +208,3 @@ def prepare(pipeline: Any, device: str, offload: Offload) -> Any:
     else:
         pipeline.enable_sequential_cpu_offload(device=device)
     return pipeline
-
-
-def _chunks(values: list[tuple[int, int]], size: int) -> list[list[tuple[int, int]]]:
-    return [values[start : start + size] for start in range(0, len(values), size)]

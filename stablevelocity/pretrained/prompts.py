@@ -56,10 +56,7 @@ class Entry(BaseModel):
 
 
 def read_geneval(path: Path | str) -> list[Requirement]:
-    """GenEval's `evaluation_metadata.jsonl`, 553 lines in the official file.
-
-    Raises UserError, naming the line, where a line is not such an object.
-    """
+    """GenEval's `evaluation_metadata.jsonl` (553 lines). Raises UserError, naming a line that is no such object."""
     entries = []
     for number, line in _lines(path):
         entry = _json(path, number, line)

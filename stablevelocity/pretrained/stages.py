@@ -15,7 +15,7 @@ import torch
 
 from stablevelocity.errors import UserError
 from stablevelocity.experiments.scheduler_accuracy import scheduler_errors
-from stablevelocity.files import atomic_write, clear_safetensors_leftovers, read_json, sha256, write_json
+from stablevelocity.files import clear_safetensors_leftovers, read_json, sha256, write_csv, write_json
 from stablevelocity.locks import open_lock, private_folder, try_lock
 from stablevelocity.pretrained.benchmarks.geneval_detector import load_detector
 from stablevelocity.pretrained.detectors import DigitDetector, detector_accuracy
@@ -81,19 +81,16 @@ def own_device(shard: int, wanted: str | None = None) -> Iterator[str]:
         return
     with contextlib.ExitStack() as stack:
         turns = [(shard + step) % count for step in range(count)]
-        locks = [open_lock(_lock_file(index)) for index in turns]
+        folder = private_folder(Path(tempfile.gettempdir()) / f"stablevelocity-{os.geteuid()}")
+        # Named by the device itself: the first visible one need not be the first of the machine.
+        devices = [torch.cuda.get_device_properties(index).uuid for index in turns]
+        locks = [open_lock(folder / f"{device}.lock") for device in devices]
         for lock in locks:
             stack.callback(os.close, lock)
         taken = next((place for place, lock in enumerate(locks) if try_lock(lock) is not False), None)
         if taken is None:
             try_lock(locks[0], wait=True)
         yield f"cuda:{turns[taken or 0]}"
-
-
-def _lock_file(index: int) -> Path:
-    """Named by the device itself: the first visible one need not be the first of the machine."""
-    device = torch.cuda.get_device_properties(index).uuid
-    return private_folder(Path(tempfile.gettempdir()) / f"stablevelocity-{os.geteuid()}") / f"{device}.lock"
 
 
 def write_prompt_file(settings: Pretrained, family: str, output: Path) -> None:
@@ -129,7 +126,6 @@ def generate_arms(
     model: Path | None,
     prompts: Path,
     shard: int,
-    arms: list[str],
     device: str | None,
     output: Path,
 ) -> None:
@@ -143,7 +139,7 @@ def generate_arms(
     timings = {}
     with own_device(shard, device) as place:
         pipeline = prepare(entry.load(folder, torch.float32 if tiny else None), place, chosen.offload)
-        for name in arms:
+        for name in settings.arm_names(family):
             arm = entry.arm(name, xi=settings.xi, low_steps=settings.low_steps, noise_factor=settings.noise_factor)
             made = generate(
                 entry,
@@ -172,15 +168,12 @@ def score_family(
     (docs/schedulers.md says which), and the score here is NaN.
     """
     chosen: PretrainedFamily = settings.families[family]  # type: ignore[index]
-    entry = FAMILIES[family]
-    wanted = read_prompts(prompts)
+    entry, wanted, folder = FAMILIES[family], read_prompts(prompts), shards[0].parent
     parts = [read_json(shard) for shard in shards]
-    folder = shards[0].parent
-    arms = list(parts[0])
     score = _scorer(entry, chosen, wanted)
     rows: list[dict[str, Any]] = []
     pictures: dict[str, pd.DataFrame] = {}
-    for name in arms:
+    for name in parts[0]:
         timing = total([Timing(**part[name]) for part in parts])
         long_run = f"{name.split('-')[0]}-long"
         pairs = None
@@ -192,8 +185,8 @@ def score_family(
             per_picture.to_csv(folder / name / "scores.csv", index=False)
         rows.append(arm_row(name, timing, summary, error, pairs))
         pictures[name] = by_picture(pairs, per_picture)
-    _write_table(paired_differences(pictures), pairs_output)
-    _write_table(pd.DataFrame(rows), output)
+    write_csv(pairs_output, paired_differences(pictures))
+    write_csv(output, pd.DataFrame(rows))
 
 
 def _scorer(entry: Family, chosen: PretrainedFamily, wanted: list[Requirement]) -> Callable[[Path], Scores] | None:
@@ -238,12 +231,5 @@ def write_detector_accuracy(output: Path) -> None:
 
 
 def write_scheduler_errors(settings: Pretrained, output: Path) -> None:
-    _write_table(
-        scheduler_errors(settings.gmm_dimensions, settings.gmm_points, xi=settings.xi, low_steps=settings.low_steps),
-        output,
-    )
-
-
-def _write_table(frame: pd.DataFrame, output: Path) -> None:
-    with atomic_write(output) as temporary:
-        frame.to_csv(temporary, index=False)
+    dimensions, points = settings.gmm_dimensions, settings.gmm_points
+    write_csv(output, scheduler_errors(dimensions, points, xi=settings.xi, low_steps=settings.low_steps))

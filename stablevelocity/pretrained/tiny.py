@@ -92,9 +92,6 @@ class TinyFamily(ABC):
     def decode(self, autoencoder: Any, latents: Tensor) -> Tensor:
         return autoencoder.decode(latents).sample
 
-    def __repr__(self) -> str:
-        return f"TinyFamily({self.name})"
-
 
 class _ImageAutoencoder(TinyFamily):
     """SD3 and Flux share the class of their autoencoder, so here they share one autoencoder."""

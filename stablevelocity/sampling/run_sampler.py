@@ -25,12 +25,7 @@ def sampler_times(sampler: Sampler) -> Float64[Tensor, " times"]:
 
 
 def solve(
-    velocity: Velocity,
-    noise: Tensor,
-    sampler: Sampler,
-    *,
-    path: Interpolant,
-    draws: torch.Generator | None = None,
+    velocity: Velocity, noise: Tensor, sampler: Sampler, *, path: Interpolant, draws: torch.Generator | None = None
 ) -> Tensor:
     """From noise at t = 1 to a sample at t = 0, in float64, by the sampler's solver on its grid.
 
@@ -45,14 +40,7 @@ def solve(
     if sampler.low_regime != "stablevs":
         return base(velocity, noise, times)
     return stablevs(
-        velocity,
-        noise,
-        times,
-        xi=sampler.xi,
-        path=path,
-        noise_factor=sampler.noise_factor,
-        generator=draws,
-        base=base,
+        velocity, noise, times, xi=sampler.xi, path=path, noise_factor=sampler.noise_factor, generator=draws, base=base
     )
 
 

@@ -1,6 +1,4 @@
-"""Euler, Heun and Euler-Maruyama along a velocity field.
-
-Conventions: docs/paper.md#imagenet and docs/paper.md#checkpoints.
+"""Euler, Heun and Euler-Maruyama along a velocity field (docs/paper.md#imagenet and docs/paper.md#checkpoints).
 
 Every solver takes `velocity(x, t)` with t a number, a starting state x (B, ...) at `times[0]` and a strictly
 decreasing 1-D grid of times in [0, 1]; it returns the state at `times[-1]`. The state is kept in float64 so
@@ -13,14 +11,16 @@ from itertools import pairwise
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
 
 from stablevelocity.errors import UserError
-from stablevelocity.interpolants import Interpolant
+from stablevelocity.interpolants import Interpolant, State
 from stablevelocity.sampling.grid import check_times
 
 Velocity: TypeAlias = Callable[[Tensor, float], Tensor]
+Times: TypeAlias = Float64[Tensor, " times"]
+End: TypeAlias = Float64[Tensor, "batch *shape"]
 
 DIFFUSIONS: dict[str, Callable[[float], float]] = {"t": lambda t: t, "2t": lambda t: 2 * t}
 """The coefficient g(t) of Euler-Maruyama: `t` in the paper's released code, `2t` in REPA's and most others'."""
@@ -38,25 +38,21 @@ def heun_step(velocity: Velocity, x: Tensor, t: float, tau: float) -> Tensor:
     return x + (tau - t) * slope
 
 
-def euler(
-    velocity: Velocity, x: Float[Tensor, "batch *shape"], times: Float64[Tensor, " times"]
-) -> Float64[Tensor, "batch *shape"]:
+def euler(velocity: Velocity, x: State, times: Times) -> End:
     """First order; one call a step."""
-    state, call = _start(velocity, x, times)
+    state, call = in_float64(velocity, x, times)
     for t, tau in pairwise(times.tolist()):
         state = euler_step(call, state, t, tau)
     return state
 
 
-def heun(
-    velocity: Velocity, x: Float[Tensor, "batch *shape"], times: Float64[Tensor, " times"]
-) -> Float64[Tensor, "batch *shape"]:
+def heun(velocity: Velocity, x: State, times: Times) -> End:
     """Second order; two calls a step.
 
     The step that ends at t = 0 is plain Euler, because there sigma = 0 and no network was trained: N steps
     to 0 cost 2N - 1 calls. Guidance is tested again at the second call's time, since the velocity is asked.
     """
-    state, call = _start(velocity, x, times)
+    state, call = in_float64(velocity, x, times)
     for t, tau in pairwise(times.tolist()):
         state = (heun_step if tau > 0 else euler_step)(call, state, t, tau)
     return state
@@ -64,13 +60,13 @@ def heun(
 
 def euler_maruyama(
     velocity: Velocity,
-    x: Float[Tensor, "batch *shape"],
-    times: Float64[Tensor, " times"],
+    x: State,
+    times: Times,
     *,
     path: Interpolant,
     diffusion: str = "t",
     generator: torch.Generator | None = None,
-) -> Float64[Tensor, "batch *shape"]:
+) -> End:
     """Reverse-time SDE dx = [v - (g/2) s] dt + sqrt(g) dW with the score s of the velocity.
 
     Every g keeps the marginals; g is `t` or `2t` (see `DIFFUSIONS`). Weak order one. The step that ends
@@ -79,7 +75,7 @@ def euler_maruyama(
     """
     if diffusion not in DIFFUSIONS:
         raise UserError(f"euler_maruyama: diffusion {diffusion!r}; expected one of {', '.join(DIFFUSIONS)}")
-    state, call = _start(velocity, x, times)
+    state, call = in_float64(velocity, x, times)
     for t, tau in pairwise(times.tolist()):
         v, g = call(state, t), DIFFUSIONS[diffusion](t)
         drift = v - g / 2 * path.score_from_velocity(state, v, t)
@@ -95,7 +91,7 @@ def noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.randn(x.shape, dtype=x.dtype, device=device, generator=generator).to(x.device)
 
 
-def _start(velocity: Velocity, x: Tensor, times: Tensor) -> tuple[Tensor, Velocity]:
+def in_float64(velocity: Velocity, x: Tensor, times: Tensor) -> tuple[Tensor, Velocity]:
     """The float64 state, and the velocity called in x's own dtype."""
     check_times(times)
     dtype = x.dtype

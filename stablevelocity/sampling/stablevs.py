@@ -17,13 +17,11 @@ from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor
 
 from stablevelocity.errors import UserError
-from stablevelocity.interpolants import Interpolant, LinearPath
-from stablevelocity.sampling.grid import check_times
-from stablevelocity.sampling.solvers import Velocity, euler, noise_like
+from stablevelocity.interpolants import Interpolant, LinearPath, State
+from stablevelocity.sampling.solvers import End, Times, Velocity, euler, in_float64, noise_like
 
 BaseSolver: TypeAlias = Callable[[Velocity, Tensor, Tensor], Tensor]
 
@@ -63,34 +61,29 @@ def is_euler(path: Interpolant, noise_factor: float) -> bool:
 
 def stablevs(
     velocity: Velocity,
-    x: Float[Tensor, "batch *shape"],
-    times: Float64[Tensor, " times"],
+    x: State,
+    times: Times,
     *,
     xi: float,
     path: Interpolant,
     noise_factor: float = 0.0,
     generator: torch.Generator | None = None,
     base: BaseSolver = euler,
-) -> Float64[Tensor, "batch *shape"]:
+) -> End:
     """The base solver for steps that start at t >= xi, closed-form steps for those that start below.
 
     `times` as for the solvers (thin the part below xi with `thin_times`); `base(velocity, x, times)` is any
     of them, with its options bound by `functools.partial`. One call of the velocity for each step below xi.
     The result is float64; the velocity is called in x's dtype. Raises UserError unless 0 <= xi <= 1.
     """
-    check_times(times)
     if not 0 <= xi <= 1:
         raise UserError(f"xi {xi:g}; expected 0 to 1")
     high = min(int((times >= xi).sum()), len(times) - 1)
-    dtype, state = x.dtype, x.to(torch.float64)
+    state, call = in_float64(velocity, x, times)
     if high:
-
-        def in_given_dtype(state: Tensor, t: float) -> Tensor:
-            return velocity(state.to(dtype), t).to(torch.float64)
-
-        state = base(in_given_dtype, state, times[: high + 1])
+        state = base(call, state, times[: high + 1])
     for t, tau in pairwise(times[high:].tolist()):
-        slope = velocity(state.to(dtype), t).to(torch.float64)
+        slope = call(state, t)
         if is_euler(path, noise_factor):  # to the last bit, which weights that are 1 and tau - t up to rounding are not
             state = state + (tau - t) * slope
             continue

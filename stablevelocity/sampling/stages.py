@@ -47,13 +47,7 @@ def open_sampler(weights: Path, autoencoder: Path, sampler: Sampler, sampling: S
 
 
 def write_sample_shard(
-    weights: Path,
-    autoencoder: Path,
-    sampler: Sampler,
-    sampling: Sampling,
-    shard: int,
-    output: Path,
-    processes: int = 1,
+    weights: Path, autoencoder: Path, sampler: Sampler, sampling: Sampling, shard: int, output: Path, processes: int = 1
 ) -> None:
     """Make one of the `sampling.shards` shards of a set."""
     block_sampler, identity = open_sampler(weights, autoencoder, sampler, sampling)

@@ -9,10 +9,14 @@ A part left out stands as Snakemake's wildcard, so one function gives both the p
 """
 
 import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PUBLISHED = Path("config/published")
+DIGITS = {"step": 8, "shard": 5}  # of these numbers in the names of files
 
 
 def published_folder() -> Path:
@@ -20,8 +24,27 @@ def published_folder() -> Path:
     return PUBLISHED if PUBLISHED.is_dir() else Path(os.path.relpath(Path(__file__).parents[2] / PUBLISHED))
 
 
-def _digits(number: int | str, width: int) -> str:
-    return number if isinstance(number, str) else f"{number:0{width}d}"
+def _filled(part: str, value: int | str) -> str:
+    return f"{value:0{DIGITS[part]}d}" if part in DIGITS and isinstance(value, int) else str(value)
+
+
+def _file(path: str) -> Any:
+    """A property: one file."""
+    return property(lambda files: files.below(path))
+
+
+def _files(pattern: str, **defaults: str) -> Callable[..., Any]:
+    """A method that takes the parts in braces, in this order or by name; one left out is its default or a wildcard."""
+    parts = re.findall(r"{(\w+)}", pattern)
+    wildcards = {part: f"{{{part}}}" for part in parts} | defaults
+
+    def path(files: Any, *values: int | str, **named: int | str) -> Any:
+        given = wildcards | dict(zip(parts[: len(values)], values, strict=True)) | named
+        if given.keys() != wildcards.keys():
+            raise TypeError(f"{pattern} has no part {', '.join(given.keys() - wildcards.keys())}")
+        return files.below(pattern.format_map({part: _filled(part, value) for part, value in given.items()}))
+
+    return path
 
 
 @dataclass(frozen=True)
@@ -30,56 +53,30 @@ class RunFiles:
 
     folder: Path
 
+    def below(self, path: str) -> Path:
+        return self.folder / path
+
     @property
     def results(self) -> Path:
         """results/<study>"""
         return self.folder.resolve().parent.parent
 
-    def weights(self, step: int | str = "{step}") -> Path:
-        return self.folder / "weights" / f"step-{_digits(step, 8)}.safetensors"
-
-    @property
-    def metrics(self) -> Path:
-        return self.folder / "metrics.csv"
-
-    @property
-    def alignment_curve(self) -> Path:
-        return self.folder / "alignment.csv"
-
-    def checkpoints(self, run_hash: str) -> Path:
-        """Folder of the checkpoints and of the growing metrics.csv, one for each state of settings, data and code."""
-        return self.folder / "checkpoints" / run_hash
-
-    @property
-    def begun(self) -> Path:
-        """Which code began the run, by the hash of its settings and data."""
-        return self.folder / "checkpoints" / "begun.json"
+    weights = _files("weights/step-{step}.safetensors")
+    metrics = _file("metrics.csv")
+    alignment_curve = _file("alignment.csv")
+    # A folder for each state of settings, data and code, with the growing metrics.csv.
+    checkpoints = _files("checkpoints/{run_hash}")
+    begun = _file("checkpoints/begun.json")  # which code began the run, by the hash of its settings and data
+    lock = _file("job/lock")  # held by a process that trains the run itself or decides whether to submit it
+    record = _file("job/job.json")  # which job has the run: by its submitter, before and after the submission
+    state = _file("job/state.json")  # what the job says of itself: by its last attempt only
+    logs = _file("job/logs")  # what the job printed
 
     @property
     def growing_metrics(self) -> list[Path]:
         """metrics.csv of every folder of checkpoints that has one, the one written last at the end."""
         found = self.folder.glob("checkpoints/*/metrics.csv")
         return sorted(found, key=lambda path: path.stat().st_mtime)
-
-    @property
-    def lock(self) -> Path:
-        """Held by a process that trains the run itself or decides whether to submit it."""
-        return self.folder / "job" / "lock"
-
-    @property
-    def record(self) -> Path:
-        """Which job has the run: written by its submitter before and after the submission."""
-        return self.folder / "job" / "job.json"
-
-    @property
-    def state(self) -> Path:
-        """What the job says of itself: written by its last attempt only."""
-        return self.folder / "job" / "state.json"
-
-    @property
-    def logs(self) -> Path:
-        """What the job printed."""
-        return self.folder / "job" / "logs"
 
 
 @dataclass(frozen=True)
@@ -88,209 +85,88 @@ class Layout:
 
     root: str = ""
 
-    def _path(self, path: str) -> str:
+    def below(self, path: str) -> str:
         return f"{self.root}/{path}" if self.root else path
 
-    @property
-    def study(self) -> str:
-        return self._path("study.json")
-
-    @property
-    def lock(self) -> str:
-        """Held by the Snakemake that works on the study."""
-        return self._path("lock")
-
-    def log(self, name: str) -> str:
-        return self._path(f"logs/{name}.log")
+    study = _file("study.json")
+    lock = _file("lock")  # held by the Snakemake that works on the study
+    log = _files("logs/{name}.log")
 
     # --- data ----------------------------------------------------------------------------------------------
 
-    def image_index(self, split: str = "{split}") -> str:
-        return self._path(f"data/images/{split}.index.csv")
-
-    def image_shard(self, split: str = "{split}", shard: int | str = "{shard}") -> str:
-        return self._path(f"data/images/{split}-{_digits(shard, 5)}.safetensors")
-
-    def image_manifest(self, split: str = "{split}") -> str:
-        return self._path(f"data/images/{split}.json")
-
-    def unreadable_images(self, split: str = "{split}") -> str:
-        return self._path(f"data/images/{split}.corrupt.csv")
-
-    @property
-    def autoencoder(self) -> str:
-        """What the autoencoder is and where; one trained here lies in the folder of that name beside it."""
-        return self._path("data/autoencoder.json")
+    image_index = _files("data/images/{split}.index.csv")
+    image_shard = _files("data/images/{split}-{shard}.safetensors")
+    image_manifest = _files("data/images/{split}.json")
+    unreadable_images = _files("data/images/{split}.corrupt.csv")
+    # What the autoencoder is and where; one trained here lies in the folder of that name beside it.
+    autoencoder = _file("data/autoencoder.json")
+    latent_shard = _files("data/latents/{split}-{shard}.safetensors")
+    latents = _file("data/latents/train.json")
+    encoder = _file("data/encoder.json")
+    encoder_weights = _file("data/encoder/model.safetensors")
+    feature_shard = _files("data/features/train-{shard}.safetensors")
+    features = _file("data/features/train.json")
 
     @property
     def autoencoder_files(self) -> list[str]:
-        return [
-            self._path(f"data/autoencoder/{name}") for name in ("diffusion_pytorch_model.safetensors", "config.json")
-        ]
-
-    def latent_shard(self, split: str = "{split}", shard: int | str = "{shard}") -> str:
-        return self._path(f"data/latents/{split}-{_digits(shard, 5)}.safetensors")
-
-    @property
-    def latents(self) -> str:
-        return self._path("data/latents/train.json")
-
-    @property
-    def encoder(self) -> str:
-        return self._path("data/encoder.json")
-
-    @property
-    def encoder_weights(self) -> str:
-        return self._path("data/encoder/model.safetensors")
-
-    def feature_shard(self, shard: int | str = "{shard}") -> str:
-        return self._path(f"data/features/train-{_digits(shard, 5)}.safetensors")
-
-    @property
-    def features(self) -> str:
-        return self._path("data/features/train.json")
+        names = ("diffusion_pytorch_model.safetensors", "config.json")
+        return [self.below(f"data/autoencoder/{name}") for name in names]
 
     # --- experiments ---------------------------------------------------------------------------------------
 
-    def variance_curve(self, source: str = "{source}") -> str:
-        return self._path(f"variance/{source}.csv")
-
-    def variance_split_point(self, source: str = "{source}") -> str:
-        return self._path(f"variance/{source}.split_point.csv")
-
-    @property
-    def variance_curves(self) -> str:
-        return self._path("variance/curves.csv")
-
-    @property
-    def split_points(self) -> str:
-        return self._path("variance/split_points.csv")
-
-    @property
-    def variance_references(self) -> str:
-        return self._path("variance/references.csv")
-
-    @property
-    def toy_folder(self) -> str:
-        return self._path("toy")
-
-    def toy(self, name: str) -> str:
-        """`name`: error, target_variance, gradient_variance or cost."""
-        return self._path(f"toy/{name}.csv")
-
-    @property
-    def exact_flow(self) -> str:
-        return self._path("exact_flow/samples.csv")
-
-    @property
-    def latent_spectrum(self) -> str:
-        return self._path("exact_flow/latent_spectrum.csv")
+    variance_curve = _files("variance/{source}.csv")
+    variance_split_point = _files("variance/{source}.split_point.csv")
+    variance_curves = _file("variance/curves.csv")
+    split_points = _file("variance/split_points.csv")
+    variance_references = _file("variance/references.csv")
+    toy_folder = _file("toy")
+    toy = _files("toy/{name}.csv")  # error, target_variance, gradient_variance or cost
+    exact_flow = _file("exact_flow/samples.csv")
+    latent_spectrum = _file("exact_flow/latent_spectrum.csv")
 
     # --- training and sampling -----------------------------------------------------------------------------
 
-    @property
-    def runs(self) -> str:
-        return self._path("runs")
+    runs = _file("runs")
+    weights = _files("runs/{run}/weights/step-{step}.safetensors")
+    training_metrics = _files("runs/{run}/metrics.csv")
+    alignment_curve = _files("runs/{run}/alignment.csv")
+    sample_shard = _files("samples/{run}/step-{step}/{sampler}/shard-{shard}.safetensors")
+    samples = _files("samples/{run}/step-{step}/{sampler}/manifest.json")
 
-    def run(self, run: str = "{run}") -> RunFiles:
+    def run(self, run: str) -> RunFiles:
         return RunFiles(Path(self.runs) / run)
-
-    def weights(self, run: str = "{run}", step: int | str = "{step}") -> str:
-        return str(self.run(run).weights(step))
-
-    def training_metrics(self, run: str = "{run}") -> str:
-        return str(self.run(run).metrics)
-
-    def alignment_curve(self, run: str = "{run}") -> str:
-        return str(self.run(run).alignment_curve)
-
-    def sample_shard(
-        self,
-        run: str = "{run}",
-        step: int | str = "{step}",
-        sampler: str = "{sampler}",
-        shard: int | str = "{shard}",
-    ) -> str:
-        return self._path(f"samples/{run}/step-{_digits(step, 8)}/{sampler}/shard-{_digits(shard, 5)}.safetensors")
-
-    def samples(self, run: str = "{run}", step: int | str = "{step}", sampler: str = "{sampler}") -> str:
-        """Manifest of a set of generated images."""
-        return self._path(f"samples/{run}/step-{_digits(step, 8)}/{sampler}/manifest.json")
 
     # --- evaluation ----------------------------------------------------------------------------------------
 
-    @property
-    def classifier(self) -> str:
-        """The digit classifier that makes the features of FID; its files lie in the folder of that name beside it."""
-        return self._path("metrics/judge.json")
+    # The digit classifier that makes the features of FID; its files lie in the folder of that name beside it.
+    classifier = _file("metrics/judge.json")
+    reference_statistics = _file("metrics/reference.safetensors")
+    fidelity = _files("metrics/fidelity/{run}/step-{step}/{sampler}.csv")
+    # Metrics of real images against real images: the least that a perfect generator could reach.
+    real_baseline = _file("metrics/floor.csv")
+    sweep = _files("metrics/sweep/{run}.csv")
+    sweep_images = _files("metrics/sweep/{run}.images.csv")
+    gradient_variance = _files("metrics/gradient_variance/{run}.csv")
 
     @property
     def classifier_files(self) -> list[str]:
-        return [self._path(f"metrics/judge/{name}") for name in ("config.json", "model.safetensors")]
-
-    @property
-    def reference_statistics(self) -> str:
-        return self._path("metrics/reference.safetensors")
-
-    def fidelity(self, run: str = "{run}", step: int | str = "{step}", sampler: str = "{sampler}") -> str:
-        return self._path(f"metrics/fidelity/{run}/step-{_digits(step, 8)}/{sampler}.csv")
-
-    @property
-    def real_baseline(self) -> str:
-        """Metrics of real images against real images: the least that a perfect generator could reach."""
-        return self._path("metrics/floor.csv")
-
-    def sweep(self, run: str = "{run}") -> str:
-        return self._path(f"metrics/sweep/{run}.csv")
-
-    def sweep_images(self, run: str = "{run}") -> str:
-        return self._path(f"metrics/sweep/{run}.images.csv")
+        return [self.below(f"metrics/judge/{name}") for name in ("config.json", "model.safetensors")]
 
     # --- pretrained models ---------------------------------------------------------------------------------
 
-    def tiny_model(self, family: str = "{family}") -> str:
-        return self._path(f"pretrained/{family}/model/training.json")
-
-    def prompts(self, family: str = "{family}") -> str:
-        return self._path(f"pretrained/{family}/prompts.jsonl")
-
-    def family_shard(self, family: str = "{family}", shard: int | str = "{shard}") -> str:
-        return self._path(f"pretrained/{family}/samples/shard-{_digits(shard, 5)}.json")
-
-    def family_metrics(self, family: str = "{family}") -> str:
-        return self._path(f"pretrained/{family}/metrics.csv")
-
-    def family_pairs(self, family: str = "{family}") -> str:
-        return self._path(f"pretrained/{family}/pairs.csv")
-
-    def video_comparison(self, family: str = "{family}", suffix: str = "mp4") -> str:
-        """Side by side: `mp4`, and a small `gif` of it for the page."""
-        return self._path(f"pretrained/{family}/comparison.{suffix}")
-
-    @property
-    def detector_accuracy(self) -> str:
-        return self._path("pretrained/judge.json")
-
-    @property
-    def scheduler_errors(self) -> str:
-        return self._path("pretrained/scheduler_errors.csv")
+    tiny_model = _files("pretrained/{family}/model/training.json")
+    prompts = _files("pretrained/{family}/prompts.jsonl")
+    family_shard = _files("pretrained/{family}/samples/shard-{shard}.json")
+    family_metrics = _files("pretrained/{family}/metrics.csv")
+    family_pairs = _files("pretrained/{family}/pairs.csv")
+    video_comparison = _files("pretrained/{family}/comparison.{suffix}", suffix="mp4")  # and a small gif for the page
+    detector_accuracy = _file("pretrained/judge.json")
+    scheduler_errors = _file("pretrained/scheduler_errors.csv")
 
     # --- report --------------------------------------------------------------------------------------------
 
-    def table(self, name: str = "{table}") -> str:
-        return self._path(f"tables/{name}.csv")
-
-    def figure(self, name: str = "{figure}", suffix: str = "pdf") -> str:
-        return self._path(f"figures/{name}.{suffix}")
-
-    def paper_table(self, name: str = "{table}", suffix: str = "csv") -> str:
-        """In the paper's rows and columns: `suffix` csv, md, tex or html."""
-        return self._path(f"paper/{name}.{suffix}")
-
-    @property
-    def claims(self) -> str:
-        return self._path("claims.json")
-
-    @property
-    def report(self) -> str:
-        return self._path("report.html")
+    table = _files("tables/{table}.csv")
+    figure = _files("figures/{figure}.{suffix}", suffix="pdf")
+    paper_table = _files("paper/{table}.{suffix}", suffix="csv")  # in the paper's rows and columns; csv, md, tex, html
+    claims = _file("claims.json")
+    report = _file("report.html")

@@ -6,26 +6,29 @@ Light on purpose (no torch): Snakemake reads it on every start. `study.py` puts 
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from stablevelocity.published import ENCODER_NAMES, SIT_NAMES
+from stablevelocity.published import ENCODER_NAMES, SIT_NAMES, SIZES
 from stablevelocity.study.values import (
     NUMBER,
     Distinct,
     Flag,
     Fraction,
+    FractionOrAuto,
     Label,
     Location,
     Name,
     Positive,
     PositiveFloat,
     Seed,
+    SeedOrByRun,
     Several,
     Shards,
     Share,
     ShareBelow1,
+    ShareOrAuto,
     Size,
     Some,
     Steps,
@@ -171,6 +174,13 @@ class ExactFlow(Section):
         return self
 
 
+class Sizes(NamedTuple):
+    depth: int
+    width: int
+    heads: int
+    patch: int
+
+
 class Model(Section):
     """SiT by its published name, or by its sizes."""
 
@@ -188,6 +198,13 @@ class Model(Section):
     )
     projector_width: Size = Field(default=2048, description="hidden width of the projector")
 
+    @property
+    def sizes(self) -> Sizes:
+        if self.name is None:
+            return Sizes(self.depth, self.width, self.heads, self.patch)
+        size, patch = self.name.removeprefix("SiT-").split("/")
+        return Sizes(SIZES[size]["depth"], SIZES[size]["width"], SIZES[size]["heads"], int(patch))
+
 
 class Bank(Section):
     capacity: Size = Field(default=256, description="references per class (K)")
@@ -196,18 +213,44 @@ class Bank(Section):
     device: Literal["accelerator", "host"] = Field(default="accelerator", description="host: pinned memory")
 
 
-class StableVM(Section):
+class BySplitPoint(Section):
+    """A section of which one number may be "auto": the split point of the study's own latents (`load.resolve`)."""
+
+    number: ClassVar[str]
+    _interval: tuple[float, float] | None = PrivateAttr(default=None)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of a number that the variance curve gave; none for one that the study file gives."""
+        return self._interval
+
+    @property
+    def is_auto(self) -> bool:
+        return self._interval is not None or getattr(self, self.number) == "auto"
+
+    def resolved(self, value: float, low: float, high: float) -> Self:
+        """With the number in place of "auto"."""
+        made = self.model_copy(update={self.number: value})
+        made._interval = low, high
+        return made
+
+
+class StableVM(BySplitPoint):
     """The StableVM target: from which time on, and its references (docs/paper.md#stablevm)."""
 
-    t_min: ShareBelow1 = Field(default=0.5, description="below it the plain CFM target is used")
+    number = "t_min"
+    t_min: ShareOrAuto = Field(
+        default=0.5, description="below it the plain CFM target is used; auto: the split point of the study's latents"
+    )
     bank: Bank = Bank()
 
 
-class Alignment(Section):
+class Alignment(BySplitPoint):
     """REPA and its variance-aware weights (docs/paper.md#va-repa)."""
 
+    number = "xi"
     schedule: Literal["hard", "hard_high", "sigmoid", "cosine", "snr", "uniform"] = "sigmoid"
-    xi: Fraction = 0.7
+    xi: FractionOrAuto = Field(default=0.7, description="auto: the split point of the study's latents")
     k: PositiveFloat = 20.0
     coefficient: PositiveFloat = Field(default=0.5, description="lambda")
     projector: Literal["mlp", "conv"] = Field(default="mlp", description="conv: iREPA")
@@ -228,7 +271,7 @@ class Training(Section):
     weight_decay: Share = 0.0
     clip: PositiveFloat = 1.0
     ema: Fraction = 0.9999
-    label_drop: ShareBelow1 = 0.1
+    label_drop: Share = Field(default=0.1, description="labels replaced by the null class; 1: no label is seen")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: Flag = False
     gradient_checkpointing: Flag = False
@@ -251,11 +294,24 @@ class Arm(Section):
     """One row of the training tables: an objective, an alignment, and what differs from `training`."""
 
     label: Label = Field(description="its name in tables and figures")
-    objective: Literal["cfm", "stablevm"] = "cfm"
+    objective: Literal["cfm", "stf", "stablevm"] = "cfm"
     stablevm: StableVM = StableVM()
     alignment: Alignment | None = None
     class_token: Flag = Field(default=False, description="REG: the encoder's class token as an input token")
     training: dict[str, Any] = Field(default={}, description="keys of `training` that differ for this arm")
+
+    def by_split_point(self) -> dict[str, BySplitPoint]:
+        """The sections that the arm uses and of which a number may be "auto"."""
+        used = {"stablevm": self.stablevm if self.objective == "stablevm" else None, "alignment": self.alignment}
+        return {name: section for name, section in used.items() if section is not None}
+
+
+class GradientVariance(Section):
+    """Variance of a batch's gradient at the kept weights of runs, with CFM's target and StableVM's on the same x_t."""
+
+    arms: Some[Name] = Field(description="arms whose first seed is measured, at every kept step")
+    batches: Several = 64
+    stablevm: StableVM = StableVM(t_min=0.0, bank=Bank(capacity=128))
 
 
 class Sampler(Section):
@@ -268,7 +324,7 @@ class Sampler(Section):
     last_time: Fraction = Field(default=0.04, description="Euler-Maruyama: where the one mean step to 0 starts")
     guidance: Annotated[float, Field(ge=1, le=1000), NUMBER] = 1.0
     guidance_interval: tuple[Share, Share] = (0.0, 1.0)
-    labels: Literal["random", "balanced"] = "random"
+    labels: Literal["random", "balanced", "none"] = "random"
     low_regime: Literal["none", "stablevs", "control"] = Field(
         default="none", description="below xi: StableVS on the thinned grid, or the base solver on that grid"
     )
@@ -312,7 +368,7 @@ class Sampling(Section):
     images: Positive = Field(default=50_000, description="images per set")
     shards: Shards = Field(default=1, description="jobs per set")
     block: Size = Field(default=64, description="images generated together; part of the randomness")
-    seed: Seed | Literal["by_run"] = Field(
+    seed: SeedOrByRun = Field(
         default=0, description="by_run: a run's own, so that its seeds differ in their samples too"
     )
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -10,9 +10,11 @@ from stablevelocity.study.settings import (
     Alignment,
     Arm,
     Autoencoder,
+    BySplitPoint,
     Encoder,
     Evaluation,
     ExactFlow,
+    GradientVariance,
     Images,
     Sampler,
     Sampling,
@@ -36,6 +38,9 @@ class Run(Section):
     alignment: Alignment | None
     class_token: bool
     training: Training
+    intervals: dict[str, tuple[float, float]] = Field(
+        default={}, exclude_if=lambda found: not found, description="of the numbers that were auto, by their key"
+    )
 
     @property
     def steps(self) -> list[int]:
@@ -55,12 +60,12 @@ class Study(Section):
     exact_flow: ExactFlow | None = Field(default=None, description="null: no experiment on exact velocities")
     training: Training = Training()
     arms: dict[Name, Arm] = Field(default={}, description="none: a study of pretrained models only")
+    gradient_variance: GradientVariance | None = Field(default=None, description="null: not measured")
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
     pretrained: Pretrained | None = Field(default=None, description="large models, or tiny ones of the same classes")
     chosen_by_fid: dict[str, str] = Field(
-        default={},
-        description="settings chosen by looking at FID, and on which runs; told with the claims",
+        default={}, description="settings chosen by looking at FID, and on which runs; told with the claims"
     )
 
     @model_validator(mode="after")
@@ -68,6 +73,15 @@ class Study(Section):
         for arm in self.arms:
             self.arm_training(arm)
         return self
+
+    def auto(self) -> dict[str, BySplitPoint]:
+        """By key, the sections whose number is "auto" or was it before the variance curve was known."""
+        return {
+            f"arms.{name}.{part}.{section.number}": section
+            for name, arm in self.arms.items()
+            for part, section in arm.by_split_point().items()
+            if section.is_auto
+        }
 
     def arm_training(self, arm: str) -> Training:
         """`training` with the arm's own values."""
@@ -82,6 +96,8 @@ class Study(Section):
         runs = {}
         for name, arm in self.arms.items():
             training = self.arm_training(name)
+            parts = arm.by_split_point().items()
+            intervals = {f"{key}.{part.number}": part.interval for key, part in parts if part.interval}
             for seed in training.seeds:
                 # Fields that cannot change the weights of this run are left out, so editing them re-trains nothing.
                 runs[f"{name}-s{seed}"] = Run(
@@ -89,10 +105,11 @@ class Study(Section):
                     arm=name,
                     seed=seed,
                     objective=arm.objective,
-                    stablevm=arm.stablevm if arm.objective == "stablevm" else None,
+                    stablevm=None if arm.objective == "cfm" else arm.stablevm,
                     alignment=arm.alignment,
                     class_token=arm.class_token,
                     training=training.model_copy(update={"seeds": [seed]}),
+                    intervals=intervals,
                 )
         return runs
 
@@ -108,7 +125,13 @@ class Study(Section):
 
     def sweep_runs(self) -> list[str]:
         """The first seed of every swept arm."""
-        arms = self.sampling.sweep.arms or list(self.arms)
+        return self._first_runs(self.sampling.sweep.arms or list(self.arms))
+
+    def gradient_runs(self) -> list[str]:
+        """The first seed of every arm whose gradients are measured."""
+        return self._first_runs(self.gradient_variance.arms) if self.gradient_variance else []
+
+    def _first_runs(self, arms: list[str]) -> list[str]:
         return [next(run.name for run in self.runs().values() if run.arm == arm) for arm in arms]
 
     def sampler(self, name: str) -> Sampler:

@@ -5,9 +5,9 @@ Light on purpose (no torch): Snakemake reads it on every start.
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WrapValidator
 from pydantic_core import PydanticCustomError
 
 Value = TypeVar("Value")
@@ -55,6 +55,14 @@ def _label(value: str) -> str:
     return value
 
 
+def _or(word: str, kind: Any) -> WrapValidator:
+    """The word, or a `kind`: errors speak of the one, the schema of both."""
+    return WrapValidator(
+        lambda value, read: value if value == word else read(value),
+        json_schema_input_type=kind | Literal[word],  # pyright: ignore (Literal takes a value that is known here)
+    )
+
+
 NUMBER = BeforeValidator(_number)
 _TEXT, _DISTINCT = BeforeValidator(_text), AfterValidator(_distinct)
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag)]
@@ -73,6 +81,11 @@ PositiveFloat = Annotated[float, Field(gt=0, le=1e6), NUMBER]
 Fraction = Annotated[float, Field(gt=0, lt=1), NUMBER]
 Share = Annotated[float, Field(ge=0, le=1), NUMBER]
 ShareBelow1 = Annotated[float, Field(ge=0, lt=1), NUMBER]
+#: "auto" until the study's own split point is known (`study.split_point`), then a number; written as it is.
+_AS_IT_IS = PlainSerializer(lambda value: value)
+FractionOrAuto = Annotated[Fraction, _or("auto", Fraction), _AS_IT_IS]
+ShareOrAuto = Annotated[ShareBelow1, _or("auto", ShareBelow1), _AS_IT_IS]
+SeedOrByRun = Annotated[Seed, _or("by_run", Seed), _AS_IT_IS]
 #: What the study, an arm or a sampler is called: part of paths, wildcards and job names.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 Text = Annotated[str, Field(max_length=1000), _TEXT]

@@ -9,8 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from stablevelocity.files import atomic_write, write_json
-from stablevelocity.provenance import name_from, provenance_file, write_provenance
+from stablevelocity.files import atomic_write
+from stablevelocity.provenance import name_from, provenance_file, write_facts, write_provenance
 from stablevelocity.records import read_record
 from stablevelocity.study import Run
 from stablevelocity.training.identity import settings_of
@@ -21,17 +21,12 @@ def result_files(checkpoints: Path, steps: list[int]) -> list[tuple[int, Path]]:
     return [(step, checkpoints / "result" / f"step-{step:08d}.safetensors") for step in steps]
 
 
-def write_record(checkpoints: Path, run: Run, inputs: list[Path], codes: list[str], processes: int) -> None:
+def record_results(checkpoints: Path, run: Run, inputs: list[Path], codes: list[str], processes: int) -> None:
     """Beside the results: what they were made from, and by which codes, one after the other."""
     result = checkpoints / "result"
     files = [result / "metrics.csv", *(path for _, path in result_files(checkpoints, run.steps))]
     write_provenance(
-        files,
-        inputs=inputs,
-        settings=settings_of(run),
-        code="+".join(codes),
-        command=sys.argv,
-        processes=processes,
+        files, inputs=inputs, settings=settings_of(run), code="+".join(codes), command=sys.argv, processes=processes
     )
 
 
@@ -48,7 +43,7 @@ def publish(checkpoints: Path, folder: Path, steps: list[int]) -> None:
         for path, state in made.outputs.items()
     }
     inputs = {name_from(folder, path): checksum for path, checksum in made.inputs.items()}
-    write_json(provenance_file(targets[metrics]), made.facts | {"inputs": inputs, "outputs": outputs})
+    write_facts(provenance_file(targets[metrics]), made.facts | {"inputs": inputs, "outputs": outputs})
 
 
 def _link(source: Path, target: Path) -> None:

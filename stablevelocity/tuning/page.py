@@ -49,7 +49,8 @@ def write_page(
         sentence=sentence,
         rows=comparison.rows,
         titles=TITLES,
-        has_lpips=any("lpips" in row for row in comparison.rows),
+        has_lpips=not comparison.note,
+        note=comparison.note,
         facts=facts,
         curve=[(level, value / peak) for level, value in zip(long, skip_error, strict=False)],
         pictures=[

@@ -28,6 +28,10 @@ def why_not() -> str | None:
     return None
 
 
+class NoDatabase(Exception):
+    """The database of a cluster with accounting cannot start; in one line, why."""
+
+
 class Box:
     """One cluster, alive inside a `with` block; commands run in its namespaces.
 
@@ -52,6 +56,8 @@ class Box:
             if self.outer.poll() is not None or time.monotonic() > deadline:
                 said = "".join(log.read_text() for log in (self.folder / "with_slurm.log", *self.folder.glob("log/*")))
                 self.__exit__()
+                if self.outer.returncode == 3:
+                    raise NoDatabase(next(line for line in said.splitlines() if "cannot start" in line))
                 raise RuntimeError(f"no cluster: {said}")
             time.sleep(0.1)
         children = Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text().split()

@@ -21,10 +21,11 @@ socket=$BOX/run/munge.socket
 host=$(hostname -s)
 unset SLURM_CONF
 
-# Wait until a command succeeds, at most five minutes.
+# Wait until a command succeeds, at most five minutes; 1 at once when the process that it waits for has ended.
 wait_for() {
     for _ in $(seq 1500); do
         if timeout 3 bash -c "$1" >/dev/null 2>&1; then return; fi
+        if [ -n "${2:-}" ] && ! kill -0 "$2" 2>/dev/null; then return 1; fi
         sleep 0.2
     done
     echo "with_slurm: still not true after minutes: $1; logs in $BOX/log" >&2
@@ -103,15 +104,21 @@ END
     fi
 }
 
+# Exit status 3: the cluster could be had without accounting.
+no_database() {
+    echo "the database cannot start: $(grep -h ERROR "$BOX"/log/mariadb*.log | tail -n 1)" >&2
+    exit 3
+}
+
 # A database, slurmdbd, and one account, "physics", that root may use.
 accounting() {
     local db="--no-defaults --user=root --socket=$BOX/db/socket"
     chown mysql: "$BOX/db"
     mariadb-install-db --no-defaults --user=mysql --datadir="$BOX/db" --auth-root-authentication-method=normal \
-        --skip-test-db >"$BOX/log/mariadb-install.log" 2>&1
+        --skip-test-db >"$BOX/log/mariadb-install.log" 2>&1 || no_database
     mariadbd --no-defaults --user=mysql --datadir="$BOX/db" --socket="$BOX/db/socket" --pid-file="$BOX/db/pid" \
         --bind-address=127.0.0.1 --port=13306 --innodb-lock-wait-timeout=900 >"$BOX/log/mariadbd.log" 2>&1 &
-    wait_for "mariadb-admin $db ping"
+    wait_for "mariadb-admin $db ping" $! || no_database
     mariadb $db -e "create database slurm_acct_db; create user slurm@127.0.0.1 identified by 'box';
         create user slurm@localhost identified by 'box';
         grant all on slurm_acct_db.* to slurm@127.0.0.1, slurm@localhost"

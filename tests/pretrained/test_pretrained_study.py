@@ -53,7 +53,7 @@ def made(tmp_path_factory):
         stages.train_tiny_model(settings, family, None, model / "training.json")
         shards = [folder / "samples" / f"shard-{shard:05d}.json" for shard in range(chosen.shards)]
         for shard, output in enumerate(shards):
-            stages.generate_arms(settings, family, model, prompts, shard, settings.arm_names(family), "cpu", output)
+            stages.generate_arms(settings, family, model, prompts, shard, "cpu", output)
         stages.score_family(settings, family, prompts, shards, folder / "metrics.csv", folder / "pairs.csv")
         if family in VIDEO:
             videos = folder / "comparison.mp4", folder / "comparison.gif"

@@ -174,3 +174,15 @@ def test_switched_off_an_euler_config_becomes_what_the_stock_class_makes_of_it(s
     plain = stock.from_config(config)
     named = [key for key in plain.config if not key.startswith("_")]
     assert [made.config[key] for key in named] == [plain.config[key] for key in named]
+
+
+@pytest.mark.parametrize("name", ["dpm", "unipc"])
+def test_the_way_through_any_compatible_scheduler_and_back_loses_nothing(name):
+    """Pipelines swap schedulers by `from_config`; diffusers says between which classes that has to work."""
+    base = BASES[name]
+    scheduler = base.stablevs(**base.config, xi=0.8, low_steps=5, solver_order=3)
+    for other in scheduler.compatibles:
+        if "SDE" in other.__name__:  # needs torchsde
+            continue
+        back = base.stablevs.from_config(other.from_config(scheduler.config).config)
+        assert {key: back.config[key] for key in scheduler.config} == dict(scheduler.config), other

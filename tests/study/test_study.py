@@ -9,6 +9,8 @@ import yaml
 from stablevelocity.cli.checks import check_machine
 from stablevelocity.errors import UserError
 from stablevelocity.study import load_study, parse_study, study_json, study_schema
+from stablevelocity.study.methods import alignment_text, target_text
+from stablevelocity.training.identity import settings_of
 
 CONFIG = Path(__file__).parents[2] / "config"
 SMOKE = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
@@ -101,6 +103,56 @@ def test_milestones_and_samplers_make_the_sets_of_images():
     assert len(sets) == 3 * 2 + 3  # three steps: ode for both arms, sde for one
     assert ("cfm-s0", 20, "sde") in sets
     assert ("stablevm-va-s0", 20, "sde") not in sets
+
+
+def with_curve(folder: Path, study: dict, **split: float):
+    """The study as its jobs read it, from results/<study>, once the curve of its latents is there."""
+    (folder / "variance").mkdir(exist_ok=True)
+    rows = [
+        f"latents,64,{law},{value},{split['low']},{split['high']}"
+        for law, value in (("noise", 0.9), ("empirical", split["xi"]))
+    ]
+    (folder / "variance" / "latents.split_point.csv").write_text("\n".join(["source,dimension,law,xi,low,high", *rows]))
+    (folder / "study.json").write_text(study_json(parse_study(study)))
+    return load_study(folder / "study.json")
+
+
+def test_auto_is_the_split_point_of_the_empirical_distribution_with_its_interval(tmp_path):
+    study = changed("arms.stablevm-va.alignment.xi", "auto")
+    found = with_curve(tmp_path, study, xi=0.61234, low=0.6004, high=0.62)
+    run = found.runs()["stablevm-va-s0"]
+    assert run.alignment
+    assert run.alignment.xi == 0.612
+    assert run.stablevm
+    assert run.stablevm.t_min == 0.0
+    assert run.intervals == {"alignment.xi": (0.6, 0.62)}
+    assert "xi = 0.612 (split point of the latents, 0.6 to 0.62)" in alignment_text(found.arms["stablevm-va"])
+    assert "t >= 0," in target_text(found.arms["stablevm-va"])
+    # An interval is no setting of an arm without auto: its records are as they always were.
+    assert "intervals" not in settings_of(found.runs()["cfm-s0"])
+    assert "intervals" in settings_of(run)
+
+
+def test_auto_stays_until_the_curve_is_there():
+    study = parse_study(changed("arms.stablevm-va.stablevm.t_min", "auto"))
+    assert '"t_min": "auto"' in study_json(study)
+    assert "t >= auto," in target_text(study.arms["stablevm-va"])
+
+
+def test_auto_where_no_time_has_low_variance(tmp_path):
+    """StableVM is then used at all times; an alignment would have no time at all."""
+    split = {"xi": 0.0, "low": 0.0, "high": 0.0}
+    run = with_curve(tmp_path, changed("arms.stablevm-va.stablevm.t_min", "auto"), **split).runs()["stablevm-va-s0"]
+    assert run.stablevm
+    assert run.stablevm.t_min == 0
+    with pytest.raises(UserError, match=r"^arms\.stablevm-va\.alignment\.xi: auto, but the curve in .* no regime"):
+        with_curve(tmp_path, changed("arms.stablevm-va.alignment.xi", "auto"), **split)
+
+
+def test_a_damaged_split_point_is_named(tmp_path):
+    study = changed("arms.stablevm-va.alignment.xi", "auto")
+    with pytest.raises(UserError, match=r"latents\.split_point\.csv: is damaged; delete it"):
+        with_curve(tmp_path, study, xi="x", low=0, high=1)
 
 
 def test_a_key_that_stands_twice_is_refused_by_its_line(tmp_path):

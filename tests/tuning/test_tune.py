@@ -14,6 +14,7 @@ from stablevelocity.errors import UserError
 from stablevelocity.pretrained.tiny import TINY_FAMILIES
 from stablevelocity.schedulers import StableVSFlowMatchEulerScheduler, ThinnedUniPCMultistepScheduler
 from stablevelocity.tuning import compare, record
+from stablevelocity.tuning.page import write_page
 from stablevelocity.tuning.pipelines import open_model
 from stablevelocity.tuning.trajectory import trajectory
 
@@ -95,6 +96,8 @@ def test_the_budget_holds_and_held_out_pictures_are_new(folder, family):
     assert len(requests[1]) >= 2
     for column in (0, 1):
         assert not {request[column] for request in requests[0]} & {request[column] for request in requests[1]}
+    worth = [one["expected_grid"] for one in tuning["two_sets"]]
+    assert abs(worth[0] - worth[1]) <= compare.AGREEMENT
     arms = {row["arm"]: row for row in found.rows}
     assert list(arms) == ["long", "base", "stablevs", "tuned", *(["control"] if passes == 2 else []), "grid"]
     assert {row["calls"] for name, row in arms.items() if name != "long"} == {6}
@@ -147,6 +150,23 @@ def test_tune_writes_what_a_pipeline_loads(folder, tmp_path, monkeypatch):
     page = (out / "page.html").read_text()
     assert page.count("<img") == 5 * len(tuning["held_out_requests"])
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_page_shows_lpips_or_says_in_one_line_why_not(tmp_path):
+    rows = [{"arm": "long", "calls": 30, "seconds": 1.0, "sigmas": [1.0, 0.5]}]
+    rows.append(
+        {"arm": "base", "calls": 20, "seconds": 1.0, "sigmas": [1.0], "psnr": 40.0, "ssim": 0.9, "lpips": 0.123}
+    )
+    pictures = {"long": [np.zeros((8, 8, 3), np.uint8)], "base": [np.zeros((8, 8, 3), np.uint8)]}
+    shown = []
+    for note in ("", compare._why_no_lpips(pictures["long"][0])):
+        write_page(tmp_path / "page.html", "t", "s", compare.Comparison(rows, pictures, 0, note), ["a five"], {})
+        shown.append((tmp_path / "page.html").read_text())
+    assert "0.123" in shown[0]
+    assert "left out" not in shown[0]
+    assert "0.123" not in shown[1]
+    assert "LPIPS is left out: it needs pictures of 64 pixels or more, these have 8." in shown[1]
+    assert "not in torch" in compare._why_no_lpips(np.zeros((64, 80, 3), np.uint8))
 
 
 def test_the_arms_alone_can_be_compared(folder, tmp_path):

@@ -72,6 +72,19 @@ def test_revalidation_names_the_runs_that_a_changed_update_rule_alters_and_verif
     assert made["verified"][0]["code"] != made["code"]
     assert "steps 10 to 20 trained" in made["verified"][0]["by"]
     assert "state of step 20, equal bits" in made["verified"][0]["by"]
+    # So says what leads from a number of a table, and from one of the page.
+    for row, verified in ("CFM", True), ("StableVM + VA-REPA", False):
+        told = finished.run(
+            "stablevelocity", "trace", "results/smoke/tables/table2.csv", "--row", row, "--column", "fid"
+        )
+        assert ("verified: code" in told.stdout) is verified, told.stdout + told.stderr
+        assert f"code {made['code']}" in told.stdout
+    where = ["--study", "results/smoke/study.json", "--results", "results/smoke", "--output", "results/smoke/page.html"]
+    done = finished.run("stablevelocity", "report", *where)
+    assert done.returncode == 0, done.stderr
+    page = (finished.results / "page.html").read_text()
+    assert f"code {made['code']}, verified under {made['verified'][0]['code']}" in page
+    assert f"code {made['code']}, not verified under other code" in page
 
 
 def test_without_checkpoints_a_run_is_verified_from_its_first_step(finished):
@@ -127,6 +140,24 @@ def test_a_copied_folder_of_results_is_finished_where_it_arrives(finished, tmp_p
     flip(shard, 5000)
     os.utime(shard)
     assert {"latent_manifest", "train_cfm-s0"} <= clone.planned()
+
+
+def test_a_deleted_shard_is_made_again_and_the_rest_only_if_it_comes_out_otherwise(finished):
+    shard = finished.results / "data/latents/train-00000.safetensors"
+    content = shard.read_bytes()
+    shard.unlink()
+    done = finished.snakemake("all", "--configfile", "config/smoke.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 jobs" in done.stdout + done.stderr
+    assert shard.read_bytes() == content
+    assert finished.planned() == set()
+
+    edit(finished, "data/stages/latents.py", "encode_images(model, pixels)", "encode_images(model, pixels // 2)")
+    shard.unlink()
+    done = finished.snakemake("all", "--configfile", "config/smoke.yaml")
+    assert done.returncode == 0, done.stderr
+    assert f"came out other than before ({shard.relative_to(finished.folder)})" in done.stdout + done.stderr
+    assert {"latent_manifest", "train_cfm-s0", "train_stablevm-va-s0"} <= finished.planned()
 
 
 def flip(file: Path, position: int) -> None:

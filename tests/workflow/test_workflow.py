@@ -1,5 +1,6 @@
 """The workflow for real: the smoke study once, then what each change makes run again."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 from project import ROOT, Workflow
 
 from stablevelocity.files import sha256
+from stablevelocity.records import read_records
 
 # They share one finished study; pytest-xdist gives a file to one process (--dist loadfile).
 pytestmark = pytest.mark.workflow
@@ -50,9 +52,10 @@ def test_the_reports_tests_use_columns_that_a_study_has(workflow, tmp_path):
 
 REPORT = {"table", "tables", "paper_tables", "figure", "figures", "claims", "report"}
 MEASURED = {"sample_shard", "sample_manifest", "fidelity", "sweep"}
-TRAINED = {"train_cfm-s0", "train_stablevm-va-s0", "alignment_curve"} | MEASURED
+TRAINED = {"train_cfm-s0", "train_stablevm-va-s0", "alignment_curve", "gradient_variance"} | MEASURED
 
-# What stands between a file and the report; every rule of these sets must run again when the file is gone.
+# What stands between a file and the report; every rule of these sets must run again when the file and its record are
+# gone; with its record, by which the same bytes will come out, only its maker.
 AFTER = {
     "data/latents/train-00001.safetensors": {
         "latent_shard",
@@ -70,7 +73,7 @@ AFTER = {
         "alignment_curve",
     }
     | (MEASURED - {"sweep"}),
-    "runs/cfm-s0/weights/step-00000020.safetensors": {"train_cfm-s0"} | MEASURED,
+    "runs/cfm-s0/weights/step-00000020.safetensors": {"train_cfm-s0", "gradient_variance"} | MEASURED,
     "metrics/judge.json": {"judge", "reference", "floor", "fidelity", "sweep"},
     "variance/gmm-10.csv": {"gmm_variance", "variance_curves"},
     "metrics/floor.csv": {"floor"},
@@ -79,17 +82,32 @@ AFTER = {
 }
 
 
+MAKERS = {"latent_shard", "encoder", "train_cfm-s0", "judge", "gmm_variance", "floor", "toy", "exact_flow"}
+
+
+@contextlib.contextmanager
+def away(*paths: Path):
+    """Without some files for a while."""
+    for path in paths:
+        path.rename(path.with_name(path.name + ".aside"))
+    yield
+    for path in paths:
+        path.with_name(path.name + ".aside").rename(path)
+
+
 @pytest.mark.parametrize("file", AFTER)
-def test_deleting_a_file_makes_exactly_the_stages_after_it_run_again(workflow, file):
+def test_without_a_file_and_its_record_exactly_the_stages_after_it_run_again(workflow, file):
     path = workflow.results / file
-    aside = path.with_name(path.name + ".aside")
-    path.rename(aside)
-    try:
+    record = next(one for one in read_records(workflow.results) if path in one.outputs)
+    with away(path, record.path):
         planned = workflow.planned()
-    finally:
-        aside.rename(path)
     assert planned - REPORT == AFTER[file]
     assert planned & REPORT  # and the report after them
+
+
+def test_files_whose_records_are_there_are_made_again_alone(workflow):
+    with away(*(workflow.results / file for file in AFTER)):
+        assert workflow.planned() == MAKERS
 
 
 def test_a_change_of_one_arms_learning_rate_retrains_that_arm_only(workflow):

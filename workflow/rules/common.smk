@@ -49,7 +49,7 @@ STUDY_FILE = LAYOUT.study
 RUNS = STUDY.runs()
 
 # Every file that the stages leave, filled by the rules files. `all` asks for each of them, not for the report alone:
-# so one that was deleted is made again, and all that comes after it.
+# so one that was deleted is made again.
 PRODUCTS = []
 
 # Priority of the jobs that the first figures need, those of the variance: they are there within a minute.

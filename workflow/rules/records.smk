@@ -3,11 +3,13 @@
 from snakemake.dag import DAG
 from snakemake.iocontainers import Wildcards
 from snakemake.settings.enums import RerunTrigger
-from stablevelocity.records import codes_line, read_records, restore_times, seal
+from stablevelocity.files import sha256
+from stablevelocity.records import codes_line, lost, read_records, restore_times, seal
 from stablevelocity.study.changes import same_settings
+from stablevelocity.study.load import resolve
 from stablevelocity.training import identity
 
-TRAINED = {LAYOUT.training_metrics(name): run for name, run in RUNS.items()}
+TRAINED = {LAYOUT.training_metrics(name): run for name, run in or_one_line(resolve, STUDY, LAYOUT.root).runs().items()}
 STAGES = [rule for rule in workflow.rules if "provenance" in rule.params.keys()]
 REMADE_RUNS = []
 
@@ -41,10 +43,12 @@ def remade():
 
 
 def compare_with_records():
-    """Files to make again, as their settings changed or `remake` asks for it; the others that other code made stay."""
+    """(files to make again, as their settings changed or `remake` asks for it; checksums of files that are made again as
+    one is missing). What other code made stays, and so does what was made from a file that is missing.
+    """
     records, names = read_records(LAYOUT.root), remade()
     restore_times(records)
-    forced, older = [], []
+    forced, older, missing = [], [], lost(records)
     for record in records:
         if (now := today(record)) is None:
             continue
@@ -58,12 +62,12 @@ def compare_with_records():
             older.append((record, code_now))
     if line := codes_line(LAYOUT.root, older):
         logger.info(line)
-    return forced
+    return forced, {file: checksum for file, checksum in missing.items() if file not in forced}
 
 
 if workflow.is_main_process:
-    FORCED = or_one_line(compare_with_records)
-    init = DAG.__init__
+    FORCED, MISSING = or_one_line(compare_with_records)
+    init, update = DAG.__init__, DAG.update_needrun
 
     def with_forced(self, workflow, *arguments, forcefiles, **named):
         workflow.group_settings.group_components = UNITS | dict(workflow.group_settings.group_components)
@@ -71,10 +75,30 @@ if workflow.is_main_process:
         workflow.dag_settings.rerun_triggers &= {RerunTrigger.MTIME, RerunTrigger.INPUT}
         init(self, workflow, *arguments, forcefiles={*forcefiles, *FORCED}, **named)
 
+    async def without_missing(self, *arguments, **named):
+        # A job whose reason to run would be that such files are made again has none; where it has another, it waits.
+        whole = {job: dict(following) for job, following in self.depending.items()}
+        for following in self.depending.values():
+            for job in [job for job, files in following.items() if MISSING.keys() >= set(map(str, files))]:
+                del following[job]
+        await update(self, *arguments, **named)
+        for job, following in whole.items():
+            self.depending[job].update(following)
+
     # --forcerun would make them targets too, asked for or not.
-    DAG.__init__ = with_forced
+    DAG.__init__, DAG.update_needrun = with_forced, without_missing
+
+
+def tell_of_changed():
+    """Say which files that were missing came out otherwise: what follows from them was not made again."""
+    if changed := [file for file, known in MISSING.items() if Path(file).exists() and sha256(file) != known]:
+        logger.info(
+            f"{len(changed)} files that were missing came out other than before ({changed[0]}): "
+            "start again, and what follows from them is made again"
+        )
 
 
 onsuccess:
     if not workflow.dryrun:
+        or_one_line(tell_of_changed)
         or_one_line(seal, Path(LAYOUT.root))

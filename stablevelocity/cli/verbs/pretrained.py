@@ -98,13 +98,12 @@ def geneval(
     device: str = "cpu",
 ) -> None:
     """Score a folder of images by GenEval's protocol with Mask2Former and CLIP; one CSV row per image."""
-    from stablevelocity.files import atomic_write
+    from stablevelocity.files import write_csv
     from stablevelocity.pretrained.benchmarks import geneval as protocol
     from stablevelocity.pretrained.benchmarks.geneval_detector import CLIP, DETECTOR, load_detector
 
     scores = protocol.score_folder(pictures, load_detector(detector or DETECTOR, clip or CLIP, device))
-    with atomic_write(output) as temporary:
-        scores.to_csv(temporary, index=False)
+    write_csv(output, scores)
     for task, value in protocol.summary(scores).items():
         typer.echo(f"{task}: {value:.4f}")
 
@@ -146,18 +145,9 @@ def generate_arms(
     """Every arm of a family on one share of the prompts."""
     from stablevelocity.pretrained import stages
 
-    settings = _settings(study, family)
     _set_threads()
-    stages.generate_arms(
-        settings,
-        family,
-        Path(model).parent if model else None,
-        prompt_file,
-        shard,
-        settings.arm_names(family),
-        device,
-        output,
-    )
+    folder = Path(model).parent if model else None
+    stages.generate_arms(_settings(study, family), family, folder, prompt_file, shard, device, output)
 
 
 @app.command()

@@ -29,6 +29,9 @@ def check(
         if settings.launcher == "local":
             raise UserError(problem)
         typer.echo(f"note: {problem}")
+    for key, section in found.auto().items():
+        by = f"{getattr(section, section.number)} {list(section.interval)}" if section.interval else "auto"
+        typer.echo(f"{key}: {by}, the split point of the latents' variance curve, which is made before the run")
     runs = found.runs()
     typer.echo(f"{study}: study {found.name!r} is valid: {len(runs)} training runs, {len(found.sample_sets())} sets")
 
@@ -80,6 +83,7 @@ def revalidate(
     for outcome in replay(results, runs, steps):
         typer.echo(f"{outcome.record.first}: {'verified' if outcome.agrees else 'DIFFERS'}: {outcome.by}")
         differ += [] if outcome.agrees else [str(outcome.record.first)]
+    typer.echo("noted in the records; in the page as well when it is made again: `snakemake all --forcerun report`")
     if differ:
         typer.echo(f"{len(differ)} results differ: {', '.join(differ)}; `--config remake=<run>` makes a run's again")
     raise typer.Exit(1 if differ else 0)

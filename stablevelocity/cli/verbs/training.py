@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from stablevelocity.cli.options import Output, StudyFile, run_of, write_tables
-from stablevelocity.files import damaged_put_aside
+from stablevelocity.cli.options import Output, StudyFile, run_of
+from stablevelocity.errors import UserError
+from stablevelocity.files import damaged_put_aside, write_csv
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -33,6 +34,9 @@ def train(
 
     found = load_study(study)
     wanted = [run_of(found, name) for name in run]
+    for key, section in found.auto().items():
+        if section.interval is None and key.split(".")[1] in {one.arm for one in wanted}:
+            raise UserError(f"{study}: {key}: auto, and the variance curve of the latents does not lie beside it")
     given = Path(features) if features else None
     tasks = []
     for one in wanted:
@@ -73,4 +77,21 @@ def alignment_curve(
     from stablevelocity.training.alignment_curve import alignment_curve as curve
 
     with damaged_put_aside(study.parent):
-        write_tables([curve(weights, latents, features)], [output])
+        write_csv(output, curve(weights, latents, features))
+
+
+@app.command()
+def gradient_variance(
+    study: StudyFile,
+    weights: Annotated[list[Path], typer.Option(help="weights of one run; repeated: its kept steps")],
+    latents: Annotated[Path, typer.Option(help="manifest of the latents")],
+    output: Output,
+) -> None:
+    """Variance of a batch's gradient at the weights of a run, with the targets of CFM and StableVM."""
+    from stablevelocity.training.gradient_variance import gradient_variance as measured
+
+    settings = load_study(study).gradient_variance
+    if settings is None:
+        raise UserError(f"{study}: gradient_variance: not given, so nothing says how to measure it")
+    with damaged_put_aside(study.parent):
+        write_csv(output, measured(settings, weights, latents))

@@ -7,7 +7,7 @@ import typer
 
 from stablevelocity.cli.options import Output, StudyFile, write_tables
 from stablevelocity.errors import UserError
-from stablevelocity.files import damaged_put_aside
+from stablevelocity.files import damaged_put_aside, write_csv
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -46,7 +46,7 @@ def variance_references(study: StudyFile, output: Output) -> None:
     """V_CFM(t) of a Gaussian mixture against the size of the empirical law."""
     from stablevelocity.experiments.variance_study import reference_table
 
-    write_tables([reference_table(load_study(study).variance)], [output])
+    write_csv(output, reference_table(load_study(study).variance))
 
 
 @app.command()
@@ -69,7 +69,7 @@ def exact_flow(study: StudyFile, output: Output) -> None:
     settings = load_study(study).exact_flow
     if settings is None:
         raise UserError(f"{study}: exact_flow is null; this study has no experiment on exact velocities")
-    write_tables([exact_flow_table(settings)], [output])
+    write_csv(output, exact_flow_table(settings))
 
 
 @app.command()
@@ -79,7 +79,7 @@ def latent_spectrum(
     """Standard deviations of latents along their principal axes: where a data set lies among the exact flows."""
     from stablevelocity.experiments.latent_spectrum import latent_spectrum as spectrum
 
-    write_tables([spectrum(latents)], [output])
+    write_csv(output, spectrum(latents))
 
 
 @app.command()

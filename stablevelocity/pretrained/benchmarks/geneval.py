@@ -82,7 +82,7 @@ def relative_position(a: tuple[float, float, float, float], b: tuple[float, floa
 
 
 def image_folder(root: Path, prompt: int) -> Path:
-    """Where the official layout keeps the images of a prompt: `<root>/00000/`."""
+    """Of a prompt's images, in the official layout."""
     return root / f"{prompt:05d}"
 
 
@@ -125,20 +125,14 @@ def layout(objects: list[DetectedObject], height: int, width: int) -> str:
 
 def summary(scores: pd.DataFrame) -> dict[str, float]:
     """Share of right images per task, and `overall`, the mean of the tasks."""
-    correct, tags = scores["correct"].to_numpy(float), scores["tag"].to_numpy(str)
-    tasks = {str(tag): float(correct[tags == tag].mean()) for tag in np.unique(tags)}
+    shares = scores["correct"].astype(float).groupby(scores["tag"].astype(str)).mean()
+    tasks = {str(task): float(share) for task, share in shares.items()}
     return {**tasks, "overall": float(np.mean(list(tasks.values())))}
 
 
 def standard_error(scores: pd.DataFrame) -> float:
-    """Of `overall`: images of one prompt are not independent, so prompts are what is counted.
-
-    NaN where a task has a single prompt.
-    """
-    correct, tags = scores["correct"].to_numpy(float), scores["tag"].to_numpy(str)
-    prompts = scores["prompt"].to_numpy(int)
-    variances = []
-    for tag in np.unique(tags):
-        of_task = [correct[(tags == tag) & (prompts == p)].mean() for p in np.unique(prompts[tags == tag])]
-        variances.append(np.var(of_task, ddof=1) / len(of_task) if len(of_task) > 1 else np.nan)
+    """Of `overall`, over prompts (images of one are not independent); NaN where a task has a single prompt."""
+    by_prompt = scores["correct"].astype(float).groupby([scores["tag"], scores["prompt"]]).mean()
+    tasks = [shares.to_numpy(float) for _, shares in by_prompt.groupby(level="tag")]
+    variances = [float(np.var(task, ddof=1)) / len(task) if len(task) > 1 else np.nan for task in tasks]
     return float(np.sqrt(np.sum(variances)) / len(variances))

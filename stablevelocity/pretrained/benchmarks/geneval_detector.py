@@ -48,7 +48,7 @@ class ColorClassifier:
 
     def __init__(self, model: Any, processor: Any):
         self._model, self._processor = model.eval(), processor
-        self._heads: dict[str, torch.Tensor] = {}
+        self._directions: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray, mask: np.ndarray, box: tuple[float, float, float, float], name: str) -> str:
@@ -57,18 +57,18 @@ class ColorClassifier:
         crop = Image.fromarray(cut).crop(tuple(int(side) for side in box))  # type: ignore[arg-type]
         inputs = self._processor(images=crop, return_tensors="pt").to(self._model.device)
         features = _features(self._model.get_image_features(**inputs))
-        return COLORS[int((features @ self._head(name).T).argmax())]
+        return COLORS[int((features @ self._directions_of(name).T).argmax())]
 
-    def _head(self, name: str) -> torch.Tensor:
-        """One direction per colour: the mean over the templates of CLIP's text features."""
-        if name not in self._heads:
+    def _directions_of(self, name: str) -> torch.Tensor:
+        """One per colour: the mean over the templates of CLIP's text features."""
+        if name not in self._directions:
             rows = []
             for color in COLORS:
                 texts = [template.format(color=color, name=name) for template in TEMPLATES]
                 inputs = self._processor(text=texts, return_tensors="pt", padding=True).to(self._model.device)
                 rows.append(_normalised(_features(self._model.get_text_features(**inputs)).mean(0)))
-            self._heads[name] = torch.stack(rows)
-        return self._heads[name]
+            self._directions[name] = torch.stack(rows)
+        return self._directions[name]
 
 
 @dataclass

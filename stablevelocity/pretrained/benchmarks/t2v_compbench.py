@@ -39,21 +39,15 @@ def video_path(root: Path, category: str, prompt: int) -> Path:
 
 
 def answer(holds: list[bool], present: list[bool]) -> str:
-    """The answer for one phrase from what is seen in each frame.
-
-    `holds`: the object is there with its attribute; `present`: the object is there.
-    """
-    if all(holds):
-        return "A"
+    """For one phrase, by frame: the object is there (`present`), and with its attribute (`holds`)."""
     if any(holds):
-        return "B"
+        return "A" if all(holds) else "B"
     return "C" if any(present) else "D"
 
 
 def points(answers: str) -> float:
     """1 to 5 points for the answers of a prompt's phrases; one phrase counts as two equal ones."""
-    pair = "".join(sorted(answers * 2 if len(answers) == 1 else answers))
-    return PAIR_POINTS[pair]
+    return PAIR_POINTS["".join(sorted(answers * 2 if len(answers) == 1 else answers))]
 
 
 def consistency(all_points: list[float]) -> float:
@@ -63,10 +57,8 @@ def consistency(all_points: list[float]) -> float:
 
 def summary(scores: pd.DataFrame) -> dict[str, float]:
     """Of rows with `points` and `motion`: the consistency score and the share of right motions."""
-    return {
-        "consistency": consistency(scores["points"].tolist()),
-        "motion": float(scores["motion"].to_numpy(float).mean()),
-    }
+    motion = float(scores["motion"].to_numpy(float).mean())
+    return {"consistency": consistency(scores["points"].tolist()), "motion": motion}
 
 
 def standard_error(scores: pd.DataFrame) -> float:

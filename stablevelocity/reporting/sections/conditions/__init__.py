@@ -3,14 +3,14 @@
 from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 
-TABLES = "reporting.sections.conditions.tables"
-
 
 def conditions(study: Study) -> list[str]:
     files = [LAYOUT.image_manifest("train"), LAYOUT.image_manifest("heldout"), LAYOUT.latents, LAYOUT.real_baseline]
     files.append(LAYOUT.autoencoder)
     if any(arm.alignment or arm.class_token for arm in study.arms.values()):
         files.append(LAYOUT.encoder)
+    if study.auto():
+        files.append(LAYOUT.variance_split_point("latents"))
     if study.evaluation.extractor == "digits":
         files.append(LAYOUT.classifier)
     return files
@@ -19,8 +19,8 @@ def conditions(study: Study) -> list[str]:
 SECTION = Section(
     name="conditions",
     title="What everything was measured with",
-    settings=lambda study: [study.images, study.autoencoder, study.encoder, study.evaluation],
-    tables=(Product("conditions", TABLES, conditions, keys=("quantity",)),),
+    settings=lambda study: [study.images, study.autoencoder, study.encoder, study.evaluation, *study.auto()],
+    tables=(Product("conditions", conditions, keys=("quantity",)),),
     has_claims=False,
     has_view=False,
 )

@@ -28,6 +28,9 @@ def conditions(results: Results) -> DataFrame:
     if "mean" in latents.get("arrays", {}):
         shape = latents["arrays"]["mean"]["shape"]
         add("Latent dimension", math.prod(shape), "numbers", f"{'x'.join(map(str, shape))} per image")
+    for key, section in study.auto().items():
+        how = "split point of the latents' variance curve, by the empirical distribution"
+        add(key, getattr(section, section.number), "time", how, *(section.interval or ()))
     autoencoder = results.json(LAYOUT.autoencoder)
     trained = f"trained here, {study.autoencoder.steps} steps, seed {study.autoencoder.seed}"
     how = f"{study.autoencoder.pretrained or trained}; decoder of all samples: {decoder_text(study)}"
