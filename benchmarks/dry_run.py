@@ -16,7 +16,6 @@ from pathlib import Path
 import yaml
 
 from benchmarks.measuring import machine, replace_section
-from stablevelocity.cluster.resources import PACKS
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEADING = "## Planning the ImageNet study"
@@ -50,9 +49,9 @@ def dry_run(study: Path, *profile: str) -> tuple[float, str]:
 
 def slurm_jobs(said: str) -> tuple[int, int]:
     """Jobs of SLURM for ordinary rules, and what they would be if nothing were packed."""
-    jobs = re.findall(r"^ *rule (\w+):$", said, re.MULTILINE)  # those made where Snakemake runs say localrule
-    packed = len(re.findall(r"Group job \S+ \(jobs", said))
-    return packed + sum(job not in PACKS for job in jobs if job != "all"), len(jobs)
+    alone = len(re.findall(r"^    resources: .*\bpacked=1\b", said, re.MULTILINE))
+    in_packs = len(re.findall(r"^        resources: .*\bpacked=1\b", said, re.MULTILINE))
+    return alone + len(re.findall(r"Group job \S+ \(jobs", said)), alone + in_packs
 
 
 def section() -> str:
