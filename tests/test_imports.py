@@ -52,6 +52,7 @@ VERBS = {
     "toy": "torch pandas",
     "join_tables": "pandas",
     "alignment_curve": "torch pandas",
+    "gradient_variance": "torch pandas",
     "train": "",  # the submitter: the training runs in a process of its own
     "check": "",
     "plan": "torch",

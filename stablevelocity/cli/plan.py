@@ -214,8 +214,9 @@ def tables_of(study: Study) -> dict[str, list[SampleSet]]:
     for name, arm in study.arms.items():
         first.setdefault((kind(arm), study.arm_training(name).model), name)
     kinds = {name: what for (what, _), name in first.items()}
-    pairs = {name for name, what in kinds.items() if what.regime == ("low (soft)" if what.stablevm else "whole")}
-    cuts = {name for name, what in kinds.items() if not what.stablevm and what.regime != "low (soft)"}
+    aligned = ("stablevm", "low (soft)"), ("cfm", "whole")
+    pairs = {name for name, what in kinds.items() if (what.objective, what.regime) in aligned}
+    cuts = {name for name, what in kinds.items() if what.objective == "cfm" and what.regime != "low (soft)"}
     own_model = {name for name in study.arms if study.arm_training(name).model == study.training.model}
 
     def of_base(names: set[str], *bases: str) -> set[str]:

@@ -37,6 +37,7 @@ MODULES = (
     "stablevelocity.reporting.page",
     "stablevelocity.sampling.stages",
     "stablevelocity.training.alignment_curve",
+    "stablevelocity.training.gradient_variance",
     "stablevelocity.training.trainer",
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_pdf",

@@ -54,6 +54,7 @@ LARGE = {
     "latent_spectrum": Need(60, 8, 1),
     "toy": Need(24 * 60, 8, 4),
     "alignment_curve": Need(60, 32, 8, 1),
+    "gradient_variance": Need(120, 32, 8, 1),
     "sample_shard": Need(8 * 60, 32, 8, 1),
     "sample_manifest": ORDINARY,
     "judge": Need(120, 32, 8, 1),

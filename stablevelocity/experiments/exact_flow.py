@@ -22,7 +22,7 @@ from stablevelocity.experiments.scheduler_accuracy import SCHEDULERS, SHIFT
 from stablevelocity.progress import Progress
 from stablevelocity.sampling.grid import uniform_times
 from stablevelocity.sampling.solvers import Velocity, heun
-from stablevelocity.study.settings import ExactFlow
+from stablevelocity.study.experiment_settings import ExactFlow
 
 
 @dataclass(frozen=True, eq=False)

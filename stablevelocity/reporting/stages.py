@@ -36,6 +36,7 @@ STAGES = {
     "exact flows": Stage(("exact_flow", "latent_spectrum"), ("latents",), lambda study: study.exact_flow is not None),
     "training": Stage(("train",), ("latents", "features")),
     "alignment": Stage(("alignment_curve",), ("training",), _aligned),
+    "gradients": Stage(("gradient_",), ("training",), lambda study: study.gradient_variance is not None),
     "samples": Stage(("sample_",), ("training",)),
     "sweep": Stage(("sweep",), ("training", "classifier and reference")),
     "metrics": Stage(("fidelity",), ("samples", "classifier and reference")),
@@ -45,7 +46,7 @@ STAGES = {
     "checks": Stage(("judge_accuracy", "detector", "scheduler_errors"), (), _pretrained),
     "tables and figures": Stage(
         ("table", "paper", "figure"),
-        ("variance", "toy experiment", "exact flows", "alignment", "sweep", "metrics", "scores", "checks"),
+        ("variance", "toy experiment", "exact flows", "alignment", "gradients", "sweep", "metrics", "scores", "checks"),
         lambda study: True,
     ),
     "claims": Stage(("claims",), ("tables and figures",), lambda study: True),

@@ -74,7 +74,9 @@ class BlockSampler:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def labels(self, block: int) -> Int64[Tensor, " block"]:
-        """Uniform random labels, or balanced ones: image i of all gets class i modulo the number of classes."""
+        """Uniform random labels; balanced: image i of all gets class i modulo the number of classes; the null class."""
+        if self.sampler.labels == "none":
+            return torch.full((self.block,), self.model.num_classes)
         if self.sampler.labels == "balanced":
             return torch.arange(block * self.block, (block + 1) * self.block) % self.model.num_classes
         draws = generator(self.seed, block, "sample labels")

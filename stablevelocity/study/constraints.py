@@ -48,6 +48,8 @@ def names_are_known(study: Study) -> Problems:
     sampling = study.sampling
     arms = [(f"sampling.arms.{key}", arm) for key, named in sampling.arms.items() for arm in named]
     arms += [("sampling.sweep.arms", arm) for arm in sampling.sweep.arms]
+    if study.gradient_variance:
+        arms += [("gradient_variance.arms", arm) for arm in study.gradient_variance.arms]
     samplers = [("sampling.arms", name) for name in sampling.arms]
     samplers += [("sampling.main", sampling.main)] if study.arms else []
     for kind, named, known in (("sampler", samplers, sampling.samplers), ("arm", arms, study.arms)):
@@ -150,8 +152,26 @@ def arms_use_what_they_set(study: Study) -> Problems:
     for name, arm in study.arms.items():
         if arm.objective == "cfm" and arm.stablevm != StableVM():
             yield f"arms.{name}.stablevm", "given, but the objective is cfm, which does not use it"
+        rows, batch = arm.stablevm.bank.capacity, study.arm_training(name).batch
+        if arm.objective == "stf" and min(rows, arm.stablevm.bank.null_capacity or rows) < batch:
+            # Else the image that is noised could have left its ring before the target is computed.
+            yield f"arms.{name}.stablevm.bank", f"holds fewer rows of a class than a batch ({batch}), which stf needs"
         if arm.class_token and arm.alignment is None:
             yield f"arms.{name}.class_token", "REG aligns the patch tokens too; give alignment"
+
+
+def gradients_can_be_measured(study: Study) -> Problems:
+    if study.gradient_variance is None:
+        return
+    if study.gradient_variance.stablevm.is_auto:
+        yield "gradient_variance.stablevm.t_min", "auto, but only an arm's follows the split point; give a number"
+    bank = study.gradient_variance.stablevm.bank
+    for name in [name for name in study.gradient_variance.arms if name in study.arms]:
+        if study.arms[name].class_token:
+            yield "gradient_variance.arms", f"{name} trains a class token, whose loss is not measured"
+        batch = study.arm_training(name).batch
+        if min(bank.capacity, bank.null_capacity or bank.capacity) < batch:
+            yield "gradient_variance.stablevm.bank", f"holds fewer rows of a class than a batch of {name} ({batch})"
 
 
 # --- sampling --------------------------------------------------------------------------------------------------------
@@ -164,10 +184,14 @@ def samplers_can_step(study: Study) -> Problems:
             yield f"{key}.steps", f"{sampler.steps}, but euler_maruyama needs at least 2"
         if sampler.low_regime != "none" and sampler.low_steps > sampler.steps:
             yield f"{key}.low_steps", f"{sampler.low_steps} below xi, but only {sampler.steps} steps in all"
-        if sampler.guidance > 1:
-            for arm in study.sampling.arms.get(name, study.arms):
-                if study.arm_training(arm).label_drop == 0:
-                    yield f"{key}.guidance", f"{sampler.guidance:g}, but arm {arm} trains no null class (label_drop 0)"
+        for arm in [arm for arm in study.sampling.arms.get(name, study.arms) if arm in study.arms]:
+            drop = study.arm_training(arm).label_drop
+            if sampler.guidance > 1 and drop in (0, 1):
+                missing = "trains no null class" if drop == 0 else "is told no class"
+                yield f"{key}.guidance", f"{sampler.guidance:g}, but arm {arm} {missing} (label_drop {drop:g})"
+            elif (sampler.labels == "none" and drop == 0) or (sampler.labels != "none" and drop == 1):
+                what = "no null class" if drop == 0 else "the null class alone"
+                yield f"{key}.labels", f"{sampler.labels}, but arm {arm} trains {what} (label_drop {drop:g})"
 
 
 def sweep_can_step(study: Study) -> Problems:
@@ -275,6 +299,7 @@ CONSTRAINTS = (
     autoencoder_fits,
     networks_can_be_built,
     arms_use_what_they_set,
+    gradients_can_be_measured,
     encoder_fits,
     samplers_can_step,
     sweep_can_step,

@@ -146,6 +146,7 @@ class Layout:
     real_baseline = _file("metrics/floor.csv")
     sweep = _files("metrics/sweep/{run}.csv")
     sweep_images = _files("metrics/sweep/{run}.images.csv")
+    gradient_variance = _files("metrics/gradient_variance/{run}.csv")
 
     @property
     def classifier_files(self) -> list[str]:

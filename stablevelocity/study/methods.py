@@ -10,51 +10,58 @@ from stablevelocity.study import Study
 from stablevelocity.study.settings import Arm, BySplitPoint, Model
 
 SOFT, HARD, HIGH = "low (soft)", "low (hard cut)", "high"  # regimes of the alignment
+TARGETS = {"cfm": "CFM", "stf": "STF", "stablevm": "StableVM"}
 ALIGNED = {"whole": "{}", SOFT: "VA-{}", HARD: "{}, low regime only", HIGH: "{}, high regime only"}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A method: `base` is SiT (no alignment), REPA, iREPA or REG; `stablevm` its target; `regime` where the alignment
+    """A method: `base` is SiT (no alignment), REPA, iREPA or REG; `objective` its target; `regime` where the alignment
     acts: "none", "whole", "low (soft)" (VA-REPA's weight), "low (hard cut)" or "high" (docs/paper.md#va-repa).
     """
 
     base: str
-    stablevm: bool
+    objective: str
     regime: str
 
     @property
     def method(self) -> str:
         """As in the paper's tables, e.g. "REPA" or "StableVM + VA-REPA"."""
         if self.base == "SiT":
-            return "StableVM" if self.stablevm else "SiT (CFM)"
+            return TARGETS[self.objective] if self.objective != "cfm" else "SiT (CFM)"
         aligned = ALIGNED[self.regime].format(self.base)
-        return f"StableVM + {aligned}" if self.stablevm else aligned
+        return aligned if self.objective == "cfm" else f"{TARGETS[self.objective]} + {aligned}"
+
+    @property
+    def stablevm(self) -> bool:
+        return self.objective == "stablevm"
 
 
 def kind(arm: Arm) -> Kind:
     """The method of an arm."""
-    stablevm = arm.objective == "stablevm"
     alignment = arm.alignment
     if alignment is None:
-        return Kind("SiT", stablevm, "none")
+        return Kind("SiT", arm.objective, "none")
     base = "REPA"
     if arm.class_token:
         base = "REG"
     elif alignment.projector == "conv" or alignment.spatial_norm is not None:
         base = "iREPA"
     regime = {"uniform": "whole", "hard": HARD, "hard_high": HIGH}.get(alignment.schedule, SOFT)
-    return Kind(base, stablevm, regime)
+    return Kind(base, arm.objective, regime)
 
 
-def find(study: Study, base: str, *, stablevm: bool, regimes: tuple[str, ...]) -> str | None:
+def find(
+    study: Study, base: str, *, objective: str = "cfm", regimes: tuple[str, ...] = ("none",), labels: bool = True
+) -> str | None:
     """The first arm of a method with the study's own network; of several `regimes` the first that there is.
 
-    None when the study has no such arm.
+    Without `labels`, of the arms that are trained without any. None when the study has no such arm.
     """
     for regime in regimes:
         for name, arm in study.arms.items():
-            if kind(arm) == Kind(base, stablevm, regime) and model_of(study, name) == study.training.model:
+            own = model_of(study, name) == study.training.model and has_labels(study, name) == labels
+            if own and kind(arm) == Kind(base, objective, regime):
                 return name
     return None
 
@@ -64,9 +71,15 @@ def model_of(study: Study, arm: str) -> Model:
     return study.arm_training(arm).model
 
 
+def has_labels(study: Study, arm: str) -> bool:
+    """Whether the network of an arm is ever told a class."""
+    return study.arm_training(arm).label_drop < 1
+
+
 def same_model(study: Study, arm: str) -> list[str]:
-    """The arms, itself included, that train the same network as `arm`."""
-    return [name for name in study.arms if model_of(study, name) == model_of(study, arm)]
+    """The arms, itself included, that train the same network as `arm`, with labels or without as it."""
+    same = model_of(study, arm), has_labels(study, arm)
+    return [name for name in study.arms if (model_of(study, name), has_labels(study, name)) == same]
 
 
 def principal(study: Study) -> list[str]:
@@ -77,24 +90,33 @@ def principal(study: Study) -> list[str]:
 
 def baseline(study: Study) -> str | None:
     """The arm of SiT with CFM: no alignment, no StableVM."""
-    return find(study, "SiT", stablevm=False, regimes=("none",))
+    return find(study, "SiT")
 
 
 def comparisons(study: Study) -> list[tuple[str, str, str]]:
     """(name, arm, against) of the comparisons that the paper makes and this study has arms for.
 
     Of each base method: the method itself, its alignment in the low and in the high regime only, and StableVM with the
-    variance-aware alignment; against SiT with CFM ("-gain") and against the method as published.
+    variance-aware alignment; against SiT with CFM ("-gain") and against the method as published. Besides, StableVM
+    with STF, and with CFM where neither is told the class.
     """
-    plain = baseline(study)
-    found = [("stablevm", find(study, "SiT", stablevm=True, regimes=("none",)), plain)]
+    plain, stablevm = baseline(study), find(study, "SiT", objective="stablevm")
+    found = [
+        ("stablevm", stablevm, plain),
+        ("stablevm-stf", stablevm, find(study, "SiT", objective="stf")),
+        (
+            "stablevm-unlabelled",
+            find(study, "SiT", objective="stablevm", labels=False),
+            find(study, "SiT", labels=False),
+        ),
+    ]
     for base in ("REPA", "iREPA", "REG"):
-        whole = find(study, base, stablevm=False, regimes=("whole",))
+        whole = find(study, base, regimes=("whole",))
         found.append((base.lower(), whole, plain))
         for suffix, arm in (
-            ("low", find(study, base, stablevm=False, regimes=(HARD, SOFT))),
-            ("high", find(study, base, stablevm=False, regimes=(HIGH,))),
-            ("stable", find(study, base, stablevm=True, regimes=(SOFT, HARD))),
+            ("low", find(study, base, regimes=(HARD, SOFT))),
+            ("high", find(study, base, regimes=(HIGH,))),
+            ("stable", find(study, base, objective="stablevm", regimes=(SOFT, HARD))),
         ):
             found += [(f"{base.lower()}-{suffix}", arm, whole), (f"{base.lower()}-{suffix}-gain", arm, plain)]
     return [(name, arm, against) for name, arm, against in found if arm and against]
@@ -106,7 +128,8 @@ def target_text(arm: Arm) -> str:
         return "CFM"
     bank = arm.stablevm.bank
     null = f"{bank.null_capacity:,} rows" if bank.null_capacity else f"{bank.capacity:,} rows per class"
-    return f"StableVM for t >= {_split_text(arm.stablevm)}, bank of {bank.capacity:,} per class, null bank of {null}"
+    target = TARGETS[arm.objective]
+    return f"{target} for t >= {_split_text(arm.stablevm)}, bank of {bank.capacity:,} per class, null bank of {null}"
 
 
 def alignment_text(arm: Arm) -> str:
@@ -149,7 +172,7 @@ def ablations(study: Study) -> list[tuple[str, str, str]]:
     """
     found = []
     for method in ("SiT", "REPA", "iREPA", "REG"):
-        base = find(study, method, stablevm=True, regimes=("none",) if method == "SiT" else (SOFT,))
+        base = find(study, method, objective="stablevm", regimes=("none" if method == "SiT" else SOFT,))
         for arm in study.arms if base else ():
             ours, theirs = flat_settings(study, arm), flat_settings(study, str(base))
             apart = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]

@@ -4,6 +4,7 @@ import json
 
 from pydantic import Field, ValidationError, model_validator
 
+from stablevelocity.study.experiment_settings import ExactFlow, GradientVariance, Toy, Variance
 from stablevelocity.study.pretrained_settings import Pretrained
 from stablevelocity.study.reading import first_problem
 from stablevelocity.study.settings import (
@@ -13,15 +14,12 @@ from stablevelocity.study.settings import (
     BySplitPoint,
     Encoder,
     Evaluation,
-    ExactFlow,
     Images,
     Sampler,
     Sampling,
     Section,
     StableVM,
-    Toy,
     Training,
-    Variance,
 )
 from stablevelocity.study.values import Name
 
@@ -59,6 +57,7 @@ class Study(Section):
     exact_flow: ExactFlow | None = Field(default=None, description="null: no experiment on exact velocities")
     training: Training = Training()
     arms: dict[Name, Arm] = Field(default={}, description="none: a study of pretrained models only")
+    gradient_variance: GradientVariance | None = Field(default=None, description="null: not measured")
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
     pretrained: Pretrained | None = Field(default=None, description="large models, or tiny ones of the same classes")
@@ -103,7 +102,7 @@ class Study(Section):
                     arm=name,
                     seed=seed,
                     objective=arm.objective,
-                    stablevm=arm.stablevm if arm.objective == "stablevm" else None,
+                    stablevm=None if arm.objective == "cfm" else arm.stablevm,
                     alignment=arm.alignment,
                     class_token=arm.class_token,
                     training=training.model_copy(update={"seeds": [seed]}),
@@ -123,7 +122,13 @@ class Study(Section):
 
     def sweep_runs(self) -> list[str]:
         """The first seed of every swept arm."""
-        arms = self.sampling.sweep.arms or list(self.arms)
+        return self._first_runs(self.sampling.sweep.arms or list(self.arms))
+
+    def gradient_runs(self) -> list[str]:
+        """The first seed of every arm whose gradients are measured."""
+        return self._first_runs(self.gradient_variance.arms) if self.gradient_variance else []
+
+    def _first_runs(self, arms: list[str]) -> list[str]:
         return [next(run.name for run in self.runs().values() if run.arm == arm) for arm in arms]
 
     def sampler(self, name: str) -> Sampler:

@@ -41,7 +41,7 @@ class Batch:
 
 
 def build_bank(run: Run, latents: Latents, device: torch.device) -> ReferenceBank:
-    """The empty bank of a run with the StableVM target."""
+    """The empty bank of a run with the target of StableVM or of STF."""
     assert run.stablevm is not None
     settings = run.stablevm.bank
     host = settings.device == "host"
@@ -75,9 +75,9 @@ class StepData:
 class BatchMaker:
     """Makes the batches of a run: `read` on the host, in threads and ahead; `make` once per step, in order.
 
-    With a bank, x_0 is a reference of a uniformly drawn label and the data set only refreshes the bank: every
-    process reads the whole global batch (no exchange between processes; each reads `batch` rows a step
-    instead of `batch / world`) and holds the same bank.
+    With StableVM, x_0 is a reference of a uniformly drawn label and the data set only refreshes the bank; with STF,
+    x_0 is the image just inserted, as read for CFM. With a bank every process reads the whole global batch (no exchange
+    between processes; each reads `batch` rows a step instead of `batch / world`) and holds the same bank.
     """
 
     def __init__(
@@ -91,10 +91,11 @@ class BatchMaker:
         world: int,
     ):
         self.run, self.latents, self.features, self.bank, self.device = run, latents, features, bank, device
+        self.picks = run.objective == "stablevm"  # x_0 from the bank, not from the data of the step
         self.path = LinearPath()
         batch = run.training.batch
         self.mine = slice(rank * batch // world, (rank + 1) * batch // world)
-        if bank is not None:
+        if bank is not None and self.picks:
             rings = (bank.num_classes, bank.capacity, bank.null_capacity)
             self.sources = Sources(run.seed, batch, latents.labels, *rings)
 
@@ -132,18 +133,18 @@ class BatchMaker:
             label_drop=training.label_drop,
         )
         images = draws.indices[mine]
-        if self.bank is None:
-            labels = torch.where(draws.dropped[mine], self.latents.num_classes, self.latents.labels[images])
-            latents, inserted = self.latents.sample(images, draws.posterior_noise[mine]), self.latents.labels[images]
-        else:
+        if self.picks:
             labels = draws.labels[mine]
-            latents = self.latents.sample(draws.indices, draws.posterior_noise)
-            inserted = self.latents.labels[draws.indices]
+        else:
+            labels = torch.where(draws.dropped[mine], self.latents.num_classes, self.latents.labels[images])
+        read_here = mine if self.bank is None else slice(None)
+        latents = self.latents.sample(draws.indices[read_here], draws.posterior_noise[read_here])
+        inserted = self.latents.labels[draws.indices[read_here]]
         weight_sum, features, class_noise = 0.0, None, None
         if alignment is not None:
             weight_sum = float(alignment_weight(draws.t, alignment.schedule, alignment.xi, alignment.k).sum())
         if self.features is not None:
-            if self.bank is not None:
+            if self.picks:
                 images = self.sources.images(step, labels, draws.pick[mine])
             read = self.features.read(images, class_token=self.run.class_token)
             features = {name: pinned(value, self.device) for name, value in read.items()}
@@ -161,11 +162,12 @@ class BatchMaker:
         """This process's batch; with a bank, the data is inserted first. No wait for a device that holds the bank."""
         device, bank = self.device, self.bank
         t, noise, labels = (on_device(value, device) for value in (read.t, read.noise, read.labels))
-        if bank is None:
-            x0 = on_device(read.latents, device)
-        else:
+        if bank is not None:
             bank.insert(on_device(read.latents, bank.device), on_device(read.inserted, bank.device))
+        if bank is not None and self.picks:
             x0 = bank.pick(on_device(read.labels, bank.device), on_device(read.pick, bank.device)).to(device)
+        else:
+            x0 = on_device(read.latents if bank is None else read.latents[self.mine], device)
         x_t = self.path.interpolate(x0, noise, t)
         target = self.path.velocity_from_noise(x0, noise, t)
         removed = torch.zeros_like(t)

@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, write_json
 from stablevelocity.provenance import code_hash
 from stablevelocity.study import Run
@@ -22,6 +23,8 @@ def begun_run(run: Run, latents: Path, features: Path | None, folder: Path, rema
     """
     file, today = RunFiles(folder).begun, trainers_code()
     entries = read_json(file) if file.exists() else []
+    if not isinstance(entries, list):
+        raise UserError(f"{file}: expected a list of the states in which the run was begun; moved away, it begins anew")
     data = hashlib.sha256(_data(latents, features).encode()).hexdigest()
     for entry in reversed(entries):
         same = entry["data"] == data and same_settings(entry["settings"], settings_of(run))

@@ -85,7 +85,8 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"training.betas": [0.9]}, r"training\.betas\.1: Field required"),
     ({"training.betas": [0.9, 0.99, 0.9]}, r"training\.betas: "),
     ({"training.ema": 1.0}, r"training\.ema: .* less than 1"),
-    ({"training.label_drop": 1.0}, r"training\.label_drop: .* less than 1"),
+    ({"training.label_drop": 1.1}, r"training\.label_drop: .* less than or equal to 1"),
+    ({"training.label_drop": 1.0}, r"samplers\.ode\.labels: random, but arm cfm trains the null class alone"),
     ({"training.lr": 1e300}, r"training\.lr: .* less than or equal to 1000000"),
     ({"training.precision": "fp8"}, r"training\.precision: "),
     ({"arms.cfm.training": {"seeds": [1, 1]}}, r"arms\.cfm\.training\.seeds: Each value should stand there once"),
@@ -138,9 +139,36 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
         {"sampling.samplers.ode.guidance": 2, "training.label_drop": 0},
         r"samplers\.ode\.guidance: 2, but arm cfm trains",
     ),
+    (
+        {"sampling.samplers.ode.labels": "none", "training.label_drop": 0},
+        r"samplers\.ode\.labels: none, but arm cfm trains no null class",
+    ),
+    (
+        {"sampling.samplers.ode.guidance": 2, "sampling.samplers.ode.labels": "none", "training.label_drop": 1},
+        r"samplers\.ode\.guidance: 2, but arm cfm is told no class",
+    ),
+    (
+        {"arms.cfm": {"label": "STF", "objective": "stf", "stablevm": {"bank": {"capacity": 8}}}},
+        r"arms\.cfm\.stablevm\.bank: holds fewer rows of a class than a batch \(32\)",
+    ),
     ({"sampling.samplers.ode.noise_factor": 1.5}, r"samplers\.ode\.noise_factor: .* less than or equal to 1"),
     ({"sampling.samplers.ode.last_time": 1}, r"samplers\.ode\.last_time: .* less than 1"),
     ({"sampling.samplers.ode.step": 4}, r"samplers\.ode\.step: no such key; did you mean 'steps'"),
+    # Gradients.
+    ({"gradient_variance": {"arms": ["x"]}}, r"gradient_variance\.arms: unknown arm 'x'"),
+    ({"gradient_variance": {"arms": []}}, r"gradient_variance\.arms: .* at least 1 item"),
+    (
+        {"gradient_variance": {"arms": ["cfm"], "batches": 1}},
+        r"gradient_variance\.batches: .* greater than or equal to 2",
+    ),
+    (
+        {"gradient_variance": {"arms": ["cfm"], "stablevm": {"bank": {"capacity": 8}}}},
+        r"gradient_variance\.stablevm\.bank: holds fewer rows of a class than a batch of cfm \(32\)",
+    ),
+    (
+        {"gradient_variance": {"arms": ["cfm"], "stablevm": {"t_min": "auto"}}},
+        r"gradient_variance\.stablevm\.t_min: auto, but only an arm's",
+    ),
     # Sweeps.
     ({"sampling.sweep.arms": ["x"]}, r"sampling\.sweep\.arms: unknown arm 'x'"),
     ({"sampling.sweep.arms": ["cfm", "cfm"]}, r"sampling\.sweep\.arms: Each value should stand there once"),

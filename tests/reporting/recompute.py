@@ -12,7 +12,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-LOWER_FID = ("stablevm", "repa", "repa-low", "repa-stable", "irepa-stable", "reg-stable", "repa-stable-gain", "guided")
+LOWER_FID = (
+    "stablevm",
+    "stablevm-unlabelled",
+    "stablevm-stf",
+    "repa",
+    "repa-low",
+    "repa-stable",
+    "irepa-stable",
+    "reg-stable",
+    "repa-stable-gain",
+    "guided",
+)
 BOUND = 0.05
 
 
@@ -166,7 +177,9 @@ def training(claims: dict, runs: pd.DataFrame, names: pd.DataFrame, alignment: p
         assert comparison == name or (name == "guided" and comparison.startswith("repa-stable"))
         sampler = how["sampler"].split(":")[0]
         rows = runs[(runs["sampler"] == sampler) & (runs["metric"] == "fid") & (runs["step"] == how["training steps"])]
-        found[name] = decide([Regression(rows, arm, against)], "above" if name == "repa-high" else "below")
+        margin = 0.1 * rows[rows["arm"] == against]["value"].mean() if name == "stablevm-stf" else None
+        side = "above" if name == "repa-high" else "below"
+        found[name] = decide([Regression(rows, arm, against)], side, margin=margin)
     if "held-out" in claims:
         how = claims["held-out"]["how"]
         rows = runs[(runs["sampler"] == how["sampler"].split(":")[0]) & (runs["metric"] == "fid_heldout")]

@@ -10,8 +10,9 @@ from stablevelocity.reporting.describe import decoder_text, sweep_text
 from stablevelocity.reporting.make import make_claims
 from stablevelocity.reporting.sections.toy.protocol import departures
 from stablevelocity.study import Study, load_study
+from stablevelocity.study.experiment_settings import Toy
 from stablevelocity.study.methods import alignment_text, target_text
-from stablevelocity.study.settings import Arm, Autoencoder, StableVM, Toy
+from stablevelocity.study.settings import Arm, Autoencoder, StableVM
 
 from . import synthetic
 from .html_page import Page, page_of, read_page

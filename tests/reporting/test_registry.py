@@ -69,6 +69,7 @@ def test_a_study_without_a_part_has_no_section_for_it():
     [
         ({}, "SiT (CFM)"),
         ({"objective": "stablevm"}, "StableVM"),
+        ({"objective": "stf"}, "STF"),
         ({"alignment": {"schedule": "uniform"}}, "REPA"),
         ({"alignment": {"schedule": "hard_high"}}, "REPA, high regime only"),
         ({"alignment": {"schedule": "snr"}}, "VA-REPA"),
@@ -90,6 +91,23 @@ def test_comparisons_follow_the_arms_that_the_study_has():
     assert found["repa-high"] == ("repa-high", "repa")
     assert found["repa-stable"] == ("stablevm-va", "repa")
     assert comparisons(synthetic.minimal()) == []
+
+
+def test_arms_without_labels_are_compared_with_each_other_alone():
+    study = synthetic.digits()
+    content = study.model_dump(mode="json")
+    content["arms"] |= {
+        "stf": {"label": "STF", "objective": "stf"},
+        "blind": {"label": "blind", "training": {"label_drop": 1.0}},
+        "blind-vm": {"label": "blind vm", "objective": "stablevm", "training": {"label_drop": 1.0}},
+    }
+    content["sampling"]["samplers"]["blind"] = {"labels": "none"}
+    told = [*study.arms, "stf"]
+    content["sampling"]["arms"] = {name: told for name in study.sampling.samplers} | {"blind": ["blind", "blind-vm"]}
+    found = {name: (arm, against) for name, arm, against in comparisons(parse_study(content))}
+    assert found["stablevm-stf"] == ("stablevm", "stf")
+    assert found["stablevm-unlabelled"] == ("blind-vm", "blind")
+    assert not any({"blind", "blind-vm"} & set(pair) for name, pair in found.items() if name != "stablevm-unlabelled")
 
 
 def settings_text(study, product):
@@ -121,6 +139,7 @@ class Unread:
 
 #: Of the sections whose settings are not whole parts of the study.
 READ = {
+    "conditions": {"images", "autoencoder", "encoder", "evaluation", "arms"},  # of arms: which numbers are "auto"
     "sampling": {"sampling", "arms", "training"},  # labels and names of runs
     "exact_flow": {"exact_flow", "sampling", "arms", "training"},
     "training": set(type(synthetic.digits()).model_fields) - {"variance", "toy", "exact_flow", "pretrained"},

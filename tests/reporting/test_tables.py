@@ -12,6 +12,7 @@ from stablevelocity.reporting import registry
 from stablevelocity.reporting.make import make_table
 from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.sections.training import published
+from stablevelocity.reporting.sections.training.tables import gradient_variance
 from stablevelocity.reporting.sections.variance.tables import rise
 from stablevelocity.reporting.templates import TEMPLATES
 from stablevelocity.reporting.text_table import published_table, text_table
@@ -326,3 +327,19 @@ def test_a_file_of_published_values_is_shown_whole():
     assert shown.is_published
     assert [len(shown.rows), len(shown.columns)] == list(frame.shape)
     assert "7.580" in [row[shown.columns.index("FID")] for row in shown.rows]
+
+
+def test_the_ratio_of_gradient_variances_is_paired_by_batch(tmp_path):
+    """Batches that differ a lot, with exactly half of the variance in each: no uncertainty is left in the ratio."""
+    content = synthetic.minimal().model_dump(mode="json") | {
+        "gradient_variance": {"arms": ["cfm"], "stablevm": {"bank": {"capacity": 256}}}
+    }
+    study = parse_study(content)
+    rows = [(7, "cfm", k, 10.0 + k, 2.0 * k) for k in range(1, 6)] + [(7, "stablevm", k, 0.0, k) for k in range(1, 6)]
+    file = tmp_path / synthetic.LAYOUT.gradient_variance(study.gradient_runs()[0])
+    file.parent.mkdir(parents=True)
+    columns = ["step", "objective", "batch", "squared_norm", "squared_deviation"]
+    pd.DataFrame(rows, columns=columns).to_csv(file, index=False)
+    row = row_of(gradient_variance(Results(study, tmp_path)), step=7)
+    assert (row["variance_cfm"], row["variance_stablevm"], row["mean_square_cfm"]) == (6, 3, 7)  # 13 - 6
+    assert (row["ratio"], row["ratio_low"], row["ratio_high"]) == pytest.approx((0.5, 0.5, 0.5))

@@ -267,6 +267,39 @@ def test_tokens_are_those_of_the_image_that_is_noised_also_after_an_interruption
     assert len({image for _, batch in seen for image in batch}) > images / 3
 
 
+@pytest.mark.parametrize("label_drop", [0.3, 1.0])
+def test_stf_noises_what_cfm_noises_and_averages_over_the_references_of_its_class(
+    data: Path, tmp_path: Path, label_drop: float
+) -> None:
+    """Against a sum over the rows of each ring in float64, for the images of CFM's own batches."""
+    settings = {"training": tiny_run("plain", label_drop=label_drop).training}
+    stf = tiny_run().model_copy(update={"objective": "stf", "alignment": None, "class_token": False, **settings})
+    plain = trainer(tiny_run("plain", label_drop=label_drop), data, tmp_path / "cfm").batches
+    ours = trainer(stf, data, tmp_path / "stf").batches
+    bank = ours.bank
+    assert bank is not None
+    ours.fill_bank()
+    moved = 0
+    for step in range(3):
+        batch, cfm = ours.make(ours.read(step)), plain.make(plain.read(step))
+        for name in ("x_t", "t", "labels"):
+            assert torch.equal(getattr(batch, name), getattr(cfm, name))
+        assert label_drop < 1 or (batch.labels == bank.num_classes).all()
+        samples = (batch.x_t, batch.t, batch.labels, batch.target, cfm.target)
+        for x_t, t, label, target, single in zip(*samples, strict=True):
+            if t < 0.3:
+                assert torch.equal(target, single)
+                continue
+            size = bank.null_capacity if label == bank.num_classes else bank.capacity
+            rows = bank.state_dict()["rows"][int(label) * bank.capacity :][:size].double().flatten(1)
+            noise = (x_t.double().flatten() - (1 - t.double()) * rows) / t.double()  # of each row, were it x_0
+            weights = torch.softmax(-noise.square().sum(1) / 2, 0)
+            expected = (weights[:, None] * (noise - rows)).sum(0).view_as(target)
+            torch.testing.assert_close(target.double(), expected, atol=1e-4, rtol=1e-4)  # float32 against float64
+            moved += not torch.allclose(target, single, atol=1e-3)
+    assert moved > 3
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: none here, path not tested")
 @pytest.mark.parametrize("name", ["plain", "everything"])
 def test_an_ordinary_step_asks_nothing_of_the_device(name: str, data: Path, tmp_path: Path) -> None:

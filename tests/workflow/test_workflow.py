@@ -52,7 +52,7 @@ def test_the_reports_tests_use_columns_that_a_study_has(workflow, tmp_path):
 
 REPORT = {"table", "tables", "paper_tables", "figure", "figures", "claims", "report"}
 MEASURED = {"sample_shard", "sample_manifest", "fidelity", "sweep"}
-TRAINED = {"train_cfm-s0", "train_stablevm-va-s0", "alignment_curve"} | MEASURED
+TRAINED = {"train_cfm-s0", "train_stablevm-va-s0", "alignment_curve", "gradient_variance"} | MEASURED
 
 # What stands between a file and the report; every rule of these sets must run again when the file and its record are
 # gone; with its record, by which the same bytes will come out, only its maker.
@@ -73,7 +73,7 @@ AFTER = {
         "alignment_curve",
     }
     | (MEASURED - {"sweep"}),
-    "runs/cfm-s0/weights/step-00000020.safetensors": {"train_cfm-s0"} | MEASURED,
+    "runs/cfm-s0/weights/step-00000020.safetensors": {"train_cfm-s0", "gradient_variance"} | MEASURED,
     "metrics/judge.json": {"judge", "reference", "floor", "fidelity", "sweep"},
     "variance/gmm-10.csv": {"gmm_variance", "variance_curves"},
     "metrics/floor.csv": {"floor"},

@@ -65,6 +65,25 @@ rule alignment_curve:
         " --latents {input.latents:q} --features {input.features:q} --output {output:q}"
 
 
+rule gradient_variance:
+    input:
+        weights=lambda wildcards: [LAYOUT.weights(wildcards.run, step) for step in RUNS[wildcards.run].steps],
+        latents=LAYOUT.latents,
+    output:
+        LAYOUT.gradient_variance(),
+    log:
+        LAYOUT.log("gradient_variance-{run}"),
+    resources:
+        **needs("gradient_variance"),
+    params:
+        **stage("training.gradient_variance", settings=settings(STUDY.gradient_variance)),
+        weights=lambda wildcards, input: [word for file in input.weights for word in ("--weights", file)],
+    shell:
+        "stablevelocity --log {log:q} {params.provenance:q}"
+        " gradient-variance --study {STUDY_FILE:q} {params.weights:q} --latents {input.latents:q} --output {output:q}"
+
+
+PRODUCTS += [LAYOUT.gradient_variance(run) for run in STUDY.gradient_runs()]
 for run in RUNS.values():
     PRODUCTS += [LAYOUT.training_metrics(run.name), *(LAYOUT.weights(run.name, step) for step in run.steps)]
     if run.alignment:

@@ -78,3 +78,20 @@ def alignment_curve(
 
     with damaged_put_aside(study.parent):
         write_csv(output, curve(weights, latents, features))
+
+
+@app.command()
+def gradient_variance(
+    study: StudyFile,
+    weights: Annotated[list[Path], typer.Option(help="weights of one run; repeated: its kept steps")],
+    latents: Annotated[Path, typer.Option(help="manifest of the latents")],
+    output: Output,
+) -> None:
+    """Variance of a batch's gradient at the weights of a run, with the targets of CFM and StableVM."""
+    from stablevelocity.training.gradient_variance import gradient_variance as measured
+
+    settings = load_study(study).gradient_variance
+    if settings is None:
+        raise UserError(f"{study}: gradient_variance: not given, so nothing says how to measure it")
+    with damaged_put_aside(study.parent):
+        write_csv(output, measured(settings, weights, latents))

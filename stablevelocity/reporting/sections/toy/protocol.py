@@ -1,7 +1,7 @@
 """Whether a study runs the toy experiment by the paper's protocol (docs/paper.md#toy)."""
 
 from stablevelocity.reporting.format import counted
-from stablevelocity.study.settings import Toy
+from stablevelocity.study.experiment_settings import Toy
 
 PAPER = Toy()
 """The defaults are the paper's; `seeds` and `objectives` are counted, since it says nothing of their names."""

@@ -64,6 +64,10 @@ def of_runs(study: Study) -> list[str]:
     return [LAYOUT.training_metrics(run.name) for run in principal_runs(study)]
 
 
+def of_gradients(study: Study) -> list[str]:
+    return [LAYOUT.gradient_variance(run) for run in study.gradient_runs()]
+
+
 def of_figure3(study: Study) -> list[str]:
     return [*of_aligned(study), *of_regimes(study)] if of_aligned(study) else []
 
@@ -92,12 +96,14 @@ SECTION = Section(
             keys=("comparison", "step", "sampler", "metric"),
         ),
         Product("runs", TABLES, ALL, keys=("run", "step", "sampler", "metric")),
+        Product("gradient_variance", TABLES, of_gradients, keys=("run", "step")),
         Product("alignment", TABLES, of_aligned, keys=("run", "step", "t")),
     ),
     figures=(
         Product("training_fidelity", FIGURES, MAIN),
         Product("figure3", FIGURES, of_figure3, (FIGURE3B,)),
         Product("training_curves", FIGURES, of_runs),
+        Product("gradient_variance", FIGURES, of_gradients),
         Product("samples", f"{HERE}.samples", of_samples),
     ),
 )

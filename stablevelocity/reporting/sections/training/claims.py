@@ -1,5 +1,6 @@
 """Comparisons between arms by FID, with and without guidance; where the alignment loss is high."""
 
+import math
 from typing import Any
 
 from stablevelocity.reporting.claims import Claim
@@ -11,8 +12,19 @@ from stablevelocity.reporting.statistics import Estimate, over_seeds
 from stablevelocity.reporting.verdicts import Side, by_effect, untested
 from stablevelocity.study.methods import find
 
-CLAIMED = ("stablevm", "repa", "repa-low", "repa-high", "repa-stable", "irepa-stable", "reg-stable")
+CLAIMED = (
+    "stablevm",
+    "stablevm-unlabelled",
+    "repa",
+    "repa-low",
+    "repa-high",
+    "repa-stable",
+    "irepa-stable",
+    "reg-stable",
+)
 """Comparisons of which the paper says that the first arm has the lower FID; with repa-high the higher one."""
+STF_MARGIN = 0.1
+"""Change of FID, as a share, within which StableVM and STF train equally well."""
 GUIDED = ("repa-stable", "repa-stable-gain")
 """What table 1 compares, or else the nearest to it that a study has."""
 BANKED = ("stablevm", "repa-stable", "repa-stable-gain")
@@ -30,19 +42,27 @@ def claims(results: Results) -> list[Claim]:
     if "repa-stable" not in names and (main, "repa-stable-gain") in last.index:
         names.append("repa-stable-gain")
     made = [_comparison(results, name, name, last.loc[main, name]) for name in names]
+    for sampler, name in [key for key in last.index if key[1] == "stablevm-unlabelled" and key[0] != main][:1]:
+        made.append(_comparison(results, name, name, last.loc[sampler, name]))  # no label: a sampler of its own
+    if (main, "stablevm-stf") in last.index:
+        made.append(_comparison(results, "stablevm-stf", "stablevm-stf", last.loc[main, "stablevm-stf"], STF_MARGIN))
     made += _held_out(results, table[table["sampler"] == main], [name for name in names if name in BANKED])
     of_guided = [(sampler, name) for sampler in guided(results.study) for name in GUIDED]
     for key in [key for key in of_guided if key in last.index][:1]:
         made.append(_comparison(results, "guided", key[1], last.loc[key]))
+    if results.study.gradient_variance:
+        made.append(_gradients(results, results.table("gradient_variance")))
     return made if curves is None else [*made, *_alignment(results, curves)]
 
 
-def _comparison(results: Results, claim: str, name: str, row: Series) -> Claim:
+def _comparison(results: Results, claim: str, name: str, row: Series, margin: float | None = None) -> Claim:
+    """With a `margin`, a share of the other arm's FID: equivalent within it."""
     study = results.study
     side: Side = "above" if name == "repa-high" else "below"
     sampler_name = row.name[0]
     effect = Estimate(row["difference"], row["standard_error"], max(row["freedom"], 1))
     one_seed = row["low"] != row["low"]
+    width = margin and margin * row["difference"] / row["relative"]
     facts = {
         "row": row,
         "side": side,
@@ -51,7 +71,8 @@ def _comparison(results: Results, claim: str, name: str, row: Series) -> Claim:
         "known": "no interval from one seed" if one_seed else f"95 % {interval(row['low'], row['high'])}",
         "chosen": "; ".join(f"{setting}, {how}" for setting, how in study.chosen_by_fid.items()),
     }
-    return Claim(claim, by_effect(effect, side), _how(results, row, sampler_name), row["difference"], facts)
+    outcome = by_effect(effect, side, margin=width)
+    return Claim(claim, outcome, _how(results, row, sampler_name), row["difference"], facts | {"margin": margin})
 
 
 def _how(results: Results, row: Series, sampler_name: str) -> dict[str, Any]:
@@ -85,10 +106,24 @@ def _held_out(results: Results, table: DataFrame, names: list[str]) -> list[Clai
     return [Claim("held-out", by_effect(effect, "below"), _how(results, row, row["sampler"]), row["difference"], facts)]
 
 
+def _gradients(results: Results, table: DataFrame) -> Claim:
+    """The ratio of variances of the gradient at each kept step of the runs that are measured."""
+    ratios = [Estimate(row.ratio, row.ratio_error, row.batches - 1) for row in table.itertuples()]
+    outcome = by_effect(ratios, "below", 1.0)
+    decided = outcome.effect.mean if outcome.effect else math.nan
+    how = {
+        "runs": listed(table["run"].unique()),
+        "training steps": listed(table["step"].unique()),
+        "samples": f"{table['batches'].max()} batches, the same x_t for both targets",
+    }
+    facts = {"ratios": list(zip(table["step"], table["ratio"], table["ratio_low"], table["ratio_high"], strict=True))}
+    return Claim("gradient-variance", outcome, how, decided, facts)
+
+
 def _alignment(results: Results, table: DataFrame) -> list[Claim]:
     """What of the aligned network's gain over the label is left above xi, in the arm that aligns everywhere."""
     study = results.study
-    arm = find(study, "REPA", stablevm=False, regimes=("whole", "low (soft)", "low (hard cut)"))
+    arm = find(study, "REPA", regimes=("whole", "low (soft)", "low (hard cut)"))
     arm = arm or table["arm"].iloc[0]
     part, alignment = table[table["arm"] == arm], study.arms[arm].alignment
     xi = alignment.xi if alignment else 0.7

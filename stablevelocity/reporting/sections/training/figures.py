@@ -16,7 +16,7 @@ from stablevelocity.reporting.figures import (
     panels,
 )
 from stablevelocity.reporting.results import DataFrame, Results
-from stablevelocity.reporting.sections.training import FIGURE3B, of_regimes, principal_runs
+from stablevelocity.reporting.sections.training import FIGURE3B, of_regimes, principal_runs, tables
 from stablevelocity.reporting.sections.training.data import alignment_curves, by_seed, common_step, fidelity
 from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.study import Study
@@ -99,7 +99,7 @@ def _by_regime(axis: Axes, results: Results) -> None:
     step = common_step(frame[frame["arm"].isin(principal(study))])
     values = by_seed(frame, "fid", step, main)
     regimes = ("whole", "low (hard cut)", "low (soft)", "high")
-    arms = [baseline(study), *(find(study, "REPA", stablevm=False, regimes=(regime,)) for regime in regimes)]
+    arms = [baseline(study), *(find(study, "REPA", regimes=(regime,)) for regime in regimes)]
     dots(axis, study, values.reindex([arm for arm in arms if arm in values.index]))
     axis.set(xlabel=FID, title=f"Measured: {study.name}, {step:,} steps")
 
@@ -141,4 +141,25 @@ def training_curves(results: Results) -> Figure:
     axes[0].set_ylabel("mean squared error")
     axes[-1].set_ylabel("minus cosine" if "alignment_low" in titles else "")
     legend_below(figure, list(drawn.values()), [study.arms[arm].label for arm in drawn])
+    return figure
+
+
+def gradient_variance(results: Results) -> Figure:
+    """Variance of a batch's gradient against training steps with either target, beside its squared mean."""
+    table = tables.gradient_variance(results)
+    first = table[table["run"] == table["run"].iloc[0]].set_index("step")
+    figure, axes = panels(2, height=2.1)
+    for column, label, look in (
+        ("variance_cfm", "CFM", "#4d4d4d"),
+        ("variance_stablevm", "StableVM", "#0072b2"),
+        ("mean_square_cfm", "squared norm of the mean", "#999999"),
+    ):
+        axes[0].plot(first[column].where(first[column] > 0), marker="o", markersize=3, color=look, label=label)
+    log_y(axes[0])
+    axes[0].set(xlabel="training steps", title="Variance of a batch's gradient")
+    axes[1].plot(first["ratio"], marker="o", markersize=3, color="#0072b2")
+    band(axes[1], first.index, first["ratio_low"], first["ratio_high"], "#0072b2", 0.2)
+    axes[1].axhline(1, color="#333333", linestyle=":", linewidth=1)
+    axes[1].set(xlabel="training steps", title="StableVM / CFM", ylim=(0, None))
+    legend_below(figure, *axes[0].get_legend_handles_labels())
     return figure

@@ -61,7 +61,7 @@ def _apart_arm(study: Study, name: str) -> list[str]:
     xi, weight, bank, or time from which StableVM is used.
     """
     arm, what = study.arms[name], kind(study.arms[name])
-    if arm.alignment is None or (what.stablevm, what.regime) not in ((True, "low (soft)"), (False, "whole")):
+    if arm.alignment is None or (what.objective, what.regime) not in (("stablevm", "low (soft)"), ("cfm", "whole")):
         return [f"the paper has no {what.method} in tables 1 to 3"]
     found = _apart(study.arm_training(name), {key: getattr(Training(), key) for key in OPTIMISER})
     bank = arm.stablevm.bank

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,8 @@ from stablevelocity.reporting.describe import decoder_text
 from stablevelocity.reporting.results import DataFrame, Results, Series
 from stablevelocity.reporting.sections.training import guided, published
 from stablevelocity.reporting.sections.training.data import alignment_curves, by_seed, fidelity, metrics_of
-from stablevelocity.reporting.statistics import difference, seed_columns
+from stablevelocity.reporting.spec import LAYOUT
+from stablevelocity.reporting.statistics import difference, over_seeds, seed_columns
 from stablevelocity.study.methods import ABLATED, baseline, comparisons, flat_settings, kind, same_model
 from stablevelocity.study.methods import ablations as ablated_arms
 
@@ -142,3 +144,24 @@ def runs(results: Results) -> DataFrame:
 def alignment(results: Results) -> DataFrame:
     """Alignment loss over t at the last step of each aligned run of the principal arms, with the samples' quantiles."""
     return alignment_curves(results)
+
+
+def gradient_variance(results: Results) -> DataFrame:
+    """Trace of the covariance of a batch's gradient by run and step with either target, and their ratio.
+
+    The interval of the ratio is linearised over the batches, which both targets share. `mean_square_cfm` is the
+    squared norm of the mean gradient, without the noise of the batches.
+    """
+    rows = []
+    for name in results.study.gradient_runs():
+        frame = results.csv(LAYOUT.gradient_variance(name))
+        for step, part in frame.groupby("step"):
+            deviation = part.pivot(index="batch", columns="objective", values="squared_deviation")
+            cfm, stablevm = deviation["cfm"].mean(), deviation["stablevm"].mean()
+            ratio = over_seeds((deviation["stablevm"] - stablevm / cfm * deviation["cfm"]) / cfm)
+            ratio = replace(ratio, mean=stablevm / cfm)
+            norm = part.loc[part["objective"] == "cfm", "squared_norm"].mean() - cfm
+            row = {"run": name, "step": step, "batches": len(deviation), "variance_cfm": cfm}
+            row |= {"variance_stablevm": stablevm, "mean_square_cfm": norm}
+            rows.append(row | ratio.columns("ratio") | {"ratio_error": ratio.error})
+    return pd.DataFrame(rows)
