@@ -1,6 +1,6 @@
 """What the jobs of a study cost, roughly: for the progress line, and to pack small ones into one job of SLURM."""
 
-from stablevelocity.published import SIZES
+from stablevelocity.architectures import SIZES
 from stablevelocity.study import Study
 from stablevelocity.study.settings import Training
 

@@ -18,9 +18,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from stablevelocity.architectures import SIT_NAMES, SIZES
 from stablevelocity.errors import UserError
 from stablevelocity.models.layers import Block, FinalLayer, LabelEmbedder, PatchEmbedding, TimeEmbedder, position_table
-from stablevelocity.published import SIT_NAMES, SIZES
 
 
 class SiTOutput(NamedTuple):

@@ -1,6 +1,5 @@
 """Compare the tables of a new run with those of another one, cell by cell: `stablevelocity compare NEW REFERENCE`."""
 
-import base64
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from stablevelocity.files import read_json
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.format import number, rough, signed
 from stablevelocity.reporting.results import DataFrame
-from stablevelocity.reporting.templates import write_plain_page
+from stablevelocity.reporting.templates import data_address, write_page
 
 TOLERANCE = 0.05
 """Relative, for values without a spread of their own; other machines round differently and training amplifies it."""
@@ -105,14 +104,8 @@ def _numbers(name: str, table: DataFrame) -> DataFrame:
             stem = STEMS.get(column, f"{column}_")
             spread = SPREADS * table.get(f"{column}_sd", np.nan)
             width = table.get(f"{stem}high", np.nan) - table.get(f"{stem}low", np.nan)
-            part = {
-                "row": rows,
-                "column": column,
-                "value": table[column].astype(float),
-                "spread": spread,
-                "width": width,
-            }
-            parts.append(pd.DataFrame({"table": name, **part}))
+            part = {"row": rows, "column": column, "value": table[column].astype(float), "spread": spread}
+            parts.append(pd.DataFrame({"table": name, **part, "width": width}))
     return pd.concat(parts).sort_index(kind="stable")
 
 
@@ -136,31 +129,19 @@ def _four(value: float) -> str:
 
 def write_comparison(new: Path, reference: Path, out: Path) -> Comparison:
     """Compare, and write a page of all compared cells, by table, and of the figures of both side by side."""
-    comparison = compare(new, reference)
+    comparison, folders = compare(new, reference), (new, reference)
     cells = comparison.cells.sort_values("verdict", key=lambda verdicts: verdicts != DIFFERS, kind="stable")
-    names = sorted(
-        {
-            file.stem
-            for folder in (new, reference)
-            for file in folder.glob("figures/*.png")
-            if not file.name.endswith(".column.png")
-        }
-    )
-    write_plain_page(
-        out,
-        "compare.html.j2",
-        new=str(new),
-        reference=str(reference),
-        agrees=comparison.agrees,
-        missing=comparison.missing,
-        tables={name: rows.to_dict("records") for name, rows in cells.groupby("table", sort=False)},
-        figures={name: tuple(_drawn(folder / f"figures/{name}.png") for folder in (new, reference)) for name in names},
-    )
+    drawn = {file.name for folder in folders for file in folder.glob("figures/*.png")}
+    figures = {
+        name: [_drawn(folder / f"figures/{name}") for folder in folders]
+        for name in sorted(drawn)
+        if not name.endswith(".column.png")
+    }
+    tables = {name: rows.to_dict("records") for name, rows in cells.groupby("table", sort=False)}
+    facts = {"agrees": comparison.agrees, "missing": comparison.missing, "tables": tables, "figures": figures}
+    write_page(out, "compare.html.j2", new=str(new), reference=str(reference), **facts)
     return comparison
 
 
 def _drawn(figure: Path) -> str | None:
-    """The address of a figure within the page; None where a run has it not."""
-    if not figure.exists():
-        return None
-    return f"data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode('ascii')}"
+    return data_address(figure) if figure.exists() else None

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from stablevelocity.reporting.format import counted
 from stablevelocity.reporting.names import SOLVERS
 from stablevelocity.study import Study
+from stablevelocity.study.experiment_settings import Toy
 from stablevelocity.study.settings import Sampler
 
 
@@ -93,3 +94,25 @@ def scope_text(study: Study) -> str:
         f"{counted(len(study.training.seeds), 'seed')}; {study.sampling.images:,} samples per run; "
         f"{'Inception' if study.evaluation.extractor == 'inception' else 'digit-classifier'} features"
     )
+
+
+def departures(toy: Toy) -> list[str]:
+    """Each setting of the toy that differs from the paper's protocol (docs/paper.md#toy), with the value there.
+
+    The defaults are the paper's. Seeds and objectives are counted, since it says nothing of their names.
+    """
+    different, paper = [], Toy()
+    for name in Toy.model_fields:
+        ours, full = getattr(toy, name), getattr(paper, name)
+        if name == "seeds":
+            if len(ours) < len(full):
+                different.append(f"{counted(len(ours), 'seed')} (full: {len(full)})")
+        elif (set(ours) != set(full)) if isinstance(full, list) else ours != full:
+            different.append(f"{name.replace('_', ' ')} {_shown(ours)} (full: {_shown(full)})")
+    return different
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(each) for each in value)
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from stablevelocity.reporting.names import FAMILIES, OBJECTIVES, SOLVERS
+from stablevelocity.reporting.names import FAMILIES, GRIDS, OBJECTIVES, SOLVERS
 
 UNKNOWN = "–"
-WORDS = ("word", "label", "runs", "sampler", "named_sampler", "last_key", "setting")
+WORDS = ("word", "label", "runs", "sampler", "named_sampler", "last_key", "setting", "grid")
 """Functions that write words, not numbers."""
 
 
@@ -146,6 +146,11 @@ def sampler(solver: str, kind: str) -> str:
 def named_sampler(solver: str, kind: str) -> str:
     """As `sampler`, with the long and the short run called so."""
     return label(solver) + (" + StableVS" if kind == "stablevs" else f", {kind}")
+
+
+def grid(kind: str, xi: float, low_steps: float) -> str:
+    """ "StableVS, xi 0.85, 9 low steps"."""
+    return GRIDS[kind] + (f", xi {xi:g}, {low_steps:.0f} low steps" if xi == xi else "")
 
 
 def runs(arm: str, seeds: str, sampler: str = "") -> str:

@@ -8,7 +8,7 @@ from stablevelocity.files import read_json
 from stablevelocity.reporting import describe
 from stablevelocity.reporting.claims import MARKS
 from stablevelocity.reporting.spec import LAYOUT
-from stablevelocity.reporting.templates import write_plain_page
+from stablevelocity.reporting.templates import write_page
 from stablevelocity.reporting.trace import PROVENANCE, read_jobs
 from stablevelocity.study import load_study
 
@@ -16,7 +16,7 @@ from stablevelocity.study import load_study
 def make_index(results: Path) -> Path:
     """Write index.html into `results`, from what lies in its folders and in those of results/reference."""
     files = [*sorted(results.glob("*/study.json")), *sorted(results.glob("reference/*/study.json"))]
-    write_plain_page(results / "index.html", "index.html.j2", studies=[_entry(results, file.parent) for file in files])
+    write_page(results / "index.html", "index.html.j2", studies=[_entry(results, file.parent) for file in files])
     return results / "index.html"
 
 

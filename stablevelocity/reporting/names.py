@@ -30,13 +30,3 @@ SIMILARITY = {
 OBJECTIVES = {"cfm": "CFM", "stf": "STF", "stablevm": "StableVM"}
 GRIDS = {"none": "own grid", "stablevs": "StableVS", "control": "control"}
 FAMILIES = {"sd35": "SD3.5", "flux": "Flux", "qwen-image": "Qwen-Image", "wan22": "Wan2.2"}
-COLUMNS = {
-    "parameters_millions": "Parameters, M",
-    "sampling_labels": "Labels",
-    "xi": "xi",
-    "geneval_overall": "GenEval",
-    "t2v_compbench_consistency": "T2V-CompBench consistency",
-    **SIMILARITY,
-    **METRICS,
-}
-"""Columns of config/published; others are called as they are written there."""

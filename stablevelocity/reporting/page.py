@@ -4,10 +4,9 @@ Images are inlined, the only script sorts tables, and a content policy in the fi
 script. All text is in templates/.
 """
 
-import base64
-import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -19,14 +18,15 @@ from PIL import Image
 
 from stablevelocity import provenance
 from stablevelocity.errors import UserError
-from stablevelocity.files import atomic_write, read_json
+from stablevelocity.files import read_json
 from stablevelocity.records import code_table
 from stablevelocity.reporting import describe, history, registry, stages
+from stablevelocity.reporting.claims import headlines, overview
 from stablevelocity.reporting.origins import Origins
 from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.spec import LAYOUT
-from stablevelocity.reporting.templates import TEMPLATES, environment
-from stablevelocity.reporting.text_table import published_table, text_table
+from stablevelocity.reporting.templates import data_address, environment, write_page
+from stablevelocity.reporting.text_table import text_table
 from stablevelocity.study import Study
 from stablevelocity.study.layout import PUBLISHED
 
@@ -44,43 +44,54 @@ def make_page(study: Study, folder: Path, out: Path) -> None:
         raise UserError(
             f"{folder}: the report needs {missing[0]} (and {len(missing) - 1} more); run the workflow first"
         )
-    results = Results(study, folder, tables=registry.tables(study))
-    script, durations = (TEMPLATES / "page.js").read_text(), history.durations(folder)
+    results, origins = Results(study, folder, tables=registry.tables(study)), Origins(folder)
+    claims, durations = read_json(folder / LAYOUT.claims), history.durations(folder)
     templates = environment(escape=True)
     templates.globals.update(study=study, results=results, layout=LAYOUT, images=_images(study, folder))
-    origins = Origins(folder)
-    templates.globals.update(
-        text_table=partial(text_table, origins=origins),
-        published_table=published_table,
-        origins=origins,
-        repository=_repository(out),
-    )
+    templates.globals.update(text_table=partial(text_table, origins=origins), origins=origins)
     sections = []
     for section in registry.sections(study):
         facts = section.load("view")(results) if section.has_view else {}
         text = templates.get_template(f"{section.name}.html.j2").render(facts)
         sections.append({"name": section.name, "title": section.title, "text": Markup(text)})
-    html = templates.get_template("page.html.j2").render(
+    write_page(
+        out,
+        "page.html.j2",
+        templates,
         scope=describe.scope_text(study),
         paper_scale=describe.paper_scale(study),
-        style=Markup((TEMPLATES / "page.css").read_text()),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         numbered={"figure": _numbered("figure", registry.figures(study)), "table": _numbered("table", results.tables)},
-        claims=read_json(folder / LAYOUT.claims),
+        claims=claims,
+        counts=Counter(claim["verdict"] for claim in claims),
+        evidence=_evidence(study),
+        papers={name: _paper(results, name) for name in registry.PAPER_TABLES},
         sections=sections,
         settings={name: _settings(study, name) for name in study.arms},
         study_hash=history.study_hash(study),
         package_hash=history.package_hash(),
         provenance=provenance.environment(),
+        repository=_repository(out),
         durations=durations,
         codes=code_table(folder),
         timeline=history.timeline(folder),
         stage_of=stages.stage_of,
         stages=stages.graph(study, durations),
     )
-    with atomic_write(out) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+
+
+def _evidence(study: Study) -> dict[str, Any] | None:
+    file = registry.evidence(study)
+    if file is None:
+        return None
+    claims = read_json(file) if file.exists() else []
+    return {"folder": file.parent, "overview": overview(claims), "claims": headlines(claims)}
+
+
+def _paper(results: Results, name: str) -> dict[str, Any]:
+    """A table of the paper as it was written, and how many of its rows have which verdict."""
+    verdicts = results.csv(LAYOUT.paper_table(name))["verdict"].str.partition(":")[0]
+    text = (results.folder / LAYOUT.paper_table(name, "html")).read_text()
+    return {"title": registry.PAPER_TABLES[name], "html": Markup(text), "verdicts": Counter(verdicts)}
 
 
 def _numbered(kind: str, names: Iterable[str]) -> list[str]:
@@ -103,11 +114,10 @@ def _images(study: Study, folder: Path) -> dict[str, dict[str, Any]]:
     """By name: figures of the study at both widths, and images among the files of its sections; size in pixels."""
     images = {}
     for name in registry.figures(study):
-        wide, narrow = (folder / LAYOUT.figure(name, suffix) for suffix in ("svg", "column.png"))
-        svg = wide.read_text()
+        svg = (folder / LAYOUT.figure(name, "svg")).read_text()
         images[name] = {
             "wide": _svg_address(svg),
-            "narrow": _data_address("png", narrow.read_bytes()),
+            "narrow": data_address(folder / LAYOUT.figure(name, "column.png")),
             "size": [2 * round(float(side)) for side in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2]],
             "is_drawing": "<image" not in svg,
         }
@@ -115,7 +125,7 @@ def _images(study: Study, folder: Path) -> dict[str, dict[str, Any]]:
         if name.endswith(IMAGES):
             file = folder / name
             with Image.open(file) as image:
-                images[name] = {"wide": _data_address(file.suffix[1:], file.read_bytes()), "size": image.size}
+                images[name] = {"wide": data_address(file), "size": image.size}
     return images
 
 
@@ -124,7 +134,3 @@ def _svg_address(svg: str) -> Markup:
     for character, code in {"%": "%25", "'": "%27", '"': "'", "#": "%23", "&": "%26", "\n": " "}.items():
         svg = svg.replace(character, code)
     return Markup("data:image/svg+xml," + svg)
-
-
-def _data_address(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

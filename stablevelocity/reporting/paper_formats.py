@@ -1,15 +1,14 @@
 """A table of the paper as Markdown, LaTeX and HTML, each from the one frame that `paper.compose` gives."""
 
-import html
+import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any, NamedTuple
-
-import numpy as np
-import pandas as pd
 
 from stablevelocity.reporting.format import UNKNOWN, interval, plus_minus, signed, typeset
 from stablevelocity.reporting.paper import NOT_COMPARABLE, NOT_RUN, Columns, Row
 from stablevelocity.reporting.results import DataFrame
+from stablevelocity.reporting.templates import environment
 
 DIGITS = 4
 RULE = (
@@ -18,61 +17,92 @@ RULE = (
     "that were measured alike, and those whose difference to it may be 0."
 )
 SYMBOLS = str.maketrans(
-    {
-        "±": r"$\pm$",
-        "ξ": r"$\xi$",
-        "−": "$-$",
-        "–": "--",
-        "≥": r"$\ge$",
-        "≤": r"$\le$",
-        "√": r"$\surd$",
-        "×": r"$\times$",
-    }
+    {one: f"\\{one}" for one in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+    | {"±": r"$\pm$", "ξ": r"$\xi$", "−": "$-$", "–": "--", "≥": r"$\ge$", "≤": r"$\le$", "√": r"$\surd$"}
+    | {"×": r"$\times$", "“": "``", "”": "''"}
     | {raised: f"$^{{{plain}}}$" for raised, plain in zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", strict=True)}
 )
 """What LaTeX does not read as it is."""
+LETTERS = "ßæÆøØœŒłŁı"
+"""What LaTeX's first font has besides ASCII and accents. Of another character, as in a name, the number is shown."""
 DOCUMENT = r"""\documentclass{article}
-\usepackage[landscape,margin=15mm]{geometry}
+\usepackage[a4paper,landscape,margin=12mm]{geometry}
 \usepackage{booktabs}
+\setlength{\tabcolsep}{3.5pt}
 \begin{document}
-%s\end{document}
+\scriptsize
+%s
+\noindent %s
+\end{document}
 """
+TABLE = r"""\begin{table}[ht!]
+\centering\scriptsize
+\caption{%s}\smallskip
+\begin{tabular}{%s}
+\toprule
+%s \\
+\midrule
+%s \\
+\bottomrule
+\end{tabular}
+\end{table}
+"""
+LINES_OF_A_PAGE = 36
+
+
+class Line(NamedTuple):
+    """Of what `kind` the numbers are, which of them are best, and what is said of them."""
+
+    kind: str
+    numbers: list[str]
+    best: list[bool]
+    verdict: str
 
 
 class Shown(NamedTuple):
-    """Cells as text, which of them are bold, and the notes that verdicts refer to by number."""
+    """Titles of the columns; rows, each with the words that name it and its lines; notes that verdicts number."""
 
-    cells: DataFrame
-    bold: np.ndarray
+    titles: list[str]
+    rows: list[tuple[list[str], list[Line]]]
     notes: list[str]
+
+    def cells(self, escape: Callable[[str], str] = str, bold: str = "{}") -> list[list[str]]:
+        """A row of cells for each line; the first line of a row alone names it."""
+        made = []
+        for words, lines in self.rows:
+            for line in lines:
+                numbers = map(escape, line.numbers)
+                marked = [bold.format(one) if best else one for one, best in zip(numbers, line.best, strict=True)]
+                made.append([*map(escape, words), escape(line.kind), *marked, escape(line.verdict)])
+                words = [""] * len(words)
+        return made
 
 
 def show(columns: Columns, table: DataFrame) -> Shown:
     """Up to four lines for a row: published, measured, 95 %, difference."""
-    named = {**columns.keys, **columns.shown}
-    lines, bold, notes = [], [], []
-    for row in table.to_dict("records"):
-        words = [_word(row[column]) for column in named]
-        for kind, numbers in _numbers(columns, row):
-            told = _noted(row["verdict"], notes) if kind == "measured" or row["verdict"] == NOT_RUN else ""
-            lines.append([*words, kind, *map(typeset, numbers), told])
-            best = [kind == "measured" and row[f"{metric}_best"] for metric in columns.metrics]
-            bold.append([*[False] * (len(words) + 1), *best, False])
-            words = [""] * len(words)
-    titles = [*named.values(), "", *columns.metrics.values(), "Verdict"]
-    return Shown(pd.DataFrame(lines, columns=titles), np.array(bold), notes)
+    named, notes = {**columns.keys, **columns.shown}, []
+    rows = [([_word(row[column]) for column in named], _lines(columns, row, notes)) for row in table.to_dict("records")]
+    return Shown([*named.values(), "Line", *columns.metrics.values(), "Verdict"], rows, notes)
 
 
-def _numbers(columns: Columns, row: Row) -> list[tuple[str, list[str]]]:
-    lines = [("published", [_word(row[f"published_{one}"]) for one in columns.metrics])] if row["in_paper"] else []
+def _lines(columns: Columns, row: Row, notes: list[str]) -> list[Line]:
+    metrics, plain, told = columns.metrics, [False] * len(columns.metrics), _noted(row["verdict"], notes)
+    lines = []
+    if row["in_paper"]:
+        numbers = [_word(row[f"published_{one}"]) for one in metrics]
+        lines.append(Line("published", numbers, plain, told if row["verdict"] == NOT_RUN else ""))
     if row["verdict"] == NOT_RUN:
         return lines
-    lines.append(("measured", [plus_minus(row[one], row[f"{one}_sd"], DIGITS) for one in columns.metrics]))
-    if any(row[f"{one}_low"] == row[f"{one}_low"] for one in columns.metrics):
-        lines.append(("95 %", [interval(row[f"{one}_low"], row[f"{one}_high"], DIGITS) for one in columns.metrics]))
+    numbers = [plus_minus(row[one], row[f"{one}_sd"], DIGITS) for one in metrics]
+    lines.append(Line("measured", numbers, [row[f"{one}_best"] for one in metrics], told))
+    if any(row[f"{one}_low"] == row[f"{one}_low"] for one in metrics):
+        numbers = [interval(row[f"{one}_low"], row[f"{one}_high"], DIGITS) for one in metrics]
+        lines.append(Line("95 %", numbers, plain, ""))
     if row["in_paper"]:
-        lines.append(("difference", [_difference(row, one) for one in columns.metrics]))
-    return lines
+        lines.append(Line("difference", [_difference(row, one) for one in metrics], plain, ""))
+    return [line._replace(numbers=[*map(typeset, line.numbers)]) for line in lines]
 
 
 def _word(value: Any) -> str:
@@ -97,50 +127,49 @@ def _noted(verdict: str, notes: list[str]) -> str:
     return f"{told} ({notes.index(reason) + 1})"
 
 
-def to_markdown(title: str, columns: Columns, table: DataFrame) -> str:
-    cells, bold, notes = show(columns, table)
-    marked = np.where(bold, "**" + cells + "**", cells)
-    rows = [list(cells), ["---"] * len(cells.columns), *marked.tolist()]
-    lines = ["| " + " | ".join(str(cell).replace("|", r"\|") for cell in row) + " |" for row in rows]
-    told = [f"{place}. {note}" for place, note in enumerate(notes, 1)]
+def to_markdown(title: str, shown: Shown) -> str:
+    rows = [shown.titles, ["---"] * len(shown.titles), *shown.cells(bold="**{}**")]
+    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows]
+    told = [f"{place}. {note}" for place, note in enumerate(shown.notes, 1)]
     return "\n".join([f"**{title}.**", "", *lines, "", RULE, "", *told]).rstrip() + "\n"
 
 
-def to_latex(title: str, columns: Columns, table: DataFrame) -> str:
-    """A document of one table with booktabs' rules that compiles as it is; a paper takes the table out of it."""
-    cells, bold, notes = show(columns, table)
-    names, numbers = len(cells.columns) - len(columns.metrics) - 1, len(columns.metrics)
-    text = _styled(cells, bold, "latex").to_latex(
-        hrules=True, convert_css=True, column_format="l" * names + "r" * numbers + "l"
-    )
-    head, rule, rows = text.partition("\\midrule\n")
-    # A little space before each row of the paper: its first line alone names it.
-    spaced = [f"\\addlinespace\n{row}" if not row.startswith((" ", "\\")) else row for row in rows.splitlines()]
-    told = "".join(f"\\par ({place}) {_latex(note)}\n" for place, note in enumerate(notes, 1))
-    body = "\n".join([head + rule + spaced[0].removeprefix("\\addlinespace\n"), *spaced[1:]])
-    caption, rule_text = _latex(f"{title}."), _latex(RULE)
-    return DOCUMENT % (
-        f"\\begin{{table}}\n\\centering\\scriptsize\n\\caption{{{caption}}}\n{body.translate(SYMBOLS)}\n"
-        f"\\par\\medskip\\raggedright {rule_text}\n{told}\\end{{table}}\n"
-    )
-
-
-def to_html(title: str, columns: Columns, table: DataFrame) -> str:
-    """A table element with its notes, to put into a page."""
-    cells, bold, notes = show(columns, table)
-    style = _styled(cells, bold, "html").set_caption(html.escape(title)).set_uuid(title.split(".")[0].replace(" ", ""))
-    told = "".join(f"<li>{html.escape(note)}</li>\n" for note in notes)
-    return f"{style.to_html(cell_ids=True)}<p>{html.escape(RULE)}</p>\n<ol>\n{told}</ol>\n"
-
-
-def _styled(cells: DataFrame, bold: np.ndarray, language: str):
-    style = cells.style.hide(axis="index").format(escape=language).format_index(escape=language, axis=1)
-    return style.apply(lambda _: np.where(bold, "font-weight: bold", ""), axis=None)
+def to_latex(title: str, shown: Shown) -> str:
+    """A document that compiles as it is, with booktabs' rules and a table for each page, to take out into a paper."""
+    names = len(shown.rows[0][0]) + 1
+    kinds = "l" * names + "r" * (len(shown.titles) - names - 1) + "l"
+    pages: list[list[Any]] = [[]]
+    for row in shown.rows:
+        if sum(len(lines) for _, lines in [*pages[-1], row]) > LINES_OF_A_PAGE:
+            pages.append([])
+        pages[-1].append(row)
+    tables = []
+    for place, page in enumerate(pages):
+        cells = shown._replace(rows=page).cells(_latex, r"\textbf{{{}}}")
+        # A little space before each row of the paper: its first line alone names it.
+        lines = [
+            ("\\addlinespace\n" if row[0] and number else "") + " & ".join(row) for number, row in enumerate(cells)
+        ]
+        head = " & ".join(map(_latex, shown.titles))
+        # LaTeX numbers tables itself.
+        named = re.sub(r"^(Table \d)\. (.*)", r"\2 (\1 of the paper)", title)
+        caption = _latex(f"{named}{', continued' if place else ''}.")
+        tables.append(TABLE % (caption, kinds, head, " \\\\\n".join(lines)))
+    told = [RULE, *(f"({place}) {note}" for place, note in enumerate(shown.notes, 1))]
+    return DOCUMENT % ("".join(tables), "\n\n\\noindent ".join(map(_latex, told)))
 
 
 def _latex(text: str) -> str:
-    escaped = "".join(r"\textbackslash{}" if one == "\\" else f"\\{one}" if one in "&%$#_{}" else one for one in text)
-    return escaped.replace("~", r"\textasciitilde ").replace("^", r"\textasciicircum ").translate(SYMBOLS)
+    def is_known(one: str) -> bool:
+        letter, *accents = unicodedata.normalize("NFD", one)
+        return (letter.isascii() and "\N{COMBINING OGONEK}" not in accents) or one in LETTERS or ord(one) in SYMBOLS
+
+    return "".join(one if is_known(one) else f"[U+{ord(one):04X}]" for one in text).translate(SYMBOLS)
 
 
-FORMATS: dict[str, Callable[[str, Columns, DataFrame], str]] = {"md": to_markdown, "tex": to_latex, "html": to_html}
+def to_html(title: str, shown: Shown) -> str:
+    """A table element with its notes, to put into a page."""
+    return environment(escape=True).get_template("paper_table.html.j2").render(shown._asdict(), title=title, rule=RULE)
+
+
+FORMATS: dict[str, Callable[[str, Shown], str]] = {"md": to_markdown, "tex": to_latex, "html": to_html}

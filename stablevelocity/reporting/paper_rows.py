@@ -11,7 +11,7 @@ from stablevelocity.reporting import registry
 from stablevelocity.reporting.format import sampler
 from stablevelocity.reporting.names import METRICS, SIMILARITY
 from stablevelocity.reporting.paper import Columns, Gap, Row, compose
-from stablevelocity.reporting.paper_formats import FORMATS
+from stablevelocity.reporting.paper_formats import FORMATS, show
 from stablevelocity.reporting.results import DataFrame, Results
 from stablevelocity.reporting.sections import pretrained
 from stablevelocity.reporting.sections.training import TABLE1, TABLE2, TABLE3, XI, published
@@ -21,10 +21,11 @@ from stablevelocity.reporting.statistics import difference, t_factor
 from stablevelocity.study import Study
 from stablevelocity.study.methods import ablations, kind
 
-Measured = Callable[[Results], tuple[list[Row], Gap]]
+Measured = Callable[[Results, str], tuple[list[Row], Gap]]
 FIDELITY = {metric: METRICS[metric] for metric in published.METRICS}
 MODEL, STEPS, METHOD = {"model": "Model"}, {"iterations": "Iterations"}, {"method": "Method"}
 PIPELINE = {**MODEL, "solver": "Solver", "total_steps": "Steps"}
+EPOCHS = {"epochs": "Epochs", "sampling_labels": "Labels"}
 BELOW, XI_TITLE = {"low_regime_steps": "Below ξ"}, {"xi": "ξ"}
 CONSISTENCY = "t2v_compbench_consistency"
 MODELS = {"sd35": "SD3.5-Large", "flux": "Flux-dev", "qwen-image": "Qwen-Image", "wan22": "Wan2.2"}
@@ -32,18 +33,19 @@ MODELS = {"sd35": "SD3.5-Large", "flux": "Flux-dev", "qwen-image": "Qwen-Image",
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper: the `file` of config/published with its rows, and `measured`, this study's."""
+    """A table of the paper: its rows in the `file` of config/published, and those `measured` of a study."""
 
-    title: str
     file: str
     columns: Columns
     measured: Measured
 
-    def make(self, results: Results) -> DataFrame:
+    def make(self, results: Results, name: str) -> DataFrame:
+        """The table called `name`, without measured rows where the study has no such table."""
         papers = results.published(self.file).rename(columns={"geneval_overall": "score", CONSISTENCY: "score"})
         if "setting" in self.columns.keys:
             papers = papers.assign(setting="xi", value=papers["xi"])
-        return compose(self.columns, papers.to_dict("records"), *self.measured(results))
+        own = self.measured(results, name) if name in results.tables else ([], lambda *_: (math.nan, math.nan))
+        return compose(self.columns, papers.to_dict("records"), *own)
 
 
 def _trained(results: Results, name: str, named: Callable[[Study, Row], Row]) -> tuple[list[Row], Gap]:
@@ -96,8 +98,8 @@ def _ablation(study: Study, row: Row) -> Row:
     return {"setting": row["setting"].rpartition(".")[2], "apart": apart}
 
 
-def _of(name: str, named: Callable[[Study, Row], Row]) -> Measured:
-    return lambda results: _trained(results, name, named)
+def _of(named: Callable[[Study, Row], Row]) -> Measured:
+    return lambda results, name: _trained(results, name, named)
 
 
 def _pipelines(results: Results, name: str) -> tuple[list[Row], Gap]:
@@ -124,65 +126,30 @@ def _pipelines(results: Results, name: str) -> tuple[list[Row], Gap]:
     return rows, gap
 
 
-def _images(metrics: tuple[str, ...], score: str) -> dict[str, str]:
-    return {"score": score, **{metric: SIMILARITY[metric] for metric in metrics}}
-
-
+IMAGES = {"score": "GenEval", **{metric: SIMILARITY[metric] for metric in ("psnr", "ssim", "lpips")}}
+VIDEOS = {"psnr": "PSNR", "score": "T2V-CompBench consistency"}
+XI_COLUMNS = Columns({**PIPELINE, **XI_TITLE}, BELOW, {"score": "GenEval", "psnr": "PSNR"})
+ABLATED = Columns({**MODEL, "setting": "Setting", "value": "Value", **STEPS}, {}, {"fid": "FID"})
 TABLES: dict[str, PaperTable] = {
-    "table1": PaperTable(
-        "Table 1. ImageNet 256 with guidance",
-        TABLE1,
-        Columns({**METHOD, "epochs": "Epochs", "sampling_labels": "Labels"}, {}, FIDELITY),
-        _of("table1", _table1),
-    ),
-    "table2": PaperTable(
-        "Table 2. ImageNet 256 without guidance, by model",
-        TABLE2,
-        Columns({**MODEL, **METHOD, **STEPS}, {}, FIDELITY),
-        _of("table2", _table2),
-    ),
-    "table3": PaperTable(
-        "Table 3. ImageNet 256 without guidance, by base method",
-        TABLE3,
-        Columns({**MODEL, "base": "Base", **METHOD, **STEPS}, {}, FIDELITY),
-        _of("table3", _table3),
-    ),
-    "ablations": PaperTable(
-        "Ablations of training",
-        XI,
-        Columns({**MODEL, "setting": "Setting", "value": "Value", **STEPS}, {}, {"fid": "FID"}),
-        _of("ablations", _ablation),
-    ),
-    "table4": PaperTable(
-        "Table 4. StableVS on text-to-image models",
-        pretrained.TABLE4,
-        Columns(PIPELINE, {**BELOW, **XI_TITLE}, _images(("psnr", "ssim", "lpips"), "GenEval")),
-        lambda results: _pipelines(results, "table4"),
-    ),
-    "table5": PaperTable(
-        "Table 5. StableVS on a text-to-video model",
-        pretrained.TABLE5,
-        Columns(PIPELINE, {**BELOW, **XI_TITLE}, {"psnr": "PSNR", "score": "T2V-CompBench consistency"}),
-        lambda results: _pipelines(results, "table5"),
-    ),
-    "pretrained_xi": PaperTable(
-        "Ablation of ξ in sampling",
-        pretrained.XI,
-        Columns({**PIPELINE, **XI_TITLE}, BELOW, _images(("psnr",), "GenEval")),
-        lambda results: _pipelines(results, "pretrained_xi"),
-    ),
+    "table1": PaperTable(TABLE1, Columns({**METHOD, **EPOCHS}, {}, FIDELITY), _of(_table1)),
+    "table2": PaperTable(TABLE2, Columns({**MODEL, **METHOD, **STEPS}, {}, FIDELITY), _of(_table2)),
+    "table3": PaperTable(TABLE3, Columns({**MODEL, "base": "Base", **METHOD, **STEPS}, {}, FIDELITY), _of(_table3)),
+    "ablations": PaperTable(XI, ABLATED, _of(_ablation)),
+    "table4": PaperTable(pretrained.TABLE4, Columns(PIPELINE, {**BELOW, **XI_TITLE}, IMAGES), _pipelines),
+    "table5": PaperTable(pretrained.TABLE5, Columns(PIPELINE, {**BELOW, **XI_TITLE}, VIDEOS), _pipelines),
+    "pretrained_xi": PaperTable(pretrained.XI, XI_COLUMNS, _pipelines),
 }
-"""By the table of the study that each is made from, in the paper's order (registry.PAPER_TABLES)."""
+"""By the table of the study that each is made from, see registry.PAPER_TABLES."""
 
 
 def make_paper_tables(study: Study, folder: Path) -> None:
-    """Write every table of the paper that the study has numbers for, in every format, into `folder`/paper."""
+    """Write every table of the paper in every format into `folder`/paper, with what the study measured of it."""
     results = Results(study, folder, tables=registry.tables(study))
-    for name in registry.paper_tables(study):
-        table = TABLES[name]
-        frame = table.make(results)
+    for name, title in registry.PAPER_TABLES.items():
+        frame = TABLES[name].make(results, name)
+        shown = show(TABLES[name].columns, frame)
         with atomic_write(folder / LAYOUT.paper_table(name)) as temporary:
             frame.to_csv(temporary, index=False, float_format="%.6g")
         for suffix, written in FORMATS.items():
             with atomic_write(folder / LAYOUT.paper_table(name, suffix)) as temporary:
-                temporary.write_text(written(table.title, table.columns, frame), encoding="utf-8")
+                temporary.write_text(written(title, shown), encoding="utf-8")

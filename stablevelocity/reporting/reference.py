@@ -15,6 +15,7 @@ from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, read_json, sha256, write_json
 from stablevelocity.reporting import history, registry
 from stablevelocity.reporting.spec import LAYOUT
+from stablevelocity.reporting.templates import environment
 from stablevelocity.reporting.trace import PROVENANCE, RECORDS, Jobs, read_jobs
 from stablevelocity.study import Study, load_study
 
@@ -71,7 +72,7 @@ def _finished(results: Path) -> tuple[Study, list[str]]:
     made_from = [name for table in registry.tables(study).values() for name in table.inputs(study)]
     read = [name for name in made_from if name.endswith((".csv", ".json"))]
     drawn = [LAYOUT.figure(name, "png") for name in registry.figures(study)]
-    files = [LAYOUT.study, LAYOUT.report, LAYOUT.claims, *registry.claims_inputs(study), *registry.paper_files(study)]
+    files = [LAYOUT.study, LAYOUT.report, LAYOUT.claims, *registry.claims_inputs(study), *registry.PAPER_FILES]
     files += [*drawn, *registry.files(study), *read]
     missing = [name for name in files if not (results / name).exists()]
     if missing:
@@ -114,36 +115,15 @@ def _durations(results: Path) -> dict[str, Any] | None:
 
 def _crate(study: Study, copy: Path) -> dict[str, Any]:
     """RO-Crate 1.1's description of a folder: what it is, and type, size and checksum of each file."""
-    facts = read_json(copy / PROVENANCE)
     files = sorted(str(file.relative_to(copy)) for file in copy.rglob("*") if file.is_file())
     parts = [
-        {
-            "@id": name,
-            "@type": "File",
-            "encodingFormat": guess_type(name)[0] or "application/octet-stream",
-            "contentSize": str((copy / name).stat().st_size),
-            "sha256": sha256(copy / name),
-        }
+        (name, guess_type(name)[0] or "application/octet-stream", (copy / name).stat().st_size, sha256(copy / name))
         for name in files
     ]
-    code = {"@id": "#code", "@type": "SoftwareSourceCode", "name": "stablevelocity"}
-    code |= {"version": f"{version('stablevelocity')}, source {facts['package_hash']}, commit {facts['commit']}"}
-    paper = {"@id": "https://arxiv.org/abs/2602.05435", "@type": "ScholarlyArticle"}
-    paper |= {"name": "Stable Velocity: A Variance Perspective on Flow Matching"}
-    run = {"@id": "#run", "@type": "CreateAction", "instrument": {"@id": "#code"}, "result": {"@id": "./"}}
-    run |= {"name": f"snakemake all, study {study.name}", "startTime": facts["first_job"], "endTime": facts["last_job"]}
-    root = {
-        "@id": "./",
-        "@type": "Dataset",
-        "name": f"Stable Velocity, reproduced: study {study.name}",
-        "description": "Report, tables, figures and claims of a study; records.json names each job behind them.",
-        "datePublished": facts["last_job"],
-        "license": {"@id": "https://spdx.org/licenses/Apache-2.0"},
-        "citation": {"@id": paper["@id"]},
-        "mentions": [{"@id": "#run"}],
-        "hasPart": [{"@id": name} for name in files],
+    facts = {
+        "study": study,
+        "files": parts,
+        "facts": read_json(copy / PROVENANCE),
+        "version": version("stablevelocity"),
     }
-    about = {"@id": CRATE, "@type": "CreativeWork", "about": {"@id": "./"}}
-    about["conformsTo"] = {"@id": "https://w3id.org/ro/crate/1.1"}
-    context = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://schema.org/sha256"}]
-    return {"@context": context, "@graph": [about, root, paper, code, run, *parts]}
+    return json.loads(environment(escape=False).get_template("crate.json.j2").render(facts))

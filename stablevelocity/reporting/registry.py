@@ -1,10 +1,13 @@
 """The sections of the report in their order, and what a study has of them; importable without pandas and torch."""
 
+from pathlib import Path
 from typing import Any
 
 from stablevelocity.reporting.sections import conditions, exact_flow, pretrained, sampling, toy, training, variance
 from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
+
+EVIDENCE = Path("results/reference/evidence")
 
 SECTIONS: tuple[Section, ...] = (
     variance.SECTION,
@@ -27,18 +30,17 @@ def tables(study: Study) -> dict[str, Product]:
     return {table.name: table for section in sections(study) for table in section.tables if table.inputs(study)}
 
 
-PAPER_TABLES = ("table1", "table2", "table3", "ablations", "table4", "table5", "pretrained_xi")
-FORMATS = ("csv", "md", "tex", "html")
-
-
-def paper_tables(study: Study) -> list[str]:
-    """Tables of the paper that the study has numbers for, by the table that these stand in."""
-    return [name for name in PAPER_TABLES if name in tables(study)]
-
-
-def paper_files(study: Study) -> list[str]:
-    """Those tables in every format, relative to results/<study>."""
-    return [LAYOUT.paper_table(name, suffix) for name in paper_tables(study) for suffix in FORMATS]
+PAPER_TABLES = {
+    "table1": "Table 1. ImageNet 256 with guidance",
+    "table2": "Table 2. ImageNet 256 without guidance, by model",
+    "table3": "Table 3. ImageNet 256 without guidance, by base method",
+    "ablations": "Ablations of training",
+    "table4": "Table 4. StableVS on text-to-image models",
+    "table5": "Table 5. StableVS on a text-to-video model",
+    "pretrained_xi": "Ablation of ξ in sampling",
+}
+"""Titles of the paper's tables in its order, by the table of a study that each is measured in."""
+PAPER_FILES = [LAYOUT.paper_table(name, suffix) for name in PAPER_TABLES for suffix in ("csv", "md", "tex", "html")]
 
 
 def figures(study: Study) -> dict[str, Product]:
@@ -69,7 +71,17 @@ def claims_inputs(study: Study) -> list[str]:
 def page_inputs(study: Study) -> list[str]:
     """What report.html is made from, relative to results/<study>."""
     drawn = [LAYOUT.figure(name, suffix) for name in figures(study) for suffix in ("svg", "column.png")]
-    return [*claims_inputs(study), *drawn, *files(study), LAYOUT.claims]
+    papers = [LAYOUT.paper_table(name, suffix) for name in PAPER_TABLES for suffix in ("csv", "html")]
+    return [*claims_inputs(study), *papers, *drawn, *files(study), LAYOUT.claims]
+
+
+def evidence(study: Study) -> Path | None:
+    """The claims of the committed study that decides them on digits, which the page of another study of digits quotes.
+
+    None for that study itself and other data. It may be missing.
+    """
+    is_digits = bool(study.arms) and study.images.dataset == "digits"
+    return EVIDENCE / LAYOUT.claims if is_digits and study.name != EVIDENCE.name else None
 
 
 def claims_modules() -> list[str]:

@@ -5,7 +5,7 @@ No pandas, matplotlib or torch here: Snakemake imports it on every start to decl
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stablevelocity.study import Study
@@ -24,18 +24,17 @@ def training_images(study: Study) -> list[str]:
 
 @dataclass(frozen=True)
 class Product:
-    """A table or figure: the function `name` of `module` makes it from a `Results`.
+    """A table or figure: the function `name` of `module`, below `stablevelocity`, makes it from a `Results`.
 
-    `module` stands below `stablevelocity`, `published` are files of config/published, and `keys` the columns that name
-    a row of a table. `inputs(study)` are the files of results/<study> that it reads; when there are none, this study
-    has no such product.
+    `published` are files of config/published, and `keys` the columns that name a row of a table. `inputs(study)` are
+    the files of results/<study> that it reads; when there are none, this study has no such product.
     """
 
     name: str
-    module: str
     inputs: Inputs
     published: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    module: str = ""
 
     def load(self) -> Callable[..., Any]:
         return getattr(importlib.import_module(f"stablevelocity.{self.module}"), self.name)
@@ -45,11 +44,11 @@ class Product:
 class Section:
     """A chapter of the report: the folder sections/<name> and the text templates/<name>.html.j2.
 
+    Its tables are functions of tables.py, its figures of figures.py, unless they name another part of the folder.
     `claims.claims(results)` gives its claims, `view.view(results)` the facts that its text needs besides the study and
     the tables. `files(study)` are results that belong to the page as they are, such as an animation.
     `settings(study)` are the parts of the study that its tables and figures read: a change of any other redraws none of
-    them. A study without
-    any product of a section does not have the section.
+    them. A study without any product of a section does not have the section.
     """
 
     name: str
@@ -60,6 +59,11 @@ class Section:
     has_view: bool = True
     files: Inputs = field(default=lambda study: [])
     settings: Callable[[Study], list[Any]] = field(default=lambda study: [study])
+
+    def __post_init__(self) -> None:
+        for kind in ("tables", "figures"):
+            products = [replace(one, module=self.module(one.module or kind)) for one in getattr(self, kind)]
+            object.__setattr__(self, kind, tuple(products))
 
     def present(self, study: Study) -> bool:
         return any(product.inputs(study) for product in (*self.tables, *self.figures))

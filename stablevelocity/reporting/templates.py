@@ -29,21 +29,19 @@ def environment(*, escape: bool) -> Environment:
     return made
 
 
-def write_plain_page(out: Path, name: str, **facts: Any) -> None:
+def write_page(out: Path, name: str, templates: Environment | None = None, **facts: Any) -> None:
     """Write a page that extends plain.html.j2: no request, and no script but the one that sorts tables."""
-    script = (TEMPLATES / "page.js").read_text()
-    html = (
-        environment(escape=True)
-        .get_template(name)
-        .render(
-            facts,
-            style=Markup((TEMPLATES / "page.css").read_text()),
-            script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        )
-    )
+    style, script = (Markup((TEMPLATES / file).read_text()) for file in ("page.css", "page.js"))
+    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    template = (templates or environment(escape=True)).get_template(name)
+    html = template.render(facts, style=style, script=script, script_hash=script_hash)
     with atomic_write(out) as temporary:
         temporary.write_text(html, encoding="utf-8")
+
+
+def data_address(file: Path) -> str:
+    """A picture as part of a page."""
+    return f"data:image/{file.suffix[1:]};base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
 
 
 def _typeset(text: Any) -> str:

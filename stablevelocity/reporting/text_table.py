@@ -4,11 +4,9 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from stablevelocity.reporting import format
-from stablevelocity.reporting.names import COLUMNS
 from stablevelocity.reporting.origins import Origins
 from stablevelocity.reporting.results import DataFrame
 from stablevelocity.reporting.templates import TEMPLATES
@@ -52,18 +50,23 @@ def text_table(name: str, frame: DataFrame, *facts: Any, origins: Origins | None
     ]
     words = next((place for place, (_, _, form) in enumerate(columns) if form not in format.WORDS), len(columns))
     published = frozenset(place for place, (_, sources, _) in enumerate(columns) if sources.startswith("published"))
-    places = (
-        [
-            [origins.anchor(name, row, of.split()[0]) if form not in format.WORDS else "" for _, of, form in columns]
-            for row in rows.to_dict("records")
-        ]
-        if origins
-        else []
+    places = []
+    if origins:
+        for row in rows.to_dict("records"):
+            of = [(sources.split()[0], form in format.WORDS) for _, sources, form in columns]
+            places.append(["" if is_word else origins.anchor(name, row, source) for source, is_word in of])
+    return TextTable(
+        entry["title"].format(*facts),
+        [title for title, _, _ in columns],
+        cells,
+        words,
+        published,
+        is_published=entry.get("is_published", False),
+        folded=entry.get("folded", False),
+        name=name,
+        arms=tuple(rows["arm"]) if "arm" in rows else (),
+        origins=places,
     )
-    titles = [title for title, _, _ in columns]
-    arms = tuple(rows["arm"]) if "arm" in rows else ()
-    more = {"folded": entry.get("folded", False), "name": name, "arms": arms, "origins": places}
-    return TextTable(entry["title"].format(*facts), titles, cells, words, published, **more)
 
 
 def _cell(form: str, *values: Any) -> str:
@@ -79,14 +82,3 @@ def _matching(title: str, sources: str, form: str = "number", *, frame: DataFram
     start = sources[:-1]
     matching = [name for name in frame if name.startswith(start) and name != f"{start}error"]
     return [(name.removeprefix(start).replace("_", " "), name, form) for name in matching]
-
-
-def published_table(title: str, frame: DataFrame) -> TextTable:
-    """A file of config/published as it is; a value that is not known stays a dash."""
-    columns = [COLUMNS.get(name) or name.replace("_", " ").capitalize() for name in frame]
-    rows = [
-        [format.typeset(cell if isinstance(cell, str) else format.number(cell, 4)) for cell in row]
-        for row in frame.to_numpy().tolist()
-    ]
-    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
-    return TextTable(title, columns, rows, max(1, numeric.index(True)), is_published=True, folded=True)

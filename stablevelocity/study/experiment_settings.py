@@ -27,14 +27,14 @@ class Variance(Section):
     """Variance curves of mixtures, pixels and latents (figure 1; docs/paper.md#variance)."""
 
     gmm_dimensions: Distinct[Size] = [10, 100, 500]
-    gmm_samples: Several = Field(default=10_000, description="points of the empirical law of each mixture")
+    gmm_samples: Several = Field(default=10_000, description="points of the empirical distribution of each mixture")
     gmm_times: Several = 50
-    exact_samples: Several = Field(default=2000, description="noised samples of the exact law")
+    exact_samples: Several = Field(default=2000, description="noised samples of the exact distribution")
     data: Distinct[Literal["pixels", "latents"]] = ["pixels", "latents"]
     data_samples: Several = Field(default=50_000, description="at most this many images; fewer if there are fewer")
     data_times: Several = 20
     reference_counts: Some[Several] = Field(
-        default=[100, 1000, 10_000], description="sizes of the empirical law for the dependence on M"
+        default=[100, 1000, 10_000], description="sizes of the empirical distribution for the dependence on M"
     )
     seed: Seed = 42
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from stablevelocity.published import ENCODER_NAMES, SIT_NAMES, SIZES
+from stablevelocity.architectures import ENCODER_NAMES, SIT_NAMES, SIZES
 from stablevelocity.study.values import (
     NUMBER,
     Distinct,
@@ -99,7 +99,7 @@ class Encoder(Section):
 
     name: Annotated[str, one_of(ENCODER_NAMES)] = Field(
         default="digits-vit",
-        description="digits-vit or, without labels, digits-vit-ssl (trained here), or a name of published.py",
+        description="digits-vit or, without labels, digits-vit-ssl (trained here), or a name of architectures.py",
     )
     path: Location | None = Field(default=None, description="file or folder with the weights of a pretrained encoder")
     online: Flag = Field(

@@ -325,6 +325,19 @@ def test_what_sbatch_refuses_for_now_is_waited_for_and_what_it_never_takes_is_an
         Slurm(SITE).submit(print, "name", tmp_path / "logs")
 
 
+def test_every_process_of_a_job_has_the_cores_that_the_job_asked_for(tmp_path: Path, monkeypatch) -> None:
+    """srun of SLURM 22.05 to 23.02 does not take their number over from the job."""
+    script = tmp_path / "submitted.sh"
+    for name, does in {"sbatch": f'cp "$1" {script}; echo Submitted batch job 7', "srun": ""}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    site = SITE.model_copy(update={"training": SITE.training.model_copy(update={"cpus": 5})})
+    assert Slurm(site).submit(print, "name", tmp_path / "logs") == "7"
+    (started,) = [line for line in script.read_text().splitlines() if line.startswith("srun")]
+    assert "--cpus-per-task=5" in started.split()
+
+
 def test_a_preempted_job_is_no_fault_of_its_run(task: SlowTask) -> None:
     queue = Queue(*[["RUNNING", "PREEMPTED"]] * 5, ["RUNNING", finishing(task)])
     submitter(task, queue).wait()

@@ -6,9 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stablevelocity.reporting.describe import decoder_text, sweep_text
+from stablevelocity.reporting.describe import decoder_text, departures, sweep_text
 from stablevelocity.reporting.make import make_claims
-from stablevelocity.reporting.sections.toy.protocol import departures
 from stablevelocity.study import Study, load_study
 from stablevelocity.study.experiment_settings import Toy
 from stablevelocity.study.methods import alignment_text, target_text

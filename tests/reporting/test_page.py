@@ -138,8 +138,9 @@ def test_the_plot_of_an_effect_shows_its_interval_to_scale():
 def test_numbers_come_with_how_they_were_made(digits):
     page = read_page(digits)
     assert len(page.tables) > 10
-    # One line of how under each table and figure, but the table of claims: each of its rows has its own.
-    assert len(page.hows) == len(page.all("table")) + len(page.all("figure")) - 1
+    # One line of how under each table and figure, but the claims, whose rows have their own, and quoted verdicts.
+    quoted = "Verdicts of the study evidence" in page.tables
+    assert len(page.hows) == len(page.all("table")) + len(page.all("figure")) - 1 - quoted
     assert any("Euler, 30 steps, no guidance, random labels" in how for how in page.hows)
     assert any("guidance 1.8 for t in [0, 0.7]" in how for how in page.hows)
     table = pd.read_csv(digits / "tables/table2.csv").set_index(["arm", "step"]).loc[("cfm", 1500)]
@@ -168,12 +169,58 @@ def test_text_is_typeset():
         assert typeset(name) == name
 
 
-def test_published_tables_are_marked(digits):
+def test_published_values_stand_on_their_own_ground(digits):
     page = (digits / "report.html").read_text()
-    for title in ("Table 1 of the paper", "Table 2 of the paper", "Table 4 of the paper", "Figure 1 of the paper"):
-        assert re.search(rf'<span class="badge paper">Published</span> {title}', page)
+    assert '<span class="badge paper">Published</span> Figure 1 of the paper' in page
     shown = re.sub(r'="data:[^"]*"', "", page)
-    assert "7.58" not in re.sub(r'<table class="[a-z ]*published[a-z ]*">.*?</table>', "", shown, flags=re.S)
+    assert "<td>7.58</td>" in shown
+    assert "7.58" not in re.sub(r'<tr class="paper">.*?</tr>', "", shown, flags=re.S)
+
+
+def test_the_papers_tables_stand_in_the_page_with_their_verdicts(digits):
+    """Each whole, though this study ran nothing of some; nothing measured stands in their rows."""
+    page, text = read_page(digits), " ".join(read_page(digits).text.split())
+    for name, title in registry.PAPER_TABLES.items():
+        frame = pd.read_csv(digits / f"paper/{name}.csv")
+        header, *rows = page.tables[title]
+        assert header[-1] == "Verdict"
+        verdicts = frame["verdict"].str.partition(":")[0].value_counts()
+        for verdict, count in verdicts.items():
+            assert f"{count} row{'s' if count > 1 else ''} {verdict}" in text.split(title, 1)[1].split(")", 1)[0]
+        assert len([row for row in rows if row[-1]]) == len(frame)
+    assert {row[-1] for row in page.tables[registry.PAPER_TABLES["table4"]][1:]} == {"not run"}
+
+
+def test_another_study_of_digits_quotes_the_one_that_decides(digits, tmp_path, monkeypatch):
+    """Its verdicts and effects stand in the first screen, and lead to its report; where it is missing, that is said."""
+    (tmp_path / "config").symlink_to(synthetic.PUBLISHED.parent)
+    shutil.copytree(digits, tmp_path / "results/digits")
+    monkeypatch.chdir(tmp_path)
+    page = page_of(synthetic.digits(), Path("results/digits"), Path("results/digits/report.html"))
+    assert "not there: no results/reference/evidence/claims.json" in " ".join(page.text.split())
+    claims = json.loads((digits / "claims.json").read_text())
+    claims[0] |= {
+        "verdict": "contradicted",
+        "value": -0.2,
+        "interval": [-0.31, -0.09],
+        "unit": "made up",
+        "headline": True,
+    }
+    evidence = tmp_path / "results/reference/evidence"
+    evidence.mkdir(parents=True)
+    (evidence / "claims.json").write_text(json.dumps(claims))
+    page = page_of(synthetic.digits(), Path("results/digits"), Path("results/digits/report.html"))
+    rows = page.tables["Verdicts of the study evidence"][1:]
+    assert len(rows) == min(9, sum(claim["headline"] for claim in claims))
+    assert rows[0] == [typeset(claims[0]["paper_claim"]), "contradicted", "−0.200 [−0.310 to −0.090] made up"]
+    assert {"href": "../../results/reference/evidence/report.html"} in page.all("a")
+    # Before all else but the study's own answers.
+    headings = page.text.index("What is known by now"), page.text.index("The claims", page.text.index("How sure"))
+    assert headings[0] < headings[1]
+    for name, found in (("evidence", False), ("digits-arms", True)):
+        study = synthetic.digits().model_copy(update={"name": name})
+        page = page_of(study, Path("results/digits"), Path(f"results/digits/{name}.html"))
+        assert ("What is known by now" in page.text) == found
 
 
 def test_a_study_without_the_toy_has_no_word_of_it(minimal):

@@ -10,14 +10,15 @@ import yaml
 from stablevelocity.errors import UserError
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.make import make_table
+from stablevelocity.reporting.paper_rows import TABLES, _table3
 from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.sections.training import published
 from stablevelocity.reporting.sections.training.tables import gradient_variance
 from stablevelocity.reporting.sections.variance.tables import rise
 from stablevelocity.reporting.templates import TEMPLATES
-from stablevelocity.reporting.text_table import published_table, text_table
+from stablevelocity.reporting.text_table import text_table
 from stablevelocity.study import load_study, parse_study
-from stablevelocity.study.methods import ablations
+from stablevelocity.study.methods import ablations, kind
 
 from . import synthetic
 
@@ -105,35 +106,25 @@ def imagenet(**change):
     return parse_study({**content, **change})
 
 
-def test_a_published_value_stands_beside_the_row_that_repeats_its_protocol(tmp_path):
-    def beside(study, arm="both", step=400_000):
-        return published.without_guidance(Results(study, tmp_path, synthetic.PUBLISHED), arm, step, "sde")
+def test_a_row_stands_beside_the_papers_when_it_repeats_its_protocol():
+    def apart(study, sampler="sde", guidance=published.PLAIN):
+        return published.apart(study, "both", sampler, guidance)
 
-    assert beside(imagenet())["published_fid"] == 7.58
-    assert beside(imagenet(), "repa", 100_000)["published_fid"] == 18.59
-    # Another length, number of samples, solver or guidance is another quantity.
-    assert beside(imagenet(), step=300_000) == {}
-    assert (
-        beside(
-            imagenet(
-                sampling={
-                    "samplers": {"sde": {"solver": "euler_maruyama", "steps": 250}},
-                    "main": "sde",
-                    "images": 10_000,
-                }
-            )
-        )
-        == {}
-    )
-    assert beside(imagenet(sampler={"steps": 100})) == {}
-    assert beside(imagenet(sampler={"guidance": 1.8})) == {}
+    assert apart(imagenet()) == []
+    # Another number of samples, solver or guidance is another quantity.
+    sampling = {"samplers": {"sde": {"solver": "euler_maruyama", "steps": 250}}, "main": "sde", "images": 10_000}
+    assert apart(imagenet(sampling=sampling)) == ["sampling.images 10000, not 50000"]
+    assert apart(imagenet(sampler={"steps": 100})) == ["steps 100, not 250"]
+    assert apart(imagenet(sampler={"guidance": 1.8})) == ["guidance 1.8, not 1.0"]
     # So are the other diffusion coefficient, last step, labels, reference, decoder, and optimiser.
-    assert beside(imagenet(sampler={"diffusion": "2t"})) == {}
-    assert beside(imagenet(sampler={"last_time": 0.01})) == {}
-    assert beside(imagenet(sampler={"labels": "balanced"})) == {}
-    assert beside(imagenet(evaluation={"extractor": "inception", "weights": "inception.pth"})) == {}
-    assert beside(imagenet(autoencoder={**VAE, "decoder": None, "decoder_revision": None})) == {}
-    assert beside(imagenet(arms={"both": {**BOTH, "training": {"batch": 128}}})) == {}
+    assert apart(imagenet(sampler={"diffusion": "2t"})) == ["diffusion 2t, not t"]
+    assert apart(imagenet(sampler={"last_time": 0.01})) == ["last_time 0.01, not 0.04"]
+    assert apart(imagenet(sampler={"labels": "balanced"})) == ["labels balanced, not random"]
+    without = imagenet(evaluation={"extractor": "inception", "weights": "inception.pth"})
+    assert apart(without) == ["reference: the train split, not ADM's batch"]
+    decoder = apart(imagenet(autoencoder={**VAE, "decoder": None, "decoder_revision": None}))
+    assert decoder == ["decoder stabilityai/sd-vae-ft-mse, not stabilityai/sd-vae-ft-ema"]
+    assert apart(imagenet(arms={"both": {**BOTH, "training": {"batch": 128}}})) == ["batch 128, not 256"]
 
 
 BOTH = {"label": "StableVM + VA-REPA", "objective": "stablevm", "alignment": {}}
@@ -142,49 +133,42 @@ IREPA = {"projector": "conv", "spatial_norm": 0.6}
 
 
 @pytest.mark.parametrize(
-    "arm, fid",
+    "arm, row",
     [
-        (BOTH, 17.12),
-        ({**BOTH, "stablevm": {"bank": {"null_capacity": 256}}}, 17.12),  # as the authors' code has it
+        (BOTH, "REPA + StableVM + VA"),
+        ({**BOTH, "stablevm": {"bank": {"null_capacity": 256}}}, "REPA + StableVM + VA"),  # as the authors' code has it
         ({**BOTH, "stablevm": {"bank": {"null_capacity": 64}}}, None),
         ({**BOTH, "stablevm": {"t_min": 0.0}}, None),
         ({**BOTH, "alignment": {"coefficient": 1.0}}, None),
         ({**BOTH, "alignment": WHOLE}, None),
         ({**BOTH, "objective": "cfm"}, None),
-        ({**BOTH, "alignment": IREPA}, 16.02),
+        ({**BOTH, "alignment": IREPA}, "iREPA + StableVM + VA"),
         ({**BOTH, "alignment": {**IREPA, **WHOLE}}, None),
         ({**BOTH, "alignment": {**IREPA, "schedule": "hard"}}, None),
         ({**BOTH, "alignment": {"projector": "conv"}}, None),
-        ({"label": "iREPA", "alignment": {**IREPA, **WHOLE}}, 16.62),
+        ({"label": "iREPA", "alignment": {**IREPA, **WHOLE}}, "iREPA"),
         ({"label": "VA-iREPA", "alignment": IREPA}, None),
-        ({**BOTH, "class_token": True}, 8.11),
+        ({**BOTH, "class_token": True}, "REG + StableVM + VA"),
         ({**BOTH, "class_token": True, "alignment": WHOLE}, None),
     ],
 )
-def test_a_published_value_belongs_to_the_whole_method_or_to_none_of_it(tmp_path, arm, fid):
+def test_a_published_value_belongs_to_the_whole_method_or_to_none_of_it(arm, row):
     """The paper gives the base method and it with both parts; one part alone is a quantity of its own."""
-    results = Results(imagenet(arms={"tested": {**arm, "label": "tested"}}), tmp_path, synthetic.PUBLISHED)
-    assert published.without_guidance(results, "tested", 100_000, "sde").get("published_fid") == fid
+    study = imagenet(arms={"tested": {**arm, "label": "tested"}})
+    method = kind(study.arms["tested"]).method
+    named = _table3(study, {"arm": "tested", "method": method, "sampler": "sde", "step": 100_000})
+    assert (named["method"] if not named["apart"] else None) == row
 
 
-def test_a_published_value_belongs_to_its_own_model_and_settings(tmp_path):
-    """The study of the paper has arms of other sizes, and ablations that share a method's name."""
-    results = Results(load_study("config/imagenet256.yaml"), tmp_path, synthetic.PUBLISHED)
-
-    def fid(arm: str, step: int, sampler: str = "sde") -> float | None:
-        side = published.with_guidance if "guided" in sampler else published.without_guidance
-        return side(results, arm, step, sampler).get("published_fid")
-
-    assert fid("repa", 100_000) == 18.59
-    assert fid("repa-b", 100_000) == 52.06
-    assert fid("stablevm-va-repa-l", 100_000) == 21.03
-    assert fid("stablevm-va-repa", 400_000) == 7.58
-    assert fid("stablevm-va-reg", 100_000) == 8.11
-    assert fid("xi-0.6", 400_000) is None
-    assert fid("bank-64", 100_000) is None
-    assert fid("schedule-snr", 100_000) is None
-    assert fid("stablevm-va-repa", 400_000, "sde-guided") == 1.80
-    assert fid("stablevm-va-repa-long", 2_401_920, "sde-guided-balanced") == 1.33
+def test_a_published_value_belongs_to_its_own_settings():
+    """The study of the paper has ablations that share a method's name."""
+    study = load_study("config/imagenet256.yaml")
+    for arm in ("repa", "repa-b", "stablevm-va-repa-l", "stablevm-va-repa", "stablevm-va-reg"):
+        assert published.apart(study, arm, "sde", published.PLAIN) == []
+    for arm in ("xi-0.6", "bank-64", "schedule-snr"):
+        assert published.apart(study, arm, "sde", published.PLAIN) != []
+    assert published.apart(study, "stablevm-va-repa", "sde-guided", published.GUIDED) == []
+    assert published.apart(study, "stablevm-va-repa", "sde-guided", published.PLAIN) != []
 
 
 def with_ablations(**more):
@@ -227,16 +211,13 @@ def test_ablations_stand_beside_their_base_and_the_paper(tmp_path):
     assert row["fid_from_base"] == pytest.approx(np.mean(ours) - np.mean(theirs), abs=1e-5)
     assert math.isnan(base["fid_from_base"])
     first = row_of(table, setting="alignment.xi", arm="xi-0.6", step=100_000)
-    assert (first["published_fid"], base["published_fid"]) == (17.38, 7.58)
-    assert math.isnan(row["published_fid"])
-    assert math.isnan(row_of(table, setting="stablevm.bank.capacity", arm="bank", step=100_000)["published_fid"])
-    # Without the paper's protocol there is nothing to set beside.
-    other = with_ablations(both={**BOTH, "training": {"batch": 128}})
-    other_results = Results(other, tmp_path, synthetic.PUBLISHED)
-    assert published.ablation_of_xi(other_results, "xi-0.6", "both", 100_000, "sde") == {}
-    shown = text_table("ablations", table)
-    assert [row[-1] for row in shown.rows if row[:2] == ["xi", "0.6"]] == ["17.4", "–"]
-    assert shown.published == {len(shown.columns) - 1}
+    make_table(study, results, "runs", results / "tables/runs.csv")
+    theirs = TABLES["ablations"].make(Results(study, results, tables=registry.tables(study)), "ablations")
+    theirs = theirs[theirs["setting"] == "xi"].astype({"value": float}).set_index(["setting", "value", "iterations"])
+    assert theirs.loc[("xi", 0.6, 100_000), "published_fid"] == 17.38
+    assert theirs.loc[("xi", 0.6, 100_000), "fid"] == pytest.approx(first["fid"])
+    assert theirs.loc[("xi", 0.7, 400_000), "fid"] == pytest.approx(base["fid"])
+    assert math.isnan(theirs.loc[("xi", 0.8, 400_000), "published_fid"])
 
 
 def test_published_changes_are_those_of_the_paper(tmp_path):
@@ -317,16 +298,15 @@ def test_every_column_that_is_shown_is_one_of_its_table(digits):
         if name in ("runs", "few_step", "differences") or name not in SHOWN:
             continue
         named = {source for _, sources, *_ in SHOWN[name]["columns"] for source in sources.split()}
-        unknown = {source for source in named - set(table) if not source.startswith("published_")}
-        assert unknown <= elsewhere, name
+        assert named - set(table) <= elsewhere, name
 
 
-def test_a_file_of_published_values_is_shown_whole():
-    frame = pd.read_csv(synthetic.PUBLISHED / "table2_model_scale_nocfg.csv")
-    shown = published_table("Table 2 of the paper", frame)
+def test_published_read_offs_are_shown_whole_and_marked():
+    frame = pd.read_csv(synthetic.PUBLISHED / "figure1_variance_regimes.csv")
+    shown = text_table("published_figure1", frame)
     assert shown.is_published
-    assert [len(shown.rows), len(shown.columns)] == list(frame.shape)
-    assert "7.580" in [row[shown.columns.index("FID")] for row in shown.rows]
+    assert [len(shown.rows), len(shown.columns)] == [len(frame), 4]
+    assert ["GMM", "100", "0.305", "5.68"] in shown.rows
 
 
 def test_the_ratio_of_gradient_variances_is_paired_by_batch(tmp_path):

@@ -72,6 +72,19 @@ def test_revalidation_names_the_runs_that_a_changed_update_rule_alters_and_verif
     assert made["verified"][0]["code"] != made["code"]
     assert "steps 10 to 20 trained" in made["verified"][0]["by"]
     assert "state of step 20, equal bits" in made["verified"][0]["by"]
+    # So says what leads from a number of a table, and from one of the page.
+    for row, verified in ("CFM", True), ("StableVM + VA-REPA", False):
+        told = finished.run(
+            "stablevelocity", "trace", "results/smoke/tables/table2.csv", "--row", row, "--column", "fid"
+        )
+        assert ("verified: code" in told.stdout) is verified, told.stdout + told.stderr
+        assert f"code {made['code']}" in told.stdout
+    where = ["--study", "results/smoke/study.json", "--results", "results/smoke", "--output", "results/smoke/page.html"]
+    done = finished.run("stablevelocity", "report", *where)
+    assert done.returncode == 0, done.stderr
+    page = (finished.results / "page.html").read_text()
+    assert f"code {made['code']}, verified under {made['verified'][0]['code']}" in page
+    assert f"code {made['code']}, not verified under other code" in page
 
 
 def test_without_checkpoints_a_run_is_verified_from_its_first_step(finished):

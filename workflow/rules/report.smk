@@ -59,7 +59,7 @@ rule paper_tables:
         within(registry.claims_inputs(STUDY)),
         sorted(str(file) for file in PUBLISHED.glob("*.csv")),
     output:
-        within(registry.paper_files(STUDY)),
+        within(registry.PAPER_FILES),
     log:
         LAYOUT.log("paper_tables"),
     localrule: True
@@ -120,6 +120,7 @@ rule report:
     input:
         within(registry.page_inputs(STUDY)),
         TEMPLATES,
+        [str(file) for file in [registry.evidence(STUDY)] if file and file.exists()],
     output:
         LAYOUT.report,
     log:

@@ -81,6 +81,8 @@ rule toy:
         [LAYOUT.toy(name) for name in ("error", "target_variance", "gradient_variance", "cost")],
     log:
         LAYOUT.log("toy"),
+    # One job as long as many trainings: begun after them it would be waited for alone.
+    priority: 11
     resources:
         **needs("toy"),
     params:
@@ -94,6 +96,7 @@ rule exact_flow:
         LAYOUT.exact_flow,
     log:
         LAYOUT.log("exact_flow"),
+    priority: 10
     resources:
         **needs("exact_flow"),
     params:

@@ -20,7 +20,7 @@ def gmm_variance(
     curve: Annotated[Path, typer.Option()],
     split_point: Annotated[Path, typer.Option()],
 ) -> None:
-    """V_CFM(t) of a Gaussian mixture, by the empirical and the exact law."""
+    """V_CFM(t) of a Gaussian mixture, by the empirical and the exact distribution."""
     from stablevelocity.experiments.variance_study import gmm_tables
 
     write_tables(gmm_tables(load_study(study).variance, dimension), (curve, split_point))
@@ -43,7 +43,7 @@ def data_variance(
 
 @app.command()
 def variance_references(study: StudyFile, output: Output) -> None:
-    """V_CFM(t) of a Gaussian mixture against the size of the empirical law."""
+    """V_CFM(t) of a Gaussian mixture against the size of the empirical distribution."""
     from stablevelocity.experiments.variance_study import reference_table
 
     write_csv(output, reference_table(load_study(study).variance))

@@ -1,4 +1,4 @@
-// Sorts a table by the column whose heading is pressed; opens what a link leads to, and everything for printing.
+// Sorts a table by the column whose heading is pressed; opens what a link leads to, and what a print needs.
 "use strict";
 const digits = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 const value = (cell) => {
@@ -35,4 +35,6 @@ const opened = () => {
 };
 addEventListener("hashchange", opened);
 addEventListener("load", opened);
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => (part.open = true)));
+addEventListener("beforeprint", () => {
+  for (const part of document.querySelectorAll(".claims details, details.how, #papers details")) part.open = true;
+});

@@ -3,8 +3,6 @@
 from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 
-TABLES = "reporting.sections.conditions.tables"
-
 
 def conditions(study: Study) -> list[str]:
     files = [LAYOUT.image_manifest("train"), LAYOUT.image_manifest("heldout"), LAYOUT.latents, LAYOUT.real_baseline]
@@ -22,7 +20,7 @@ SECTION = Section(
     name="conditions",
     title="What everything was measured with",
     settings=lambda study: [study.images, study.autoencoder, study.encoder, study.evaluation, *study.auto()],
-    tables=(Product("conditions", TABLES, conditions, keys=("quantity",)),),
+    tables=(Product("conditions", conditions, keys=("quantity",)),),
     has_claims=False,
     has_view=False,
 )

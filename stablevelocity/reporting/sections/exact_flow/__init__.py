@@ -3,7 +3,6 @@
 from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 
-TABLES, FIGURES = "reporting.sections.exact_flow.tables", "reporting.sections.exact_flow.figures"
 MIXTURE, SETTING = ("dimension", "exponent", "spread", "guidance"), ("solver", "xi", "low_steps")
 
 
@@ -21,10 +20,10 @@ SECTION = Section(
     name="exact_flow",
     title="StableVS on exact velocities",
     tables=(
-        Product("exact_flow", TABLES, flows, keys=MIXTURE),
-        Product("exact_flow_settings", TABLES, flows, keys=("dimension", "exponent", *SETTING)),
-        Product("exact_flow_runs", TABLES, flows, keys=(*MIXTURE, *SETTING, "seed")),
+        Product("exact_flow", flows, keys=MIXTURE),
+        Product("exact_flow_settings", flows, keys=("dimension", "exponent", *SETTING)),
+        Product("exact_flow_runs", flows, keys=(*MIXTURE, *SETTING, "seed")),
     ),
-    figures=(Product("exact_flow", FIGURES, flows_and_data),),
+    figures=(Product("exact_flow", flows_and_data),),
     settings=lambda study: [study.exact_flow, study.sampling, study.sweep_runs()],
 )

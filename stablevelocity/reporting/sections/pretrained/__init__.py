@@ -6,8 +6,6 @@ from stablevelocity.reporting.spec import LAYOUT, Inputs, Product, Section
 from stablevelocity.study import Study
 from stablevelocity.study.pretrained_settings import VIDEO
 
-TABLES, FIGURES = "reporting.sections.pretrained.tables", "reporting.sections.pretrained.figures"
-
 TABLE4, TABLE5 = "table4_stablevs_text_to_image.csv", "table5_stablevs_text_to_video.csv"
 XI = "ablation_xi_sampling.csv"
 
@@ -56,18 +54,18 @@ SECTION = Section(
     title="StableVS on text-to-image and text-to-video pipelines",
     settings=lambda study: [study.pretrained],
     tables=(
-        Product("table4", TABLES, IMAGES, (TABLE4,), keys=("family", "arm")),
-        Product("table5", TABLES, VIDEOS, (TABLE5,), keys=("family", "arm")),
-        Product("pretrained_pairs", TABLES, _pairs, keys=("family", "arm", "against", "prompt")),
-        Product("pretrained_xi", TABLES, ALL, (XI,), keys=("family", "kind", "xi")),
-        Product("scheduler_errors", TABLES, _errors, keys=("dimension", "solver", "arm")),
-        Product("tiny_models", TABLES, _tiny, keys=("family",)),
-        Product("pretrained_judge", TABLES, _detector, keys=("scenes",)),
+        Product("table4", IMAGES, keys=("family", "arm")),
+        Product("table5", VIDEOS, keys=("family", "arm")),
+        Product("pretrained_pairs", _pairs, keys=("family", "arm", "against", "prompt")),
+        Product("pretrained_xi", ALL, keys=("family", "kind", "xi")),
+        Product("scheduler_errors", _errors, keys=("dimension", "solver", "arm")),
+        Product("tiny_models", _tiny, keys=("family",)),
+        Product("pretrained_judge", _detector, keys=("scenes",)),
     ),
     figures=(
-        Product("pretrained_xi", FIGURES, ALL, (XI,)),
-        Product("pretrained_images", FIGURES, IMAGES),
-        Product("pretrained_videos", FIGURES, VIDEOS),
+        Product("pretrained_xi", ALL, (XI,)),
+        Product("pretrained_images", IMAGES),
+        Product("pretrained_videos", VIDEOS),
     ),
     files=_previews,
 )

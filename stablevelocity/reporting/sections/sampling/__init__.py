@@ -3,8 +3,6 @@
 from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
 
-TABLES, FIGURES = "reporting.sections.sampling.tables", "reporting.sections.sampling.figures"
-
 TABLE4, XI = "table4_stablevs_text_to_image.csv", "ablation_xi_sampling.csv"
 
 
@@ -21,12 +19,13 @@ SECTION = Section(
     title="Sampling: StableVS and few steps",
     settings=lambda study: [study.sampling, {name: arm.label for name, arm in study.arms.items()}],
     tables=(
-        Product("stablevs", TABLES, sweep, keys=("run", "solver", "xi", "low_steps")),
-        Product("stablevs_images", TABLES, images, keys=("solver", "xi", "low_steps", "image")),
-        Product("few_step", TABLES, sweep, keys=("run", "solver", "low_regime", "steps", "xi", "low_steps")),
+        Product("stablevs", sweep, keys=("run", "solver", "xi", "low_steps")),
+        Product("stablevs_images", images, keys=("solver", "xi", "low_steps", "image")),
+        Product("few_step", sweep, keys=("run", "solver", "low_regime", "steps", "xi", "low_steps")),
     ),
     figures=(
-        Product("stablevs", FIGURES, sweep, (XI, TABLE4)),
-        Product("few_step", FIGURES, sweep),
+        Product("stablevs", sweep, (XI, TABLE4)),
+        Product("few_step", sweep),
     ),
+    has_view=False,
 )

@@ -2,8 +2,6 @@
 
 from stablevelocity.reporting.spec import LAYOUT, Inputs, Product, Section
 
-TABLES, FIGURES = "reporting.sections.toy.tables", "reporting.sections.toy.figures"
-
 
 def of_toy(*names: str) -> Inputs:
     return lambda study: [LAYOUT.toy(name) for name in names] if study.toy else []
@@ -17,14 +15,15 @@ SECTION = Section(
     title="A toy experiment against the exact velocity",
     settings=lambda study: [study.toy],
     tables=(
-        Product("toy_error", TABLES, ERROR, keys=("objective", "t")),
-        Product("toy_variance", TABLES, VARIANCE, keys=("objective", "t")),
-        Product("toy_runs", TABLES, RUNS, keys=("measure", "objective", "seed", "t")),
-        Product("toy_cost", TABLES, COST, keys=("references",)),
+        Product("toy_error", ERROR, keys=("objective", "t")),
+        Product("toy_variance", VARIANCE, keys=("objective", "t")),
+        Product("toy_runs", RUNS, keys=("measure", "objective", "seed", "t")),
+        Product("toy_cost", COST, keys=("references",)),
     ),
     figures=(
-        Product("toy_error", FIGURES, ERROR),
-        Product("toy_variance", FIGURES, VARIANCE),
-        Product("toy_cost", FIGURES, COST),
+        Product("toy_error", ERROR),
+        Product("toy_variance", VARIANCE),
+        Product("toy_cost", COST),
     ),
+    has_view=False,
 )

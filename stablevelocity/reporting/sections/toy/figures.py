@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stablevelocity.reporting.describe import departures
 from stablevelocity.reporting.figures import is_wide, log_y, mean_and_range, panels
 from stablevelocity.reporting.format import counted
 from stablevelocity.reporting.names import OBJECTIVES
 from stablevelocity.reporting.results import DataFrame, Results
-from stablevelocity.reporting.sections.toy.protocol import departures
 from stablevelocity.reporting.spec import LAYOUT
 
 STYLES = {"cfm": ("#4d4d4d", "o", "-"), "stf": ("#d55e00", "^", "--"), "stablevm": ("#0072b2", "s", "-")}

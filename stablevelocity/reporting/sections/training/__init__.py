@@ -6,9 +6,6 @@ from stablevelocity.reporting.spec import LAYOUT, Inputs, Product, Section, trai
 from stablevelocity.study import Run, Study
 from stablevelocity.study.methods import HIGH, ablations, kind, principal
 
-HERE = "reporting.sections.training"
-TABLES, FIGURES = f"{HERE}.tables", f"{HERE}.figures"
-
 TABLE1, TABLE2 = "table1_imagenet256_cfg.csv", "table2_model_scale_nocfg.csv"
 TABLE3, FIGURE3B = "table3_alignment_variants.csv", "figure3b_alignment_regime.csv"
 XI = "ablation_xi_training.csv"
@@ -84,26 +81,20 @@ SECTION = Section(
     title="Training: what each part of the method changes",
     settings=lambda study: [study.model_dump(mode="json", exclude={"variance", "toy", "exact_flow", "pretrained"})],
     tables=(
-        Product("table1", TABLES, GUIDED, (TABLE1,), keys=ROW),
-        Product("table2", TABLES, MAIN, (TABLE2,), keys=ROW),
-        Product("table3", TABLES, MAIN, (TABLE3,), keys=("base", *ROW)),
-        Product("ablations", TABLES, of_ablations, (XI, TABLE2, TABLE3), keys=("setting", "arm", "step")),
-        Product(
-            "differences",
-            TABLES,
-            ALL,
-            (TABLE2, TABLE3, FIGURE3B),
-            keys=("comparison", "step", "sampler", "metric"),
-        ),
-        Product("runs", TABLES, ALL, keys=("run", "step", "sampler", "metric")),
-        Product("gradient_variance", TABLES, of_gradients, keys=("run", "step")),
-        Product("alignment", TABLES, of_aligned, keys=("run", "step", "t")),
+        Product("table1", GUIDED, keys=ROW),
+        Product("table2", MAIN, keys=ROW),
+        Product("table3", MAIN, keys=("base", *ROW)),
+        Product("ablations", of_ablations, keys=("setting", "arm", "step")),
+        Product("differences", ALL, (TABLE3, FIGURE3B), keys=("comparison", "step", "sampler", "metric")),
+        Product("runs", ALL, keys=("run", "step", "sampler", "metric")),
+        Product("gradient_variance", of_gradients, keys=("run", "step")),
+        Product("alignment", of_aligned, keys=("run", "step", "t")),
     ),
     figures=(
-        Product("training_fidelity", FIGURES, MAIN),
-        Product("figure3", FIGURES, of_figure3, (FIGURE3B,)),
-        Product("training_curves", FIGURES, of_runs),
-        Product("gradient_variance", FIGURES, of_gradients),
-        Product("samples", f"{HERE}.samples", of_samples),
+        Product("training_fidelity", MAIN),
+        Product("figure3", of_figure3, (FIGURE3B,)),
+        Product("training_curves", of_runs),
+        Product("gradient_variance", of_gradients),
+        Product("samples", of_samples, module="samples"),
     ),
 )

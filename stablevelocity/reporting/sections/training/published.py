@@ -1,10 +1,8 @@
-"""Which published value is about the same quantity as a cell of ours.
+"""Which published value is about the same quantity as one of ours (docs/paper.md#imagenet).
 
-A value is set beside a measured one only when model, optimiser, length, method, sampler, guidance, labels, decoder,
-reference and number of samples agree. Two null banks pass: that of K samples, which the authors' code has, and that of
-K samples of every class, which their text describes and which is the default here (docs/paper.md#stablevm). For
-comparisons (one arm against another) the published relative change is given for every study, since the question is the
-same one at another scale.
+Two null banks pass: that of K samples, which the authors' code has, and that of K samples of every class, which their
+text describes and which is the default here. For comparisons (one arm against another) the published relative change is
+given for every study, since the question is the same one at another scale.
 """
 
 import math
@@ -13,8 +11,8 @@ from typing import Any, NamedTuple
 
 from stablevelocity.reporting.describe import decoder_of
 from stablevelocity.reporting.format import percent
-from stablevelocity.reporting.results import DataFrame, Results
-from stablevelocity.reporting.sections.training import FIGURE3B, TABLE1, TABLE2, TABLE3, XI
+from stablevelocity.reporting.results import Results
+from stablevelocity.reporting.sections.training import FIGURE3B, TABLE3
 from stablevelocity.study import Study
 from stablevelocity.study.methods import kind
 from stablevelocity.study.settings import Alignment, Training
@@ -74,43 +72,6 @@ def _apart_arm(study: Study, name: str) -> list[str]:
     papers = Alignment.model_validate(alignment)
     found += _apart(arm.alignment, {key: getattr(papers, key) for key in Alignment.model_fields})
     return found + _apart(study, {"encoder.name": "dinov2-base"})
-
-
-def _row(frame: DataFrame, metrics: tuple[str, ...] = METRICS, **where: Any) -> dict[str, float]:
-    """The published metrics of the row in which the columns `where` have these values; empty when there is none."""
-    for column, value in where.items():
-        frame = frame[frame[column] == value]
-    return {} if frame.empty else {f"published_{metric}": float(frame.iloc[0][metric]) for metric in metrics}
-
-
-def without_guidance(results: Results, arm: str, step: int, sampler: str) -> dict[str, float]:
-    """The row of the paper's table 2, or of table 3 for iREPA and REG, that a measured row repeats."""
-    study, what = results.study, kind(results.study.arms[arm])
-    if apart(study, arm, sampler, PLAIN):
-        return {}
-    table, method = TABLE2, what.method
-    if what.base in ("iREPA", "REG"):
-        table, method = TABLE3, f"{what.base} + StableVM + VA" if what.stablevm else what.base
-    return _row(results.published(table), model=study.arm_training(arm).model.name, iterations=step, method=method)
-
-
-def ablation_of_xi(results: Results, arm: str, base: str, step: int, sampler: str) -> dict[str, float]:
-    """The FID in the paper's ablation of the training's xi, for an arm that differs from `base` in xi alone."""
-    study, alignment = results.study, results.study.arms[arm].alignment
-    if alignment is None or apart(study, base, sampler, PLAIN):
-        return {}
-    model = study.arm_training(arm).model.name
-    return _row(results.published(XI), ("fid",), model=model, iterations=step, xi=alignment.xi)
-
-
-def with_guidance(results: Results, arm: str, step: int, sampler: str) -> dict[str, float]:
-    """The row of the paper's table 1 that a measured row repeats."""
-    study = results.study
-    if study.arm_training(arm).model.name != "SiT-XL/2" or apart(study, arm, sampler, GUIDED):
-        return {}
-    epochs, labels = round(step / ITERATIONS_PER_EPOCH), study.sampler(sampler).labels
-    method = kind(study.arms[arm]).method
-    return _row(results.published(TABLE1), epochs=epochs, sampling_labels=labels, method=method)
 
 
 class Pair(NamedTuple):

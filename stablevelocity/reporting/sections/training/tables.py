@@ -1,7 +1,6 @@
 """Arms x seeds: tables 1, 2 and 3, the differences between arms, and every single number."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,17 +15,15 @@ from stablevelocity.reporting.statistics import difference, over_seeds, seed_col
 from stablevelocity.study.methods import ABLATED, baseline, comparisons, flat_settings, kind, same_model
 from stablevelocity.study.methods import ablations as ablated_arms
 
-Published = Callable[[Results, str, int, str], dict[str, float]]
-
 
 def table1(results: Results) -> DataFrame:
     """Samplers with guidance: every arm, every kept step."""
-    return pd.DataFrame(_rows(results, fidelity(results, guided(results.study)), published.with_guidance))
+    return pd.DataFrame(_rows(results, fidelity(results, guided(results.study))))
 
 
 def table2(results: Results) -> DataFrame:
     """The main sampler: every arm, every kept step."""
-    return pd.DataFrame(_rows(results, fidelity(results, [results.study.sampling.main]), published.without_guidance))
+    return pd.DataFrame(_rows(results, fidelity(results, [results.study.sampling.main])))
 
 
 def table3(results: Results) -> DataFrame:
@@ -37,7 +34,7 @@ def table3(results: Results) -> DataFrame:
     study = results.study
     frame = fidelity(results, [study.sampling.main])
     last = frame["step"] == frame.groupby("arm")["step"].transform("max")
-    rows = _rows(results, frame[last], published.without_guidance)
+    rows = _rows(results, frame[last])
     grouped = []
     for base in ("SiT", "REPA", "iREPA", "REG"):
         members = [row for row in rows if kind(study.arms[row["arm"]]).base == base]
@@ -53,11 +50,11 @@ def table3(results: Results) -> DataFrame:
 def ablations(results: Results) -> DataFrame:
     """Arms that differ from a base in one setting, main sampler, at the steps that both have; the base first.
 
-    `fid_from_base` is the difference to it. `published_fid` is known for xi, and for a base with the paper's settings.
+    `fid_from_base` is the difference to it.
     """
-    study, main = results.study, results.study.sampling.main
-    frame = fidelity(results, [main])
-    rows = {(row["arm"], row["step"]): row for row in _rows(results, frame, published.without_guidance)}
+    study = results.study
+    frame = fidelity(results, [study.sampling.main])
+    rows = {(row["arm"], row["step"]): row for row in _rows(results, frame)}
     table: dict[tuple, dict[str, Any]] = {}
     for setting, one, base in ablated_arms(study):
         for step in [step for arm, step in rows if arm == one and (base, step) in rows]:
@@ -65,14 +62,12 @@ def ablations(results: Results) -> DataFrame:
                 row = {"setting": setting, "value": flat_settings(study, arm)[setting], "base": base, **rows[arm, step]}
                 if arm != base:
                     row |= _change(results, frame, row, base, "fid_from_base")
-                    if setting == "alignment.xi":
-                        row |= published.ablation_of_xi(results, arm, base, step, main)
                 table[setting, arm, step] = row
     ordered = sorted(table.values(), key=lambda row: (ABLATED.index(row["setting"]), row["step"]))
     return pd.DataFrame(ordered) if ordered else pd.DataFrame(columns=["setting", "value", "arm", "step"])
 
 
-def _rows(results: Results, frame: DataFrame, same: Published) -> list[dict[str, Any]]:
+def _rows(results: Results, frame: DataFrame) -> list[dict[str, Any]]:
     """One row per arm, step and sampler: each metric's mean, standard deviation and t-interval over seeds."""
     study, plain = results.study, baseline(results.study)
     order = list(study.arms)
@@ -88,7 +83,7 @@ def _rows(results: Results, frame: DataFrame, same: Published) -> list[dict[str,
             row |= seed_columns(metric, part.loc[part["metric"] == metric, "value"])
         if plain and arm != plain and plain in same_model(study, arm):
             row |= _change(results, frame, row, plain, "fid_from_baseline")
-        rows.append({**row, **same(results, arm, step, sampler)})
+        rows.append(row)
     return rows
 
 

@@ -3,8 +3,6 @@
 from stablevelocity.reporting.spec import LAYOUT, Product, Section, training_images
 from stablevelocity.study import Study
 
-TABLES, FIGURES = "reporting.sections.variance.tables", "reporting.sections.variance.figures"
-
 PAPER = ("figure1_variance_regimes.csv",)
 
 
@@ -26,13 +24,13 @@ SECTION = Section(
     title="Two regimes of variance",
     settings=lambda study: [study.variance, study.images],
     tables=(
-        Product("variance", TABLES, curves, PAPER, keys=("source", "law")),
-        Product("references", TABLES, mixtures, keys=("source", "t")),
+        Product("variance", curves, PAPER, keys=("source", "law")),
+        Product("references", mixtures, keys=("source", "t")),
     ),
     figures=(
-        Product("figure1", FIGURES, curves, PAPER),
-        Product("figure1_references", FIGURES, mixtures),
-        Product("figure2", FIGURES, pixels),
+        Product("figure1", curves, PAPER),
+        Product("figure1_references", mixtures),
+        Product("figure2", pixels),
     ),
     has_view=False,
 )
