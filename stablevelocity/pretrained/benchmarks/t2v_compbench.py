@@ -5,8 +5,8 @@ phrase of the prompt with A (clearly portrayed throughout), B (in some frames), 
 present); a pair of answers is worth 1 to 5 points, and the score is the mean of (points - 1)/4. For the tiny model the
 digit detector gives the same answers from its readings of each frame.
 
-LLaVA is no part of this project; the large model's videos are written as the official scorer takes them, one per prompt and
-folder, since it pairs the sorted files with the prompts by their order (docs/schedulers.md#making-the-papers-tables).
+LLaVA is no part of this project; the large model's videos are written as the official scorer takes them, one per prompt
+in a folder, as it pairs the sorted files with the prompts by their order (docs/schedulers.md#making-the-papers-tables).
 """
 
 from pathlib import Path
