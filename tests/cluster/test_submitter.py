@@ -1,6 +1,7 @@
 """The submitter of training runs, without SLURM: processes of this machine, or a queue that answers from a list."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -20,7 +21,16 @@ from stablevelocity.cluster.backends import Slurm, Unreachable, clean_environmen
 from stablevelocity.cluster.launch import launch
 from stablevelocity.cluster.overview import overview, table
 from stablevelocity.cluster.preflight import check_slurm, check_training
-from stablevelocity.cluster.resources import RULES, check_rules, need, snakemake_resources, training_resources
+from stablevelocity.cluster.resources import (
+    PACKS,
+    RULES,
+    check_rules,
+    need,
+    pack_minutes,
+    snakemake_resources,
+    training_resources,
+    units_per_job,
+)
 from stablevelocity.cluster.site import Site, load_site
 from stablevelocity.cluster.submitter import Submitter
 from stablevelocity.cluster.tasks import batches, last_row
@@ -493,7 +503,7 @@ def test_the_jobs_of_the_imagenet_study_are_listed_with_what_they_ask_for(tmp_pa
     assert done.returncode == 0, done.stderr
     listed = done.stdout + done.stderr
     assert re.search(r"^total +\d{4}$", listed, re.M)
-    asked = dict(re.findall(r"^rule (\w+).*?^    resources: ([^\n]*)$", listed, re.M | re.S))
+    asked = dict(re.findall(r"^ *rule (\w+).*?^ *resources: ([^\n]*)$", listed, re.M | re.S))
     runs = load_study(ROOT / "config" / "imagenet256.yaml").runs()
     assert sum(rule.startswith("train_") for rule in re.findall(r"^rule (\S+):", listed, re.M)) == len(runs)
     for name, wanted in {
@@ -502,6 +512,28 @@ def test_the_jobs_of_the_imagenet_study_are_listed_with_what_they_ask_for(tmp_pa
         "fidelity": ["runtime=120", "gpu=1", "mem_mb=65536"],
     }.items():
         assert [word for word in wanted if word not in asked[name].split(", ")] == []
+    # Small jobs go to SLURM together: shards by the two dozen, samples of the smallest model more at a time.
+    packs = [re.findall(r"shard=(\d+)", pack) for pack in re.split(r"^.*Group job ", listed, flags=re.M)[1:]]
+    assert len(packs) < sum(map(len, packs)) / 2
+    found = re.findall(r"Group job (\S+) ", listed)
+    assert found.count("latents") == math.ceil(256 / 24)
+    assert found.count("samples-repa-b-s0") < found.count("samples-repa-high-s0")
+
+
+def test_jobs_of_a_pack_ask_for_the_same_machine_and_together_for_a_day_at_most() -> None:
+    """Even where the site file asks for something else for one of them."""
+    site = Site.model_validate(
+        {"rules": {"fidelity": {"mem_gb": 100, "minutes": 700}, "image_shard": {"minutes": 2000}}}
+    )
+    for name in ("imagenet256", "smoke"):
+        study = load_study(ROOT / "config" / f"{name}.yaml")
+        for rule in PACKS:
+            needs = {mate: need(mate, study, site) for mate in PACKS if PACKS[mate] == PACKS[rule]}
+            assert len({wanted[1:] for wanted in needs.values()}) == 1
+            units, minutes = units_per_job(rule, study, site, study.training), pack_minutes(rule, study, site)
+            assert units == 1 if minutes > 24 * 60 else units * minutes <= 24 * 60
+            assert minutes == sum(wanted.minutes for wanted in needs.values())
+        assert need("sample_manifest", study, site).mem_gb == 100
 
 
 def test_the_overview_tells_finished_started_and_failed_runs_apart(tmp_path: Path) -> None:
