@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 OLDEST_DIFFUSERS = 0.37.0
 
-.PHONY: demo test test-slurm test-oldest environment check
+.PHONY: demo test fuzz test-slurm test-oldest environment check
 
 # The whole default study, then ten lines of what was found. Five minutes on 2 cores after the installation.
 demo: environment
@@ -13,6 +13,11 @@ demo: environment
 
 test: environment
 	pytest -n auto -m "not slurm"
+
+# Ten minutes of study files, pictures and states that no table holds, others at each run; not part of CI.
+fuzz: environment
+	FUZZ=20000 pytest -n 0 -q -k any tests/study/test_any_value.py tests/data/test_decoding.py
+	FUZZ=1000 pytest -n 0 -q -k any tests/training/test_import_weights.py
 
 # A real SLURM, started by the tests: needs root and Debian's packages, and says so. Twelve minutes on 2 cores.
 test-slurm: environment

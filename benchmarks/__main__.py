@@ -7,8 +7,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks import host_side, latents, speed, stf, target_share, trainer_step
-from benchmarks.measuring import Comparison, machine
+from benchmarks import dry_run, host_side, latents, main_job, precision_recall, speed, stf, target_share, trainer_step
+from benchmarks.measuring import Comparison, machine, section_of
 from stablevelocity.files import atomic_write
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -98,9 +98,10 @@ def main() -> None:
         f"writing beside the encoding, {rates['one after the other']:,.0f} one after the other. "
         "Each job's log says what bounds it."
     )
-    # Compared with an older checkout, which is not at hand here.
-    say()
-    say(host_side.kept_section().rstrip())
+    # Compared with an older checkout, which is not at hand here, or made by a command of its own.
+    for heading in (host_side.HEADING, "## The main job", main_job.HEADING, dry_run.HEADING, precision_recall.HEADING):
+        say()
+        say(section_of(RESULTS, heading).rstrip())
     with atomic_write(RESULTS) as temporary:
         temporary.write_text("\n".join(lines) + "\n")
 

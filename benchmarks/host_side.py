@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring import machine, replace_section, section_of
+from benchmarks.measuring import machine, replace_section
 from benchmarks.trainer_step import Clock, first_run, short, write_data
 from stablevelocity.study import load_study
 from stablevelocity.training.trainer import Trainer
@@ -155,11 +155,6 @@ def section(before: Path, rounds: int) -> str:
     held_up = pair("stablevm-va-repa", "checkpoint")
     lines += ["", f"A checkpoint (1 GB, not the first of its run) holds it up for {held_up} s per GB, before / after."]
     return "\n".join(lines) + "\n"
-
-
-def kept_section() -> str:
-    """The section as it stands in RESULTS.md, for whoever writes the rest of the page."""
-    return section_of(RESULTS, HEADING)
 
 
 if __name__ == "__main__":

@@ -108,8 +108,9 @@ def kill_heads(kills: int, draws: random.Random) -> int:
         return count < kills
 
     while count < kills:
-        for folder in draws.sample([path for path in RESULTS.glob("*/*") if path.is_dir()], 2):
-            shutil.rmtree(folder)
+        made = {record.first.relative_to(RESULTS).parts[:2] for record in read_records(RESULTS)}
+        for folder in draws.sample(sorted(RESULTS / Path(*parts) for parts in made), 3):
+            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
         usual = until_it_ends(HEAD, draws, usual, killed, lambda: None)
     return count
 
@@ -137,7 +138,7 @@ def differences(found: Path, expected: Path) -> list[str]:
         return {str(file) for file in files if file.parts[0] != "logs" and "job" not in file.parts}
 
     both = names(found) & names(expected)
-    odd = sorted(names(found) ^ names(expected))
+    odd = [f"{name}: only in one of them" for name in sorted(names(found) ^ names(expected))]
     return odd + sorted(name for name in both if content(found / name) != content(expected / name))
 
 

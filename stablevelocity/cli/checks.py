@@ -10,7 +10,7 @@ from pathlib import Path
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
 from stablevelocity.study import Study
-from stablevelocity.study.constraints import aligned_arms, image_counts, least_images, needed, sizes_of
+from stablevelocity.study.constraints import aligned_arms, image_counts, least_images, needed
 from stablevelocity.study.pretrained_settings import VIDEO
 from stablevelocity.study.reading import shortened
 
@@ -75,7 +75,7 @@ def _check_autoencoders(study: Study) -> None:
         config = _autoencoder_config(f"autoencoder.{key}", name, revision)
         halvings = len(config.get("block_out_channels", [0] * 4)) - 1
         for arm in study.arms:
-            step = 2**halvings * sizes_of(study.arm_training(arm).model)[3]
+            step = 2**halvings * study.arm_training(arm).model.sizes.patch
             tokens, rest = divmod(study.images.size, step)
             if rest:
                 raise UserError(
@@ -137,7 +137,7 @@ def _check_images(study: Study, list_images: bool) -> None:
             return
         listed, held_out = source.index("train"), source.index("heldout")
         counts = Counter(label for _, label in listed)
-        per_class = [counts[label] for label in range(source.num_classes)]
+        per_class = [counts[label] for label in range(len(source.class_names))]
         check_classes_have_images(source.class_names, per_class, images.path or images.dataset)
     except UserError as error:
         key = "held_out" if images.dataset == "digits" else "path"

@@ -47,7 +47,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 
 def main() -> None:
-    """Entry point: a wrong command line, and what the user can mend, end in one line without traceback."""
+    """Entry point: a wrong command line, and what the user can correct, end in one line without traceback."""
     try:
         sys.exit(app(standalone_mode=False))
     except typer.Abort:  # Ctrl-C
@@ -92,6 +92,7 @@ def prepare(
         context.call_on_close(functools.partial(write_usage, log.with_suffix(".json"), time.time()))
     logging.basicConfig(level=logging.WARNING, handlers=handlers, format="%(message)s", force=True)
     logging.getLogger("stablevelocity").setLevel(logging.INFO)
+    logging.raiseExceptions = False  # a log file on a full disk is no second error
     # A warning is one line, and stands in the log file too.
     warnings.formatwarning = lambda message, *where: f"warning: {message}"
     logging.captureWarnings(True)

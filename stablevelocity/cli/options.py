@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stablevelocity.errors import UserError
-from stablevelocity.files import atomic_write, clear_leftovers
+from stablevelocity.files import clear_leftovers, write_csv
 from stablevelocity.study import Study
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ ImageManifest = Annotated[Path, typer.Option("--images", help="manifest of the i
 TrainImages = Annotated[Path, typer.Option("--train", help="manifest of the train images")]
 HeldOutImages = Annotated[Path, typer.Option("--heldout", help="manifest of the held-out images")]
 Shards = Annotated[list[Path], typer.Argument()]
+File = Annotated[Path, typer.Option()]
+RunName = Annotated[str, typer.Option("--run", help="<arm>-s<seed>")]
 AutoencoderFile = Annotated[Path, typer.Option("--autoencoder", help="description of the autoencoder")]
 EncoderFile = Annotated[Path, typer.Option("--encoder", help="description of the encoder")]
 
@@ -59,5 +61,4 @@ def run_of(study: Study, name: str):
 
 def write_tables(tables: Iterable["pd.DataFrame"], outputs: Iterable[Path]) -> None:
     for table, output in zip(tables, outputs, strict=True):
-        with atomic_write(output) as temporary:
-            table.to_csv(temporary, index=False)
+        write_csv(output, table)

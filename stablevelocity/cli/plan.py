@@ -95,7 +95,7 @@ class Planner:
         self.counted = study.images.path is not None and study.images.path.is_dir()
         if self.counted:
             source = source_of(study.images)
-            self.classes = source.num_classes
+            self.classes = len(source.class_names)
             count = study.images.count or len(source.index("train"))
         self.count = study.images.count or count
         self._networks: dict[str, tuple[float, int]] = {}  # by what differs between networks

@@ -79,10 +79,6 @@ class ClassFolders:
         if strange:
             raise UserError(f"images: {path / 'val'} has class folder(s) that train has not: {sorted(strange)[:5]}")
 
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
     def index(self, split: Split) -> list[tuple[str, int]]:
         root = self._path / ("train" if split == "train" else "val")
         entries, left_out = [], []
@@ -153,10 +149,6 @@ class ImageNetTar:
             self._members = {Path(name).stem: member for name, member in _members(outer).items()}
         self.class_names = sorted(self._members)
         check_class_names(self.class_names, self._file)
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
 
     def index(self, split: Split) -> list[tuple[str, int]]:
         if split == "heldout":
@@ -251,9 +243,7 @@ def _held_out_classes(devkit: Path) -> list[str]:
     try:
         with tarfile.open(devkit, "r:gz") as tar:
             members = {Path(member.name).name: member for member in tar if member.isfile()}
-            table, labels = (tar.extractfile(members[name]) for name in _DEVKIT_FILES)
-            assert table is not None
-            assert labels is not None
+            table, labels = (tar.extractfile(members[name]) or io.BytesIO() for name in _DEVKIT_FILES)
             synsets = loadmat(io.BytesIO(table.read()), squeeze_me=True)["synsets"]
             numbers = [int(label) for label in labels.read().split()]
         names = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}

@@ -21,9 +21,6 @@ class ImageSource(Protocol):
 
     class_names: list[str]
 
-    @property
-    def num_classes(self) -> int: ...
-
     def index(self, split: Split) -> list[tuple[str, int]]:
         """(key, label) of every image of a split, in an order that never changes."""
         ...
@@ -70,10 +67,6 @@ class Digits:
         cut = round(held_out * len(order))
         self._members = {"heldout": np.sort(order[:cut]), "train": np.sort(order[cut:])}
 
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
     def index(self, split: Split) -> list[tuple[str, int]]:
         return [(f"{k:04d}", int(self._labels[k])) for k in self._members[split]]
 
@@ -115,10 +108,6 @@ class Cifar10:
                 f"images: no CIFAR-10 in {path}; expected the folder cifar-10-batches-bin or cifar-10-batches-py "
                 "there (unpack the official archive, or run `stablevelocity download cifar10`)"
             )
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
 
     def index(self, split: Split) -> list[tuple[str, int]]:
         return [(f"{split}/{k:05d}", int(label)) for k, label in enumerate(self._arrays[split][1])]

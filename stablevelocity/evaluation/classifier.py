@@ -23,6 +23,7 @@ from stablevelocity.models.weight_files import check_finite, reading_weights
 
 SPATIAL_CHANNELS = 7  # as ADM takes of Inception's feature map
 SMOOTHING = 0.1
+BATCH = 128  # in training
 
 
 class FeatureBatch(NamedTuple):
@@ -81,7 +82,6 @@ def train_classifier(
     *,
     seed: int,
     steps: int = 400,
-    batch: int = 128,
 ) -> DigitClassifier:
     """Train a classifier: AdamW on smoothed cross-entropy, one-cycle rate, shifts by up to one pixel as augmentation.
 
@@ -99,7 +99,7 @@ def train_classifier(
     generator = torch.Generator().manual_seed(seed)
 
     def loss() -> Tensor:
-        rows = torch.randint(len(data), (batch,), generator=generator)
+        rows = torch.randint(len(data), (BATCH,), generator=generator)
         row, column = torch.randint(3, (2,), generator=generator).tolist()
         padded = F.pad(data[rows], (1, 1, 1, 1), mode="replicate")
         x = padded[:, :, row : row + data.shape[2], column : column + data.shape[3]]
@@ -118,17 +118,15 @@ def classifier_accuracy(
     return float((predicted.numpy() == np.asarray(labels)).mean())
 
 
-def save_classifier(classifier: DigitClassifier, folder: Path | str, **facts: float | int | str) -> None:
+def save_classifier(classifier: DigitClassifier, folder: Path, **facts: float | int | str) -> None:
     """Write `model.safetensors`, then `config.json` with its sizes and `facts` (accuracy, seed)."""
-    folder = Path(folder)
     with atomic_write(folder / "model.safetensors") as temporary:
         save_file(classifier.state_dict(), temporary)
     write_json(folder / "config.json", {**classifier.config, "facts": facts})
 
 
-def load_classifier(folder: Path | str, device: str = "cpu") -> DigitClassifier:
+def load_classifier(folder: Path, device: str = "cpu") -> DigitClassifier:
     """Read a classifier. Raises UserError when the folder holds none."""
-    folder = Path(folder)
     with reading_weights(folder, "config.json and model.safetensors of a digit classifier, as `judge` trains it"):
         config = read_json(folder / "config.json")
         config.pop("facts", None)

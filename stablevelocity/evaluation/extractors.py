@@ -99,12 +99,11 @@ def load_extractor(name: str, weights: Path | str, device: str | None = None) ->
     return EXTRACTORS[name](Path(weights), device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def extract_features(images: ImageSet, extractor: Extractor, manifest: Path | str) -> "FeatureStore":
+def extract_features(images: ImageSet, extractor: Extractor, manifest: Path) -> "FeatureStore":
     """Compute the features of all images, shard by shard beside `manifest`, which is written last.
 
     Shards that an earlier, stopped call has finished for the same images, weights and code are kept.
     """
-    manifest = Path(manifest)
     code = code_hash("stablevelocity.evaluation.extractors")
     info = {"extractor": extractor.identity, "source": images.identity, "code": code}
     shards = []
@@ -132,11 +131,10 @@ def _is_done(shard: Path, rows: int, info: dict[str, str]) -> bool:
 
 
 class FeatureStore(ShardSet):
-    """Features on disk, read as tables."""
+    """Features on disk, read as tables; `extractor` is the identity of their extractor."""
 
     @property
     def extractor(self) -> str:
-        """Identity of the extractor."""
         return self.manifest["extractor"]
 
     def column(self, name: str) -> "Column":

@@ -5,7 +5,7 @@ chunks (n, d), in file order: a list of tensors, or a column of a feature store 
 depends on d and on the chunk; only the Inception score, precision and recall need all rows at once.
 
 Conventions are those of the ADM evaluation suite (Dhariwal & Nichol 2021), by which ImageNet results are published, but
-for the distances of precision and recall: ADM's are in half precision, these in float64.
+for the distances of precision and recall: ADM's are in half precision, these exact to float64.
 """
 
 import functools
@@ -21,6 +21,9 @@ from stablevelocity.errors import UserError
 
 Table = Iterable[Tensor]
 SPLITS = 10  # of the Inception score, as published
+UNIT = 2.0**-24  # largest relative error of rounding to float32
+BELOW, ABOVE = 1 - 4 * UNIT, 1 + 4 * UNIT  # rounded to float32, a number times these is not larger, not smaller
+PAIRS = 128  # taken at a time
 
 
 @dataclass(frozen=True)
@@ -167,44 +170,102 @@ def precision_recall(
     reference: Float[Tensor, "reference d"],
     *,
     neighbours: int = 3,
-    block_elements: int = 2**24,
+    block_elements: int = 2**21,
 ) -> Coverage:
     """Improved precision and recall by brute force (Kynkäänniemi et al. 2019; ADM: k = 3).
 
     The manifold of a set is the union of the balls around its points that just reach the k-th nearest other point of
-    the set; a point on the sphere counts as inside. Distances are made in blocks of at most `block_elements`.
+    the set; a point on the sphere counts as inside. Exact in float64: of most pairs a bound in float32 says that they
+    are too far apart to matter. It is made in blocks of at most `block_elements`.
     """
     for name, rows in (("generated", generated), ("reference", reference)):
         check_finite(rows)
         if len(rows) <= neighbours:
             need = f"precision and recall with k = {neighbours} need more than {neighbours} {name} images"
             raise UserError(f"{need}, given {len(rows)}")
-    # Distances do not change when both sets are shifted; rounding in |u|^2 + |v|^2 - 2 uv does.
-    centre = reference.double().mean(dim=0)
-    generated, reference = generated.double() - centre, reference.double() - centre
     generated_radii = _squared_radii(generated, neighbours, block_elements)
     reference_radii = _squared_radii(reference, neighbours, block_elements)
-    generated_inside, reference_inside = [], torch.zeros(len(reference), dtype=torch.bool)
+    coverage = Coverage(*(torch.zeros(len(rows), dtype=torch.bool) for rows in (generated, reference)))
+    covered = coverage.reference_inside
+    others = _Centred.at(reference.mean(dim=0), reference)
     rows = max(1, block_elements // len(reference))
-    for points, radii in zip(generated.split(rows), generated_radii.split(rows), strict=True):
-        squared = _squared_distances(points, reference)
-        generated_inside.append((squared <= reference_radii).any(dim=1))
-        reference_inside |= (squared <= radii[:, None]).any(dim=0)
-    return Coverage(torch.cat(generated_inside), reference_inside)
+    blocks = zip(*(each.split(rows) for each in (generated, generated_radii, coverage.generated_inside)), strict=True)
+    for points, radii, inside in blocks:
+        lower, width = _Centred.at(others.centre, points).bounds(others)
+        upper = lower + width
+        inside |= (upper <= reference_radii.float() * BELOW).any(dim=1)
+        covered |= (upper <= radii[:, None].float() * BELOW).any(dim=0)
+        unknown = (lower <= reference_radii.float() * ABOVE) & ~inside[:, None]
+        unknown |= (lower <= radii[:, None].float() * ABOVE) & ~covered
+        i, j, squared = _exact(points, reference, unknown)
+        inside[i[squared <= reference_radii[j]]] = True
+        covered[j[squared <= radii[i]]] = True
+    return coverage
 
 
 def _squared_radii(points: Float[Tensor, "n d"], neighbours: int, block_elements: int) -> Float[Tensor, " n"]:
     """Squared distance of each point to its k-th nearest other point."""
+    centred = _Centred.at(points.mean(dim=0), points)
     rows = max(1, block_elements // len(points))
     radii = []
     for start in range(0, len(points), rows):
-        squared = _squared_distances(points[start : start + rows], points)
+        stop = min(start + rows, len(points))
+        lower, width = centred.part(start, stop).bounds(centred)
         # A point is no neighbour of itself; duplicates of it are.
-        squared[torch.arange(len(squared)), torch.arange(start, start + len(squared))] = torch.inf
-        radii.append(squared.topk(neighbours, dim=1, largest=False).values[:, -1])
+        lower[torch.arange(stop - start), torch.arange(start, stop)] = torch.inf
+        nearest = lower.topk(neighbours, dim=1, largest=False).indices
+        limit = (lower + width).gather(1, nearest).amax(dim=1, keepdim=True)
+        i, _, squared = _exact(points[start:stop], points, lower <= limit)
+        order = squared.argsort()
+        order = order[i[order].argsort(stable=True)]  # by point, then by distance
+        before = i.bincount().cumsum(dim=0) - i.bincount()
+        radii.append(squared[order[before + neighbours - 1]])
     return torch.cat(radii)
 
 
-def _squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-    squared = torch.addmm((b * b).sum(dim=1), a, b.T, alpha=-2)
-    return squared.add_((a * a).sum(dim=1)[:, None]).clamp_(min=0)
+class _Centred(NamedTuple):
+    """Points in float32 less a centre near them, so that rounding in |u|^2 + |v|^2 - 2 uv is small."""
+
+    centre: Float[Tensor, " d"]
+    points: Float[Tensor, "n d"]
+    squares: Float[Tensor, " n"]
+
+    @classmethod
+    def at(cls, centre: Float[Tensor, " d"], points: Float[Tensor, "n d"]) -> "_Centred":
+        points = (points - centre).float()
+        return cls(centre, points, torch.linalg.vector_norm(points, dim=1, dtype=torch.float64).square())
+
+    def part(self, start: int, stop: int) -> "_Centred":
+        """Itself, where it is all of it."""
+        whole = stop - start == len(self.points)
+        return self if whole else _Centred(self.centre, self.points[start:stop], self.squares[start:stop])
+
+    def products(self, other: "_Centred") -> Float[Tensor, "n m"]:
+        if other is not self:
+            return self.points @ other.points.T
+        products = torch.empty(len(self.points), len(self.points))  # half of them, twice
+        for start in range(0, len(self.points), 256):
+            stop = start + 256
+            products[start:stop, start:] = self.points[start:stop] @ self.points[start:].T
+            products[stop:, start:stop] = products[start:stop, stop:].T
+        return products
+
+    def bounds(self, other: "_Centred") -> tuple[Float[Tensor, "n m"], Float[Tensor, "n m"]]:
+        """Lower bounds of squared distances in float32, and how far above them the distances may be.
+
+        A sum of d products of numbers u and v is off by d units of |u|^2 + |v|^2 at most, in any order.
+        """
+        share = (self.points.shape[1] + 32) * UNIT
+        rows, columns = ((1 - share) * each.squares for each in (self, other))
+        lower = self.products(other).mul_(-2).add_(columns.float()).add_(rows.float()[:, None])
+        return lower, (2 * share * self.squares).float()[:, None] + (2 * share * other.squares).float()
+
+
+def _exact(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], wanted: Bool[Tensor, "n m"]
+) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], Float[Tensor, " pairs"]]:
+    """Row and column of each wanted pair, and its squared distance in float64."""
+    i, j = wanted.nonzero(as_tuple=True)
+    pairs = zip(i.split(PAIRS), j.split(PAIRS), strict=True)
+    squared = [(a[rows].double() - b[columns].double()).square().sum(dim=1) for rows, columns in pairs]
+    return i, j, torch.cat([torch.zeros(0).double(), *squared])

@@ -15,7 +15,7 @@ from stablevelocity.evaluation.extractors import Extractor, extract_features, lo
 from stablevelocity.evaluation.image_sets import open_images
 from stablevelocity.evaluation.intervals import real_baseline
 from stablevelocity.evaluation.score import ReferenceStatistics, metrics_table, reference_statistics
-from stablevelocity.files import atomic_write, write_json
+from stablevelocity.files import write_csv, write_json
 from stablevelocity.progress import log
 from stablevelocity.study.settings import Evaluation
 
@@ -100,16 +100,18 @@ def evaluate_real_images(
     """
     evaluate_samples(settings, classifier, reference, heldout, output, {"sampler": "real"}, real=True)
     halves = real_baseline([ReferenceStatistics.load(reference).features], seed=settings.seed)
-    row = {
-        "sampler": "real",
-        "extractor": settings.extractor,
-        "metric": "fid_halves",
-        **halves._asdict(),
-        "reference": f"the other {halves.images:,}",
-        "note": "mean, lowest and highest of 10 splits, not an interval",
-    }
-    row["value"] = row.pop("mean")
-    write_table(pd.concat([pd.read_csv(output), pd.DataFrame([row])]), {}, output)
+    row = (
+        pd.DataFrame([halves])
+        .rename(columns={"mean": "value"})
+        .assign(
+            sampler="real",
+            extractor=settings.extractor,
+            metric="fid_halves",
+            reference=f"the other {halves.images:,}",
+            note="mean, lowest and highest of 10 splits, not an interval",
+        )
+    )
+    write_table(pd.concat([pd.read_csv(output), row]), {}, output)
 
 
 def evaluate_any(
@@ -132,5 +134,4 @@ def write_table(table: pd.DataFrame, facts: dict, output: Path) -> None:
     """CSV with `facts` as leading columns."""
     for place, (name, value) in enumerate(facts.items()):
         table.insert(place, name, value)
-    with atomic_write(output) as temporary:
-        table.replace({None: np.nan}).to_csv(temporary, index=False)
+    write_csv(output, table.replace({None: np.nan}))

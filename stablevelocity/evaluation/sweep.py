@@ -58,7 +58,7 @@ def sweep_table(
     reference: ReferenceStatistics,
     sweep: Sweep,
     evaluation: Evaluation,
-    folder: Path | str,
+    folder: Path,
     *,
     weights: str = "",
     processes: int = 1,
@@ -73,7 +73,6 @@ def sweep_table(
     the image's SIMILARITIES. Rows that a stopped call has left in `folder` are kept, unless they depend on anything
     that has changed since; the caller removes it.
     """
-    folder = Path(folder)
     samplers = list(sweep_samplers(sweep, blocks.sampler))
     row_depends_on = {
         "weights": weights,

@@ -14,23 +14,13 @@ from torch.nn import functional as F
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, sha256
-from stablevelocity.models.pixels import psnr
+from stablevelocity.models.pixels import psnr, to_uint8, to_unit_range
 from stablevelocity.models.small_autoencoder import SmallAutoencoder, load_small_autoencoder
 from stablevelocity.models.train_small import train_small
 from stablevelocity.models.weight_files import check_finite, reading_weights
 
 #: A SmallAutoencoder or a `diffusers.AutoencoderKL`, whose import takes 11 s and so stands where one is loaded.
 AnyAutoencoder: TypeAlias = Any
-
-
-def to_unit_range(images: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 height width"]:
-    """uint8 NHWC to float32 NCHW in [-1, 1]."""
-    return images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-
-
-def to_uint8(images: Float[Tensor, "batch 3 height width"]) -> UInt8[Tensor, "batch height width 3"]:
-    """[-1, 1] NCHW to uint8 NHWC, rounded to nearest; values outside the range saturate."""
-    return ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def train_autoencoder(

@@ -17,10 +17,11 @@ from jaxtyping import Float, Int, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from stablevelocity.architectures import DIGITS_PATCH
 from stablevelocity.files import atomic_write, read_json, write_json
+from stablevelocity.models.pixels import to_unit_range
 from stablevelocity.models.train_small import train_small
 from stablevelocity.models.weight_files import check_finite, reading_weights
-from stablevelocity.published import DIGITS_PATCH
 
 PATCH, WIDTH, DEPTH, HEADS = DIGITS_PATCH, 64, 4, 4
 LEARNING_RATE = 3e-3
@@ -49,11 +50,6 @@ def build_digits_vit(*, side: int, patch: int, width: int, depth: int, heads: in
     return model
 
 
-def normalise(images: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 height width"]:
-    """uint8 NHWC to [-1, 1] NCHW, as `encoders.Encoder` does with mean and std 0.5."""
-    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def train_classifier_vit(
     images: UInt8[np.ndarray, "n side side 3"], labels: Int[np.ndarray, " n"], *, steps: int, seed: int, batch: int = 64
 ) -> nn.Module:
@@ -65,7 +61,7 @@ def train_classifier_vit(
     generator = torch.Generator().manual_seed(seed)
     side, classes = images.shape[1], int(labels.max()) + 1
     model = build_digits_vit(side=side, patch=PATCH, width=WIDTH, depth=DEPTH, heads=HEADS, classes=classes)
-    data, target = normalise(torch.from_numpy(images)), torch.from_numpy(labels).long()
+    data, target = to_unit_range(torch.from_numpy(images)), torch.from_numpy(labels).long()
     padded = F.pad(data, (SHIFT,) * 4, value=-1.0)
 
     def loss() -> Tensor:
@@ -91,7 +87,7 @@ def train_unlabelled_vit(
     model: Any = build_digits_vit(side=images.shape[1], patch=PATCH, width=WIDTH, depth=DEPTH, heads=HEADS, classes=1)
     head = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
     pixels = nn.Linear(WIDTH, 3 * PATCH**2)
-    data = normalise(torch.from_numpy(images))
+    data = to_unit_range(torch.from_numpy(images))
     other = (torch.arange(2 * batch) + batch) % (2 * batch)
 
     def loss() -> Tensor:
@@ -152,7 +148,9 @@ def classify(
     model: nn.Module, images: UInt8[np.ndarray, "n side side 3"], *, batch: int = 256
 ) -> Float[np.ndarray, "n classes"]:
     """Class probabilities of images."""
-    parts = [model(normalise(torch.from_numpy(np.array(images[k : k + batch])))) for k in range(0, len(images), batch)]
+    parts = [
+        model(to_unit_range(torch.from_numpy(np.array(images[k : k + batch])))) for k in range(0, len(images), batch)
+    ]
     return torch.cat(parts).softmax(1).numpy()
 
 

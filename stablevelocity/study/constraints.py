@@ -7,10 +7,10 @@ What depends on the machine (files, folders, devices) is checked by `stableveloc
 
 from collections.abc import Iterator
 
-from stablevelocity.published import DIGITS_PATCH, DIGITS_VITS, ENCODERS, SIZES
+from stablevelocity.architectures import DIGITS_PATCH, DIGITS_VITS, ENCODERS
 from stablevelocity.study.pretrained_settings import BASE_STEPS
 from stablevelocity.study.reading import given
-from stablevelocity.study.settings import Model, StableVM
+from stablevelocity.study.settings import StableVM
 from stablevelocity.study.study import Study
 
 Problems = Iterator[tuple[str, str]]
@@ -29,14 +29,6 @@ def image_counts(study: Study) -> tuple[int | None, int | None]:
     if study.images.dataset == "cifar10":
         return 50_000, 10_000
     return study.images.count, None
-
-
-def sizes_of(model: Model) -> tuple[int, int, int, int]:
-    """(depth, width, heads, patch)"""
-    if model.name is None:
-        return model.depth, model.width, model.heads, model.patch
-    size, patch = model.name.removeprefix("SiT-").split("/")
-    return SIZES[size]["depth"], SIZES[size]["width"], SIZES[size]["heads"], int(patch)
 
 
 def aligned_arms(study: Study) -> list[str]:
@@ -105,7 +97,7 @@ def autoencoder_fits(study: Study) -> Problems:
         return
     levels = len(autoencoder.widths)
     for arm in study.arms:
-        patch = sizes_of(study.arm_training(arm).model)[3]
+        patch = study.arm_training(arm).model.sizes.patch
         step = patch * 2 ** (levels - 1)
         if study.images.size % step:
             yield (
@@ -131,7 +123,7 @@ def encoder_fits(study: Study) -> Problems:
     elif encoder.path is None:
         yield "encoder.path", f"{encoder.name} needs the file or folder of its weights"
     for arm in arms:
-        depth, _, _, patch = sizes_of(study.arm_training(arm).model)
+        depth, _, _, patch = study.arm_training(arm).model.sizes
         tokens = size // 2 ** (len(study.autoencoder.widths) - 1) // patch
         if study.autoencoder.pretrained is None and tokens != encoder.grid:
             yield "encoder.grid", f"{encoder.grid}, but the network of arm {arm} has {tokens} tokens a side"
@@ -148,7 +140,7 @@ def encoder_fits(study: Study) -> Problems:
 
 def networks_can_be_built(study: Study) -> Problems:
     for arm in study.arms:
-        depth, width, heads, _ = sizes_of(study.arm_training(arm).model)
+        depth, width, heads, _ = study.arm_training(arm).model.sizes
         key = f"{_training(study, arm)}.model"
         if width % heads or width % 4:
             yield f"{key}.width", f"{width} is no multiple of 4 and of heads ({heads})"

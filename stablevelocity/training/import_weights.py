@@ -18,17 +18,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stablevelocity.architectures import PATCH_SIZES, SIZES
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 from stablevelocity.models.layers import FREQUENCY_FEATURES
 from stablevelocity.models.networks import build_network
 from stablevelocity.models.weight_files import check_finite, save_tensors
 from stablevelocity.progress import log
-from stablevelocity.published import PATCH_SIZES, SIZES
 from stablevelocity.study import Run
 from stablevelocity.study.settings import Alignment, Model, Training
 
 State = dict[str, Tensor]
+AUTOENCODER = "stabilityai/sd-vae-ft-mse"  # whose latents published networks are trained on
 WRAPPERS = ("module", "_orig_mod")  # of DDP and of torch.compile, in any order and number
 
 
@@ -40,8 +41,6 @@ def convert_checkpoint(
     reversed_time: bool = False,
     step: int | None = None,
     classes: int | None = None,
-    autoencoder: str = "stabilityai/sd-vae-ft-mse",
-    scale: float = 0.18215,
 ) -> Run:
     """Write the SiT, REPA or iREPA checkpoint `source` as a weight file that every later verb reads.
 
@@ -52,7 +51,6 @@ def convert_checkpoint(
         step: training steps behind the weights, where the file does not say.
         classes: of the labels; None: one less than the label table has rows, the last being the null class. A table
             of `classes` rows was trained without label dropout: samplers with guidance then refuse the weights.
-        autoencoder, scale: of the latents that the network was trained on.
 
     Returns the settings found. Raises UserError when the file is no such checkpoint, or does not say which
     kind of weights it holds, or whether 1,000 labels are 1,000 classes.
@@ -62,7 +60,8 @@ def convert_checkpoint(
     model, shape, projector, feature_width = _architecture(state, source)
     state, num_classes, null_class = _label_table(state, classes, source)
     state = _without_variance(state, shape[0], model.patch)
-    steps = step if step is not None else _steps(content)
+    steps = content.get("steps") if step is None else step
+    steps = steps if type(steps) is int else None
     run = Run(
         name=output.stem,
         arm=output.stem,
@@ -79,7 +78,7 @@ def convert_checkpoint(
         "step": steps,
         "run": run.model_dump(mode="json"),
         "hash": "",
-        "latents": {"autoencoder": autoencoder, "identity": autoencoder, "scale": scale},
+        "latents": {"autoencoder": AUTOENCODER, "identity": AUTOENCODER, "scale": 0.18215},
         "shape": shape,
         "num_classes": num_classes,
         "null_class": null_class,
@@ -174,17 +173,10 @@ def _select(
     return plain, kind
 
 
-def _steps(content: dict[str, Any]) -> int | None:
-    steps = content.get("steps")
-    return steps if type(steps) is int else None
-
-
 def _shape(state: State, name: str, dimensions: int, source: Path) -> tuple[int, ...]:
     if name not in state or state[name].ndim != dimensions:
-        given = (
-            f"has shape {tuple(state[name].shape)}, expected {dimensions} dimensions" if name in state else "is missing"
-        )
-        raise UserError(f"{source}: is not laid out as SiT: {name} {given}")
+        shape = f"has shape {tuple(state[name].shape)}, expected {dimensions} dimensions" if name in state else ""
+        raise UserError(f"{source}: is not laid out as SiT: {name} {shape or 'is missing'}")
     return tuple(state[name].shape)
 
 
@@ -266,6 +258,5 @@ def _check_fit(
     try:
         network.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
-        raise UserError(
-            f"{source}: does not fit {run.training.model.name} ({' '.join(str(error).split())[:200]})"
-        ) from None
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"{source}: does not fit {run.training.model.name} ({why})") from None

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -27,10 +26,8 @@ from stablevelocity.models.networks import build_network
 from stablevelocity.models.weight_files import save_tensors
 from stablevelocity.progress import Progress, log
 from stablevelocity.study import Run
-from stablevelocity.study.settings import Model
 from stablevelocity.training import checkpoints
 from stablevelocity.training.batches import Batch, BatchMaker, build_bank
-from stablevelocity.training.checkpoint_writer import CheckpointWriter
 from stablevelocity.training.features import open_features
 from stablevelocity.training.identity import run_hash, trainers_code
 from stablevelocity.training.metrics import MetricsStream, Record, memory_mb
@@ -77,7 +74,7 @@ class Trainer:
         if run.alignment or run.class_token:
             if features is None:
                 raise UserError(f"{run.name}: alignment needs the encoder's features (--features)")
-            grid = self.latents.shape[1] // self._patch(settings.model)
+            grid = self.latents.shape[1] // settings.model.sizes.patch
             self.features = open_features(features, len(self.latents), grid, self.device, checksums=main)
         self.hash = begun or run_hash(run, latents, features)
         self.inputs = [latents, *([features] if self.features and features else [])]
@@ -99,15 +96,11 @@ class Trainer:
         bank = build_bank(run, self.latents, self.device) if run.stablevm else None
         self.batches = BatchMaker(run, self.latents, self.features, bank, self.device, self.rank, self.world)
         self.record = Record(run.alignment.xi if run.alignment else 0.7)
-        self.writer = CheckpointWriter(self.checkpoints, set(run.steps))
+        self.writer = checkpoints.CheckpointWriter(self.checkpoints, set(run.steps))
         self.should_stop: Callable[[], bool] = lambda: False
         self.stopping = False
         self.skipped = 0  # steps in a row
         self.step = 0
-
-    @staticmethod
-    def _patch(model: Model) -> int:
-        return int(model.name.rsplit("/", 1)[1]) if model.name else model.patch
 
     # --- state -----------------------------------------------------------------------------------------
 
@@ -193,7 +186,8 @@ class Trainer:
         collected: list[dict[str, Tensor]] = []
         for number, piece in enumerate(pieces):
             last = number == len(pieces) - 1
-            with self._sync(last), self.accelerator.autocast():
+            unshared = contextlib.nullcontext() if last else self.accelerator.no_sync(self.network)
+            with unshared, self.accelerator.autocast():
                 losses = self.losses(piece, weight_sum)
                 # Pieces may differ in size: each counts by its share of the samples. The last factor is 1, and NaN for
                 # a loss that is not finite: then neither is the gradient, on any process.
@@ -225,9 +219,6 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self._update_ema()
         return merged
-
-    def _sync(self, last: bool) -> Any:
-        return contextlib.nullcontext() if last else self.accelerator.no_sync(self.network)
 
     @torch.no_grad()
     def _update_ema(self) -> None:

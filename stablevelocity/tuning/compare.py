@@ -21,6 +21,8 @@ MOST_PSNR = 60.0
 #: The paper's split point for large models.
 PAPER_XI = 0.85
 TUNING_PICTURES = 3
+#: In dB: free grids of two sets of prompts that are worth as much as each other, for all that anyone would see.
+AGREEMENT = 2.0
 
 Request = tuple[str, int]
 """A prompt and the seed of its noise."""
@@ -199,9 +201,10 @@ def tune(
     comparison = compare(model, requests, long_runs, arms, say)
     spent += sum(run.calls for run in long_runs) + comparison.calls
     chosen, sentence = verdict(comparison)
-    halves = [recommend(half, calls=calls, skip_smallest=model.is_euler) for half in (paths[::2], paths[1::2])]
-    whole, levels = LongRuns(paths), list(paths[0].sigmas)
-    each = [whole.expected([*(levels.index(level) for level in half.grid), steps]) for half in halves]
+    two_sets = _two_sets(found, paths, [run.trajectory for run in long_runs], model.is_euler)
+    worth = [one["expected_grid"] for one in two_sets]
+    agree = "agree" if abs(worth[0] - worth[1]) <= AGREEMENT else "differ: raise --budget"
+    say(f"two disjoint sets of prompts {agree}: free grids of {worth[0]:.1f} and {worth[1]:.1f} dB expected on both")
     say(f"{sentence}; {spent} of {total} network calls made")
     return {
         "pipeline": model.name,
@@ -211,11 +214,11 @@ def tune(
         "arguments": model.arguments,
         "steps": steps,
         "calls": calls,
-        "sigmas": levels,
+        "sigmas": paths[0].sigmas,
         "tuning_requests": tuning,
         "held_out_requests": requests,
         "recommendation": dataclasses.asdict(found),
-        "halves": [{"xi": half.xi, "expected_grid": value} for half, value in zip(halves, each, strict=True)],
+        "two_sets": two_sets,
         "arms": comparison.rows,
         "chosen": chosen,
         "options": None if chosen == "base" else {"low_steps": 9, "grid": None, "calls": None, **arms[chosen].options},
@@ -223,3 +226,15 @@ def tune(
         "network_calls": spent,
         "budget_calls": total,
     }, comparison
+
+
+def _two_sets(
+    found: Recommendation, tuning: list[Trajectory], held_out: list[Trajectory], is_euler: bool
+) -> list[dict[str, float]]:
+    """xi that the tuning and the held-out runs recommend, and what the free grid of each is worth on all of them."""
+    other = recommend(held_out, calls=found.calls, skip_smallest=is_euler)
+    whole, levels = LongRuns([*tuning, *held_out]), list(tuning[0].sigmas)
+    paths = [[*(levels.index(level) for level in each.grid), len(levels) - 1] for each in (found, other)]
+    return [
+        {"xi": each.xi, "expected_grid": whole.expected(path)} for each, path in zip((found, other), paths, strict=True)
+    ]

@@ -19,19 +19,13 @@ from stablevelocity.pretrained.scenes import FRAMES, SIZE
 from stablevelocity.tuning.trajectory import Trajectory, record
 
 _EULER = schedulers.StableVSFlowMatchEulerScheduler
-_DPM = schedulers.StableVSDPMSolverMultistepScheduler
-_UNIPC = schedulers.StableVSUniPCMultistepScheduler
-#: StableVS over the same base, by the class of a pipeline's scheduler.
+_MULTISTEP = (schedulers.StableVSDPMSolverMultistepScheduler, schedulers.StableVSUniPCMultistepScheduler)
+#: StableVS over the same base, by the class of a pipeline's scheduler: the stock one, its control arm, or itself.
 STABLEVS: dict[str, Any] = {
-    "FlowMatchEulerDiscreteScheduler": _EULER,
-    "StableVSFlowMatchEulerScheduler": _EULER,
-    "ThinnedFlowMatchEulerScheduler": _EULER,
-    "DPMSolverMultistepScheduler": _DPM,
-    "StableVSDPMSolverMultistepScheduler": _DPM,
-    "ThinnedDPMSolverMultistepScheduler": _DPM,
-    "UniPCMultistepScheduler": _UNIPC,
-    "StableVSUniPCMultistepScheduler": _UNIPC,
-    "ThinnedUniPCMultistepScheduler": _UNIPC,
+    kind.__name__: made
+    for made in (_EULER, *_MULTISTEP)
+    for kind in made.__mro__
+    if kind.__name__.endswith("Scheduler")
 }
 
 

@@ -104,6 +104,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"arms.stablevm-va.stablevm": {"bank": {"capacity": 0}}}, r"bank\.capacity: .* greater than 0"),
     ({"arms.stablevm-va.stablevm": {"bank": {"capacity": 10**9}}}, r"bank\.capacity: .* less than or equal"),
     ({"arms.stablevm-va.alignment": {"xi": 1}}, r"arms\.stablevm-va\.alignment\.xi: .* less than 1"),
+    ({"arms.stablevm-va.alignment": {"xi": "atuo"}}, r"arms\.stablevm-va\.alignment\.xi: .* given 'atuo'"),
     ({"arms.stablevm-va.alignment": {"xi": 0}}, r"arms\.stablevm-va\.alignment\.xi: .* greater than 0"),
     ({"arms.stablevm-va.alignment": {"k": float("nan")}}, r"arms\.stablevm-va\.alignment\.k: "),
     ({"arms.stablevm.lr": 1e-3, "arms.stablevm.label": "x"}, r"did you mean 'arms\.stablevm\.training\.lr'\?"),

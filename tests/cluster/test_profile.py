@@ -198,6 +198,38 @@ def test_ordinary_rules_outlive_slurmctld_and_need_no_accounting_and_nothing_of_
     assert set(calls.read_text().split()) == {"/etc/slurm/slurm.conf"}
 
 
+def test_a_packed_job_keeps_what_it_finished_and_the_next_start_makes_the_rest(
+    box: Box, finished: Path, tmp_path: Path
+) -> None:
+    """A set of four shards, one job of SLURM: one shard fails. Then it is made, and what follows, and no more."""
+    folder = tmp_path / "clone"
+    shutil.copytree(finished, folder, symlinks=True)
+    (folder / "config" / "site.yaml").write_text(SITE + "account: physics\n")
+    arguments = f"--profile slurm {SOON} --config 'sampling={{shards: 4, block: 16}}'"
+    assert snakemake(box, folder, arguments).returncode == 0
+    results = folder / "results/smoke"
+    samples = results / "samples/cfm-s0/step-00000020/ode"
+    shutil.rmtree(samples)
+    in_the_way = samples / "shard-00002.safetensors.blocks"
+    in_the_way.parent.mkdir()
+    in_the_way.touch()
+    before = len(box.jobs())
+    assert snakemake(box, folder, arguments).returncode != 0
+    assert len(box.jobs()) == before + 1
+    made = set(samples.glob("*.safetensors"))
+    assert samples / "shard-00002.safetensors" not in made
+    in_the_way.unlink()
+    files = [path for path in results.rglob("*") if path.is_file()]
+    inodes = {path: path.stat().st_ino for path in files}  # a file that is made again is a new one
+    assert snakemake(box, folder, arguments).returncode == 0
+    assert len(box.jobs()) == before + 3  # the rest of the set, then its manifest and metrics
+    again = {path for path in files if path.stat().st_ino != inodes[path]}
+    assert made.isdisjoint(again)
+    assert len(list(samples.glob("*.safetensors"))) == 4
+    assert not [path for path in again if "stablevm-va-s0" in str(path) or "weights" in str(path)]
+    assert results / "report.html" in again
+
+
 def test_a_fresh_clone_makes_the_tables_of_the_local_run(box: Box, finished: Path, tmp_path: Path) -> None:
     """Bit for bit, on one machine and one process a run; but for the table of measured times."""
     here, there = finished, clone(tmp_path / "there")

@@ -1,6 +1,7 @@
 """The submitter of training runs, without SLURM: processes of this machine, or a queue that answers from a list."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -20,7 +21,16 @@ from stablevelocity.cluster.backends import Slurm, Unreachable, clean_environmen
 from stablevelocity.cluster.launch import launch
 from stablevelocity.cluster.overview import overview, table
 from stablevelocity.cluster.preflight import check_slurm, check_training
-from stablevelocity.cluster.resources import RULES, check_rules, need, snakemake_resources, training_resources
+from stablevelocity.cluster.resources import (
+    PACKS,
+    RULES,
+    check_rules,
+    need,
+    pack_minutes,
+    snakemake_resources,
+    training_resources,
+    units_per_job,
+)
 from stablevelocity.cluster.site import Site, load_site
 from stablevelocity.cluster.submitter import Submitter
 from stablevelocity.cluster.tasks import batches, last_row
@@ -325,6 +335,19 @@ def test_what_sbatch_refuses_for_now_is_waited_for_and_what_it_never_takes_is_an
         Slurm(SITE).submit(print, "name", tmp_path / "logs")
 
 
+def test_every_process_of_a_job_has_the_cores_that_the_job_asked_for(tmp_path: Path, monkeypatch) -> None:
+    """srun of SLURM 22.05 to 23.02 does not take their number over from the job."""
+    script = tmp_path / "submitted.sh"
+    for name, does in {"sbatch": f'cp "$1" {script}; echo Submitted batch job 7', "srun": ""}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    site = SITE.model_copy(update={"training": SITE.training.model_copy(update={"cpus": 5})})
+    assert Slurm(site).submit(print, "name", tmp_path / "logs") == "7"
+    (started,) = [line for line in script.read_text().splitlines() if line.startswith("srun")]
+    assert "--cpus-per-task=5" in started.split()
+
+
 def test_a_preempted_job_is_no_fault_of_its_run(task: SlowTask) -> None:
     queue = Queue(*[["RUNNING", "PREEMPTED"]] * 5, ["RUNNING", finishing(task)])
     submitter(task, queue).wait()
@@ -480,7 +503,7 @@ def test_the_jobs_of_the_imagenet_study_are_listed_with_what_they_ask_for(tmp_pa
     assert done.returncode == 0, done.stderr
     listed = done.stdout + done.stderr
     assert re.search(r"^total +\d{4}$", listed, re.M)
-    asked = dict(re.findall(r"^rule (\w+).*?^    resources: ([^\n]*)$", listed, re.M | re.S))
+    asked = dict(re.findall(r"^ *rule (\w+).*?^ *resources: ([^\n]*)$", listed, re.M | re.S))
     runs = load_study(ROOT / "config" / "imagenet256.yaml").runs()
     assert sum(rule.startswith("train_") for rule in re.findall(r"^rule (\S+):", listed, re.M)) == len(runs)
     for name, wanted in {
@@ -489,6 +512,28 @@ def test_the_jobs_of_the_imagenet_study_are_listed_with_what_they_ask_for(tmp_pa
         "fidelity": ["runtime=120", "gpu=1", "mem_mb=65536"],
     }.items():
         assert [word for word in wanted if word not in asked[name].split(", ")] == []
+    # Small jobs go to SLURM together: shards by the two dozen, samples of the smallest model more at a time.
+    packs = [re.findall(r"shard=(\d+)", pack) for pack in re.split(r"^.*Group job ", listed, flags=re.M)[1:]]
+    assert len(packs) < sum(map(len, packs)) / 2
+    found = re.findall(r"Group job (\S+) ", listed)
+    assert found.count("latents") == math.ceil(256 / 24)
+    assert found.count("samples-repa-b-s0") < found.count("samples-repa-high-s0")
+
+
+def test_jobs_of_a_pack_ask_for_the_same_machine_and_together_for_a_day_at_most() -> None:
+    """Even where the site file asks for something else for one of them."""
+    site = Site.model_validate(
+        {"rules": {"fidelity": {"mem_gb": 100, "minutes": 700}, "image_shard": {"minutes": 2000}}}
+    )
+    for name in ("imagenet256", "smoke"):
+        study = load_study(ROOT / "config" / f"{name}.yaml")
+        for rule in PACKS:
+            needs = {mate: need(mate, study, site) for mate in PACKS if PACKS[mate] == PACKS[rule]}
+            assert len({wanted[1:] for wanted in needs.values()}) == 1
+            units, minutes = units_per_job(rule, study, site, study.training), pack_minutes(rule, study, site)
+            assert units == 1 if minutes > 24 * 60 else units * minutes <= 24 * 60
+            assert minutes == sum(wanted.minutes for wanted in needs.values())
+        assert need("sample_manifest", study, site).mem_gb == 100
 
 
 def test_the_overview_tells_finished_started_and_failed_runs_apart(tmp_path: Path) -> None:

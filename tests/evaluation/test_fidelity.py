@@ -172,6 +172,25 @@ def test_precision_and_recall_equal_the_naive_loops_for_any_block():
     assert precision != recall
 
 
+def test_precision_and_recall_are_exact_where_float32_cannot_tell():
+    """Generated points on the spheres of the real ones but for rounding, and copies; all far from 0."""
+    generator = torch.Generator().manual_seed(0)
+
+    def truth(points: torch.Tensor) -> torch.Tensor:
+        squared = (points.double()[:, None] - points.double()).square().sum(dim=2)
+        return squared.fill_diagonal_(torch.inf).kthvalue(3, dim=1).values
+
+    real = torch.randn(300, 64, generator=generator) + 10
+    direction = torch.nn.functional.normalize(torch.randn(300, 64, generator=generator).double())
+    fake = torch.cat([(real + truth(real).sqrt()[:, None] * direction).float(), real[:30]])
+    across = (fake.double()[:, None] - real.double()).square().sum(dim=2)
+    for block in (10_000, 2**21):
+        coverage = precision_recall(fake, real, block_elements=block)
+        assert torch.equal(coverage.generated_inside, (across <= truth(real)).any(dim=1))
+        assert torch.equal(coverage.reference_inside, (across <= truth(fake)[:, None]).any(dim=0))
+    assert 0.3 < coverage.generated_inside[:300].double().mean() < 0.9
+
+
 def test_too_few_images_for_the_neighbours_are_refused():
     with pytest.raises(UserError, match="more than 3 generated images, given 3"):
         precision_recall(torch.zeros(3, 2), torch.zeros(9, 2))

@@ -15,10 +15,9 @@ from stablevelocity.models.autoencoders import (
     encode_images,
     load_autoencoder,
     reconstruction_psnr,
-    to_uint8,
-    to_unit_range,
     train_autoencoder,
 )
+from stablevelocity.models.pixels import to_uint8, to_unit_range
 from stablevelocity.models.small_autoencoder import SmallAutoencoder
 
 

@@ -7,7 +7,7 @@ from bad_inputs.studies import CONTRADICTIONS, PRETRAINED
 from bad_inputs.study_keys import SMOKE, TINY, put
 
 from stablevelocity.study import load_study, parse_study
-from stablevelocity.study.constraints import CONSTRAINTS, image_counts, sizes_of
+from stablevelocity.study.constraints import CONSTRAINTS, image_counts
 from stablevelocity.study.settings import Model
 from stablevelocity.study.study import Study
 
@@ -50,7 +50,7 @@ def test_the_digits_that_are_counted_are_those_that_are_read():
 def test_sizes_are_those_of_the_network(name):
     from stablevelocity.models.sit import build_sit
 
-    depth, width, _, patch = sizes_of(Model(name=name))
+    depth, width, _, patch = Model(name=name).sizes
     network = build_sit(name, input_size=8, num_classes=2)
     assert (len(network.blocks), network.pos_embed.shape[-1], network.patch_size) == (depth, width, patch)
 

@@ -96,6 +96,8 @@ def test_the_budget_holds_and_held_out_pictures_are_new(folder, family):
     assert len(requests[1]) >= 2
     for column in (0, 1):
         assert not {request[column] for request in requests[0]} & {request[column] for request in requests[1]}
+    worth = [one["expected_grid"] for one in tuning["two_sets"]]
+    assert abs(worth[0] - worth[1]) <= compare.AGREEMENT
     arms = {row["arm"]: row for row in found.rows}
     assert list(arms) == ["long", "base", "stablevs", "tuned", *(["control"] if passes == 2 else []), "grid"]
     assert {row["calls"] for name, row in arms.items() if name != "long"} == {6}

@@ -6,18 +6,13 @@ from stablevelocity.cluster.resources import PACKS, pack_minutes, units_per_job
 UNITS = {}  # by group: jobs in one of SLURM, set when the graph is made (records.smk)
 
 
-def pack(name):
-    """The group of a rule's jobs, as Snakemake asks for it."""
-    return lambda wildcards: PACKS[name].format(**wildcards)
-
-
 # Not within a job of SLURM: Snakemake runs there what it was given, one after the other.
 if workflow.resource_settings.nodes is not None and workflow.is_main_process:
     for packed in [packed for packed in workflow.rules if packed.name in PACKS]:
-        packed.group = pack(packed.name)
+        pack = PACKS[packed.name]
+        packed.group = lambda wildcards, pack=pack: pack.format(**wildcards)
         units = {
-            packed.group({"run": name}): units_per_job(packed.name, STUDY, SITE, run.training)
-            for name, run in RUNS.items()
+            pack.format(run=name): units_per_job(packed.name, STUDY, SITE, run.training) for name, run in RUNS.items()
         }
         UNITS |= units
         # What SLURM is asked about before the start.

@@ -83,6 +83,7 @@ def revalidate(
     for outcome in replay(results, runs, steps):
         typer.echo(f"{outcome.record.first}: {'verified' if outcome.agrees else 'DIFFERS'}: {outcome.by}")
         differ += [] if outcome.agrees else [str(outcome.record.first)]
+    typer.echo("noted in the records; in the page as well when it is made again: `snakemake all --forcerun report`")
     if differ:
         typer.echo(f"{len(differ)} results differ: {', '.join(differ)}; `--config remake=<run>` makes a run's again")
     raise typer.Exit(1 if differ else 0)

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from stablevelocity.cli.options import Output, StudyFile, run_of, write_tables
+from stablevelocity.cli.options import Output, StudyFile, run_of
 from stablevelocity.errors import UserError
-from stablevelocity.files import damaged_put_aside
+from stablevelocity.files import damaged_put_aside, write_csv
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -77,7 +77,7 @@ def alignment_curve(
     from stablevelocity.training.alignment_curve import alignment_curve as curve
 
     with damaged_put_aside(study.parent):
-        write_tables([curve(weights, latents, features)], [output])
+        write_csv(output, curve(weights, latents, features))
 
 
 @app.command()
@@ -94,4 +94,4 @@ def gradient_variance(
     if settings is None:
         raise UserError(f"{study}: gradient_variance: not given, so nothing says how to measure it")
     with damaged_put_aside(study.parent):
-        write_tables([measured(settings, weights, latents)], [output])
+        write_csv(output, measured(settings, weights, latents))

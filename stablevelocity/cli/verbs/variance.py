@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from stablevelocity.cli.options import Output, StudyFile, write_tables
+from stablevelocity.cli.options import File, Output, StudyFile, write_tables
 from stablevelocity.errors import UserError
-from stablevelocity.files import damaged_put_aside
+from stablevelocity.files import damaged_put_aside, write_csv
 from stablevelocity.study import load_study
 
 app = typer.Typer()
@@ -15,12 +15,9 @@ app = typer.Typer()
 
 @app.command()
 def gmm_variance(
-    study: StudyFile,
-    dimension: Annotated[int, typer.Option(min=1, max=65_536)],
-    curve: Annotated[Path, typer.Option()],
-    split_point: Annotated[Path, typer.Option()],
+    study: StudyFile, dimension: Annotated[int, typer.Option(min=1, max=65_536)], curve: File, split_point: File
 ) -> None:
-    """V_CFM(t) of a Gaussian mixture, by the empirical and the exact law."""
+    """V_CFM(t) of a Gaussian mixture, by the empirical and the exact distribution."""
     from stablevelocity.experiments.variance_study import gmm_tables
 
     write_tables(gmm_tables(load_study(study).variance, dimension), (curve, split_point))
@@ -30,9 +27,9 @@ def gmm_variance(
 def data_variance(
     study: StudyFile,
     source: Annotated[Literal["pixels", "latents"], typer.Option()],
-    manifest: Annotated[Path, typer.Option()],
-    curve: Annotated[Path, typer.Option()],
-    split_point: Annotated[Path, typer.Option()],
+    manifest: File,
+    curve: File,
+    split_point: File,
 ) -> None:
     """V_CFM(t) of the train split's pixels or latents."""
     from stablevelocity.experiments.variance_study import data_tables
@@ -43,10 +40,10 @@ def data_variance(
 
 @app.command()
 def variance_references(study: StudyFile, output: Output) -> None:
-    """V_CFM(t) of a Gaussian mixture against the size of the empirical law."""
+    """V_CFM(t) of a Gaussian mixture against the size of the empirical distribution."""
     from stablevelocity.experiments.variance_study import reference_table
 
-    write_tables([reference_table(load_study(study).variance)], [output])
+    write_csv(output, reference_table(load_study(study).variance))
 
 
 @app.command()
@@ -69,7 +66,7 @@ def exact_flow(study: StudyFile, output: Output) -> None:
     settings = load_study(study).exact_flow
     if settings is None:
         raise UserError(f"{study}: exact_flow is null; this study has no experiment on exact velocities")
-    write_tables([exact_flow_table(settings)], [output])
+    write_csv(output, exact_flow_table(settings))
 
 
 @app.command()
@@ -79,7 +76,7 @@ def latent_spectrum(
     """Standard deviations of latents along their principal axes: where a data set lies among the exact flows."""
     from stablevelocity.experiments.latent_spectrum import latent_spectrum as spectrum
 
-    write_tables([spectrum(latents)], [output])
+    write_csv(output, spectrum(latents))
 
 
 @app.command()

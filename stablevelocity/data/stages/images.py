@@ -37,7 +37,7 @@ def write_image_index(settings: Images, split: Split, output: Path) -> None:
         part = {"train": "train/", "heldout": "val/"}[split] if settings.dataset == "folder" else f"split {split!r}"
         raise UserError(f"images: {where} has no images in {part}")
     if split == "train":
-        counts = np.bincount([label for _, label in rows], minlength=source.num_classes)
+        counts = np.bincount([label for _, label in rows], minlength=len(source.class_names))
         check_classes_have_images(source.class_names, counts.tolist(), where)
         if len(rows) < settings.shards:
             raise UserError(f"images.shards: {settings.shards} shards, but {where} has only {len(rows)} train images")
@@ -111,7 +111,7 @@ def write_image_manifest(settings: Images, index: Path, shards: list[Path], outp
         raise UserError(f"{output}: {len(missing)} images of the index are in no shard, or some are in two")
     _write_csv(corrupt, ["key", "reason"], problems)
     source, where = source_of(settings), f"{settings.dataset} at {settings.path}"
-    per_class = np.bincount(labels[rows], minlength=source.num_classes).tolist()
+    per_class = np.bincount(labels[rows], minlength=len(source.class_names)).tolist()
     if output.stem == "train":
         check_count(len(keys), len(problems), settings.count, where)
         check_classes_have_images(source.class_names, per_class, where)
@@ -121,7 +121,7 @@ def write_image_manifest(settings: Images, index: Path, shards: list[Path], outp
         output,
         shards,
         dataset=settings.dataset,
-        num_classes=source.num_classes,
+        num_classes=len(source.class_names),
         class_names=source.class_names,
         size=settings.size,
         listed=len(keys),
