@@ -170,7 +170,7 @@ def test_a_half_written_shard_is_never_taken_for_a_result(workflow):
     assert shard.read_bytes() == original
 
 
-def test_the_commands_behind_a_number_make_the_same_files_by_hand(workflow, tmp_path):
+def test_the_commands_behind_a_number_make_the_same_files_by_hand(workflow, server, tmp_path):
     """`trace` names every job from a table down to the images; run in a copy without their files, they make these."""
     shutil.copytree(workflow.folder, tmp_path, dirs_exist_ok=True)
     copy = Workflow(tmp_path)
