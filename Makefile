@@ -3,7 +3,6 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 OLDEST_DIFFUSERS = 0.37.0
-FUZZ = 4000
 
 .PHONY: demo test fuzz test-slurm test-oldest environment check
 
@@ -17,7 +16,8 @@ test: environment
 
 # Ten minutes of study files, pictures and states that no table holds, others at each run; not part of CI.
 fuzz: environment
-	FUZZ=$(FUZZ) pytest -n 0 -q -k any tests/study/test_any_value.py tests/data/test_decoding.py tests/training/test_import_weights.py
+	FUZZ=20000 pytest -n 0 -q -k any tests/study/test_any_value.py tests/data/test_decoding.py
+	FUZZ=1000 pytest -n 0 -q -k any tests/training/test_import_weights.py
 
 # A real SLURM, started by the tests: needs root and Debian's packages, and says so. Twelve minutes on 2 cores.
 test-slurm: environment

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 CALLED_BY_FRAMEWORKS = ["@app.command", "@field_validator", "@model_validator"]
 SET_FOR_OTHERS = ["found_inf", "model_config", "formatwarning", "rich_help_panel", "get_account_arg", "__signature__"]
 SET_FOR_OTHERS += ["tempdir", "raiseExceptions", "external_attr", "APPDIRS"]
-"""Attributes for torch's optimizers, pydantic, warnings, typer, Snakemake, its plugin, inspect, tempfile, logging, zipfile."""
+"""For torch's optimizers, pydantic, warnings, typer, Snakemake, its plugin, inspect, tempfile, logging, zipfile."""
 
 
 def uses() -> set[str]:

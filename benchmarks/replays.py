@@ -3,6 +3,8 @@
 For the tolerance of `stablevelocity revalidate`: pieces of kept results are replayed under other numbers of threads and
 other kernels, as on another machine, and with settings that are slightly wrong. Prints the largest difference as a
 share of the largest number (`spread`). Nothing is written.
+
+With `bf16` as second word, runs are trained in it instead, and each machine is compared with the first.
 """
 
 import contextlib
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from stablevelocity.cli.revalidate import _replay_of, spread
+from stablevelocity.cli.revalidate import Pair, _replay_of, spread
 from stablevelocity.records import Record, read_records
 from stablevelocity.study import Study, load_study, parse_study, study_json
 
@@ -57,17 +59,31 @@ def pieces(results: Path, study: Study) -> dict[str, Record]:
     return found
 
 
-def largest(results: Path, study: Study, record: Record) -> float:
+def changed(study: Study, **changes: Callable) -> Study:
+    """The study with keys of `training` that are functions of what they were."""
+    content = json.loads(study_json(study))
+    for key, change in changes.items():
+        content["training"][key] = change(content["training"].get(key))
+    return parse_study(content, "changed")
+
+
+def replayed(results: Path, study: Study, record: Record) -> list[Pair]:
     replay, _ = _replay_of(record.first.relative_to(results).parts, record, study, STEPS)
     assert replay is not None
-    return max(spread(new, old) for new, old in replay()[1])
+    return replay()[1]
 
 
-def row(name: str, results: Path, study: Study, *, training_only: bool = False) -> None:
-    cells = [
-        "" if training_only and record.first.name != "metrics.csv" else f"{largest(results, study, record):.1e}"
-        for record in pieces(results, study).values()
-    ]
+def row(
+    name: str, results: Path, study: Study, *, training: bool = False, against: dict[str, list] | None = None
+) -> None:
+    cells = []
+    for piece, record in pieces(results, study).items():
+        if training and record.first.name != "metrics.csv":
+            cells.append("")
+            continue
+        pairs = replayed(results, study, record)
+        kept = against[piece] if against else [old for _, old in pairs]
+        cells.append(f"{max(spread(new, old) for (new, _), old in zip(pairs, kept, strict=True)):.1e}")
     print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -77,21 +93,23 @@ def main() -> None:
     if "ATEN_CPU_CAPABILITY" in os.environ:
         row(PLAIN, results, study)
         return
-    names = list(pieces(results, study))
-    print(f"| replay | {' | '.join(names)} |\n| --- |{' --- |' * len(names)}", flush=True)
+    found = pieces(results, study)
+    print(f"| replay | {' | '.join(found)} |\n| --- |{' --- |' * len(found)}", flush=True)
+    if "bf16" in sys.argv:
+        study = changed(study, precision=lambda _: "bf16")
+        runs = {piece: record for piece, record in found.items() if record.first.name == "metrics.csv"}
+        against = {piece: [new for new, _ in replayed(results, study, record)] for piece, record in runs.items()}
+        for name, machine in MACHINES.items():
+            with machine():
+                row(name, results, study, training=True, against=against)
+        return
     for name, machine in MACHINES.items():
         with machine():
             row(name, results, study)
-    subprocess.run(
-        [sys.executable, "-m", __spec__.name, *sys.argv[1:]],
-        env=os.environ | {"ATEN_CPU_CAPABILITY": "default"},
-        check=True,
-    )
+    plain = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
+    subprocess.run([sys.executable, "-m", __spec__.name, *sys.argv[1:]], env=plain, check=True)
     for name, changes in WRONG.items():
-        content = json.loads(study_json(study))
-        for key, change in changes.items():
-            content["training"][key] = change(content["training"].get(key))
-        row(name, results, parse_study(content, name), training_only=True)
+        row(name, results, changed(study, **changes), training=True)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def insertion(form: str) -> Comparison:
 
 
 def curve(count: int, dimension: int, queries: int, rows: int) -> Comparison:
-    """One time of the variance curve: `queries` of `count` samples noised, all of them the law."""
+    """One time of the variance curve: `queries` of `count` samples noised, all of them the distribution."""
     g = torch.Generator().manual_seed(0)
     samples = torch.randn(count, dimension, generator=g) / dimension**0.25
     t = 0.7
@@ -103,7 +103,7 @@ def curve(count: int, dimension: int, queries: int, rows: int) -> Comparison:
     x_t = PATH.interpolate(x0, torch.randn(queries, dimension, generator=g), t)
 
     def ours() -> Tensor:
-        # The same queries; the noise is the estimator's own, so values agree in law and not in each number.
+        # The same queries; the noise is the estimator's own, so values agree in distribution and not in each number.
         return variance_curve(
             samples, PATH, [t], queries=queries, generator=torch.Generator().manual_seed(1)
         ).deviations[0]

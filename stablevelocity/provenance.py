@@ -95,7 +95,7 @@ def write_facts(record: Path, facts: dict[str, Any]) -> None:
 def _written(path: Path) -> int:
     """When a file was written: as its record has it, since Snakemake touches what was made."""
     with contextlib.suppress(UserError, OSError, KeyError):
-        return read_json(provenance_file(path))["outputs"][path.name]["mtime_ns"]
+        return read_json(provenance_file(path))["outputs"][name_from(path.parent, path)]["mtime_ns"]
     return path.stat().st_mtime_ns
 
 

@@ -87,7 +87,7 @@ def test_linear_conditional_velocity_is_noise_minus_data(pair):
 
 
 def test_at_the_data_end_the_velocity_is_the_limit_of_the_marginal_one():
-    # A smooth law: v_t(x) is continuous at t = 0, and its limit is alpha'_0 x.
+    # A smooth distribution: v_t(x) is continuous at t = 0, and its limit is alpha'_0 x.
     mixture = paper_mixture(3)
     x = mixture.sample(50, torch.Generator().manual_seed(1))
     for path in (LinearPath(), CosinePath()):

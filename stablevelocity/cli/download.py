@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from stablevelocity.architectures import ENCODERS
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write, sha256
-from stablevelocity.published import ENCODERS
 
 # The autoencoders of the paper's protocol (docs/paper.md#imagenet) and their revisions.
 AUTOENCODERS = {

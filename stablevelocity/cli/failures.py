@@ -14,7 +14,7 @@ FORMATS = (SafetensorError, zipfile.BadZipFile, tarfile.TarError, json.JSONDecod
 
 
 def one_line(error: BaseException) -> str | None:
-    """The line that names the file and what is wrong with it; None for an error that the user cannot mend."""
+    """The line that names the file and what is wrong with it; None for an error that the user cannot correct."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, FileNotFoundError) and error.filename:

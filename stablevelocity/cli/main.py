@@ -47,7 +47,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 
 def main() -> None:
-    """Entry point: a wrong command line, and what the user can mend, end in one line without traceback."""
+    """Entry point: a wrong command line, and what the user can correct, end in one line without traceback."""
     try:
         sys.exit(app(standalone_mode=False))
     except typer.Abort:  # Ctrl-C

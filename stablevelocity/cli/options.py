@@ -45,6 +45,8 @@ ImageManifest = Annotated[Path, typer.Option("--images", help="manifest of the i
 TrainImages = Annotated[Path, typer.Option("--train", help="manifest of the train images")]
 HeldOutImages = Annotated[Path, typer.Option("--heldout", help="manifest of the held-out images")]
 Shards = Annotated[list[Path], typer.Argument()]
+File = Annotated[Path, typer.Option()]
+RunName = Annotated[str, typer.Option("--run", help="<arm>-s<seed>")]
 AutoencoderFile = Annotated[Path, typer.Option("--autoencoder", help="description of the autoencoder")]
 EncoderFile = Annotated[Path, typer.Option("--encoder", help="description of the encoder")]
 

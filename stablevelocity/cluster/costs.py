@@ -1,6 +1,5 @@
 """What the jobs of a study cost, roughly: for the progress line, and to pack small ones into one job of SLURM."""
 
-from stablevelocity.published import SIZES
 from stablevelocity.study import Study
 from stablevelocity.study.settings import Training
 
@@ -18,12 +17,12 @@ def estimated_seconds(rule: str, study: Study, training: Training | None = None)
     """
     large = study.images.dataset == "folder"
     training, variance, sweep = training or study.training, study.variance, study.sampling.sweep
-    model = training.model
-    size, _, patch = model.name.removeprefix("SiT-").partition("/") if model.name else ("", "", model.patch)
-    depth, width = (SIZES[size][key] for key in ("depth", "width")) if size else (model.depth, model.width)
+    sizes = training.model.sizes
     halvings = 3 if study.autoencoder.pretrained else len(study.autoencoder.widths) - 1
-    tokens = (study.images.size / 2**halvings / int(patch)) ** 2
-    image = 72 * depth * width**2 * tokens / (ACCELERATOR if large else CORE)  # one forward and backward pass
+    tokens = (study.images.size / 2**halvings / sizes.patch) ** 2
+    image = (
+        72 * sizes.depth * sizes.width**2 * tokens / (ACCELERATOR if large else CORE)
+    )  # one forward and backward pass
     draw = image / 3 * study.sampler(study.sampling.main).steps if study.sampling.samplers else 0.0
     mixture = 4e-11 * variance.gmm_times * variance.gmm_samples**2
     table: dict[str, float] = {

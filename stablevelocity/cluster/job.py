@@ -58,7 +58,7 @@ class TrainingJob:
             attempt = Attempt(task, self.name, environment.job_id) if main else None
             try:
                 finished = task.train(lambda: flags.stop or (attempt is not None and attempt.superseded()))  # noqa: B023
-            except (UserError, OSError) as error:  # a full disk is the user's to mend as well
+            except (UserError, OSError) as error:  # a full disk is the user's to correct as well
                 if attempt:
                     # Submitter and overview put the run's name before it.
                     message = str(error).removeprefix(f"{task.run.name}: ")

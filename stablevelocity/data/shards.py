@@ -125,27 +125,12 @@ def write_manifest(path: Path | str, shards: list[Path], **info: Any) -> None:
     """Describe `shards` (in order) in a JSON file beside them, with anything in `info`."""
     entries = []
     for shard in shards:
-        arrays = read_shard(shard)
-        entries.append(
-            {
-                "file": shard.name,
-                "count": len(next(iter(arrays.values()))),
-                "bytes": shard.stat().st_size,
-                "sha256": sha256(shard),
-            }
-        )
-    arrays = read_shard(shards[0])
-    write_json(
-        path,
-        {
-            "count": sum(entry["count"] for entry in entries),
-            "arrays": {
-                name: {"dtype": str(array.dtype), "shape": list(array.shape[1:])} for name, array in arrays.items()
-            },
-            **info,
-            "shards": entries,
-        },
-    )
+        count, size = len(next(iter(read_shard(shard).values()))), shard.stat().st_size
+        entries.append({"file": shard.name, "count": count, "bytes": size, "sha256": sha256(shard)})
+    first = read_shard(shards[0])
+    arrays = {name: {"dtype": str(array.dtype), "shape": list(array.shape[1:])} for name, array in first.items()}
+    count = sum(entry["count"] for entry in entries)
+    write_json(path, {"count": count, "arrays": arrays, **info, "shards": entries})
 
 
 def random_rows(total: int, count: int, seed: int = 0) -> np.ndarray:
@@ -169,13 +154,11 @@ class ShardSet:
     def __init__(self, manifest: Path | str, *names: str, checksums: bool = True):
         self.manifest = read_json(manifest, "arrays", "shards")
         try:
-            layout = {
-                name: (np.dtype(spec["dtype"]), *map(int, spec["shape"]))
-                for name, spec in self.manifest["arrays"].items()
-            }
-            counts = [int(entry["count"]) for entry in self.manifest["shards"]]
-            sums = [(int(entry["bytes"]), entry["sha256"]) for entry in self.manifest["shards"]]
-            found = [entry["file"] for entry in self.manifest["shards"]]
+            arrays, shards = self.manifest["arrays"].items(), self.manifest["shards"]
+            layout = {name: (np.dtype(spec["dtype"]), *map(int, spec["shape"])) for name, spec in arrays}
+            counts = [int(entry["count"]) for entry in shards]
+            sums = [(int(entry["bytes"]), entry["sha256"]) for entry in shards]
+            found = [entry["file"] for entry in shards]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{manifest}: is no manifest of shards ({type(error).__name__}: {error})") from None
         missing = [name for name in names if name not in layout]

@@ -18,11 +18,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stablevelocity import randomness
-from stablevelocity.experiments.scheduler_accuracy import SCHEDULERS, SHIFT
+from stablevelocity.experiments.scheduler_accuracy import SCHEDULERS, SHIFT, integrate
 from stablevelocity.progress import Progress
 from stablevelocity.sampling.grid import uniform_times
-from stablevelocity.sampling.solvers import Velocity, heun
-from stablevelocity.study.settings import ExactFlow
+from stablevelocity.sampling.solvers import heun
+from stablevelocity.study.experiment_settings import ExactFlow
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,14 +145,3 @@ def _settings(settings: ExactFlow) -> Iterator[Setting]:
     yield from (first._replace(solver=solver) for solver in settings.solvers[1:])
     yield from (first._replace(xi=xi) for xi in settings.xi[1:])
     yield from (first._replace(low_steps=low_steps) for low_steps in settings.low_steps[1:])
-
-
-def integrate(
-    scheduler: Any, steps: int, velocity: Velocity, noise: Float[Tensor, "n d"]
-) -> tuple[Float[Tensor, "n d"], int]:
-    """(end in float64, network calls): a scheduler's run in float32, as a pipeline has it, on a float64 velocity."""
-    scheduler.set_timesteps(steps)
-    x = noise
-    for t, timestep in zip(scheduler.sigmas.tolist(), scheduler.timesteps, strict=False):  # the last sigma has no step
-        x = scheduler.step(velocity(x.double(), t).float(), timestep, x, return_dict=False)[0]
-    return x.double(), len(scheduler.timesteps)

@@ -24,7 +24,7 @@ from stablevelocity.interpolants import LinearPath
 from stablevelocity.models.train_small import update_average
 from stablevelocity.progress import Progress
 from stablevelocity.randomness import generator
-from stablevelocity.study.settings import Toy
+from stablevelocity.study.experiment_settings import Toy
 from stablevelocity.variance import gradient_variance
 
 DIMENSION = 10

@@ -12,7 +12,7 @@ from stablevelocity.data.latents import Latents
 from stablevelocity.data.shards import ShardSet, random_rows
 from stablevelocity.gmm import GaussianMixture, paper_mixture
 from stablevelocity.progress import Progress
-from stablevelocity.study.settings import Variance
+from stablevelocity.study.experiment_settings import Variance
 from stablevelocity.variance import VarianceCurve, exact_variance_curve, split_point, variance_curve
 
 

@@ -17,11 +17,11 @@ from jaxtyping import Float, Int, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from stablevelocity.architectures import DIGITS_PATCH
 from stablevelocity.files import atomic_write, read_json, write_json
 from stablevelocity.models.pixels import to_unit_range
 from stablevelocity.models.train_small import train_small
 from stablevelocity.models.weight_files import check_finite, reading_weights
-from stablevelocity.published import DIGITS_PATCH
 
 PATCH, WIDTH, DEPTH, HEADS = DIGITS_PATCH, 64, 4, 4
 LEARNING_RATE = 3e-3

@@ -19,12 +19,12 @@ from jaxtyping import Float, Int, UInt8
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from stablevelocity.architectures import DIGITS_VITS, ENCODER_NAMES, ENCODERS, HALF, Rgb
 from stablevelocity.errors import UserError
 from stablevelocity.files import sha256
 from stablevelocity.models.digits import PATCH, WIDTH, load_digits_vit
 from stablevelocity.models.weight_files import check_finite, reading_weights
 from stablevelocity.progress import log
-from stablevelocity.published import DIGITS_VITS, ENCODER_NAMES, ENCODERS, HALF, Rgb
 
 
 class Tokens(NamedTuple):

@@ -4,6 +4,7 @@ Attributes that hold weights have the names of published checkpoints (sit.py); s
 """
 
 import math
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 FREQUENCY_FEATURES = 256
+Tokens: TypeAlias = Float[Tensor, "batch tokens width"]
 
 
 def position_table(width: int, grid: int) -> Float[Tensor, "1 tokens width"]:
@@ -36,9 +38,7 @@ def time_features(t: Float[Tensor, " batch"]) -> Float[Tensor, "batch features"]
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def modulate(
-    x: Float[Tensor, "batch tokens width"], shift: Float[Tensor, "batch 1 width"], scale: Float[Tensor, "batch 1 width"]
-) -> Float[Tensor, "batch tokens width"]:
+def modulate(x: Tokens, shift: Float[Tensor, "batch 1 width"], scale: Float[Tensor, "batch 1 width"]) -> Tokens:
     """adaLN: parameter-free LayerNorm (eps 1e-6), then x (1 + scale) + shift, in one pass over x."""
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
 
@@ -90,7 +90,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+    def forward(self, x: Tokens) -> Tokens:
         query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
@@ -103,7 +103,7 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+    def forward(self, x: Tokens) -> Tokens:
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
@@ -116,9 +116,7 @@ class Block(nn.Module):
         self.mlp = Mlp(width, int(width * mlp_ratio))
         self.adaLN_modulation = _modulation(width, 6)
 
-    def forward(
-        self, x: Float[Tensor, "batch tokens width"], activated: Float[Tensor, "batch width"]
-    ) -> Float[Tensor, "batch tokens width"]:
+    def forward(self, x: Tokens, activated: Float[Tensor, "batch width"]) -> Tokens:
         chunks = self.adaLN_modulation[1](activated).unsqueeze(1).chunk(6, dim=-1)
         shift_attention, scale_attention, gate_attention, shift_mlp, scale_mlp, gate_mlp = chunks
         x = torch.addcmul(x, gate_attention, self.attn(modulate(x, shift_attention, scale_attention)))
@@ -134,9 +132,7 @@ class FinalLayer(nn.Module):
         self.linear_class = None if class_dim is None else nn.Linear(width, class_dim)
         self.adaLN_modulation = _modulation(width, 2)
 
-    def forward(
-        self, x: Float[Tensor, "batch tokens width"], activated: Float[Tensor, "batch width"]
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tokens, activated: Float[Tensor, "batch width"]) -> tuple[Tensor, Tensor | None]:
         shift, scale = self.adaLN_modulation[1](activated).unsqueeze(1).chunk(2, dim=-1)
         x = modulate(x, shift, scale)
         if self.linear_class is None:

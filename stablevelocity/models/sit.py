@@ -10,7 +10,7 @@ token with its own velocity head (REG).
 """
 
 import hashlib
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from stablevelocity.architectures import SIT_NAMES, SIZES
 from stablevelocity.errors import UserError
 from stablevelocity.models.layers import Block, FinalLayer, LabelEmbedder, PatchEmbedding, TimeEmbedder, position_table
-from stablevelocity.published import SIT_NAMES, SIZES
+
+Latents: TypeAlias = Float[Tensor, "batch channels height width"]
+Times: TypeAlias = Float[Tensor, " batch"]
+Labels: TypeAlias = Int[Tensor, " batch"]
+ClassTokens: TypeAlias = Float[Tensor, "batch class_dim"]
 
 
 class SiTOutput(NamedTuple):
@@ -140,35 +145,20 @@ class SiT(nn.Module):
         for block in self.blocks:
             block.compile()
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch channels height width"],
-        t: Float[Tensor, " batch"],
-        y: Int[Tensor, " batch"],
-        class_token: Float[Tensor, "batch class_dim"] | None = None,
-    ) -> SiTOutput:
+    def forward(self, x: Latents, t: Times, y: Labels, class_token: ClassTokens | None = None) -> SiTOutput:
         """Velocity and projections for training; t in [0, 1], y in [0, num_classes].
 
         A model built with `class_dim` needs `class_token`, noised by the same path as x.
         """
         return self._run(x, t, y, class_token, project=True)
 
-    def velocity(
-        self,
-        x: Float[Tensor, "batch channels height width"],
-        t: Float[Tensor, " batch"] | float,
-        y: Int[Tensor, " batch"],
-    ) -> Float[Tensor, "batch channels height width"]:
+    def velocity(self, x: Latents, t: Times | float, y: Labels) -> Latents:
         """Velocity alone, for sampling: projectors are skipped, the result has the dtype of x."""
         return self._run(*self._cast(x, t), y, None, project=False).velocity.to(x.dtype)
 
     def joint_velocity(
-        self,
-        x: Float[Tensor, "batch channels height width"],
-        class_token: Float[Tensor, "batch class_dim"],
-        t: Float[Tensor, " batch"] | float,
-        y: Int[Tensor, " batch"],
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch class_dim"]]:
+        self, x: Latents, class_token: ClassTokens, t: Times | float, y: Labels
+    ) -> tuple[Latents, ClassTokens]:
         """Velocities of x and of the class token, for sampling a model with a class token (REG)."""
         cast, times = self._cast(x, t)
         output = self._run(cast, times, y, class_token.to(cast.dtype), project=False)

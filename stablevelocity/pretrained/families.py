@@ -86,8 +86,8 @@ class Family:
     pipeline: str
     scheduler: dict[str, Any]
     guidance: dict[str, Any]
-    size: tuple[int, int]
     embeddings: Callable[[list[str]], dict[str, Tensor]]
+    size: tuple[int, int] = (1024, 1024)
     negative_prompt: str | None = None
     frames: int | None = None
     fps: int = 16
@@ -207,6 +207,12 @@ def _wan_embeddings(prompts: list[str]) -> dict[str, Tensor]:
     return {"prompt_embeds": encode_words(prompts), "negative_prompt_embeds": encode_words([""] * len(prompts))}
 
 
+_DYNAMIC = {  # shift of Flux and Qwen-Image
+    "use_dynamic_shifting": True,
+    "time_shift_type": "exponential",
+    "base_shift": 0.5,
+    "base_image_seq_len": 256,
+}
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
@@ -219,7 +225,6 @@ FAMILIES: dict[str, Family] = {
             scheduler={"shift": 3.0, "use_dynamic_shifting": False},
             guidance={"guidance_scale": 4.5},
             tiny_guidance={"guidance_scale": 3.0},
-            size=(1024, 1024),
             negative_prompt="",
             gate="gated: accept the Stability AI Community Licence on its model page and log in first",
             embeddings=_sd3_embeddings,
@@ -230,18 +235,9 @@ FAMILIES: dict[str, Family] = {
             hub_id="black-forest-labs/FLUX.1-dev",
             revision="3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
             pipeline="FluxPipeline",
-            scheduler={
-                "use_dynamic_shifting": True,
-                "time_shift_type": "exponential",
-                "base_shift": 0.5,
-                "max_shift": 1.15,
-                "base_image_seq_len": 256,
-                "max_image_seq_len": 4096,
-                "shift_terminal": None,
-            },
+            scheduler=_DYNAMIC | {"max_shift": 1.15, "max_image_seq_len": 4096, "shift_terminal": None},
             guidance={"guidance_scale": 3.5},
             tiny_guidance={"true_cfg_scale": 3.0},
-            size=(1024, 1024),
             gate="gated: accept the FLUX.1 [dev] Non-Commercial Licence on its model page and log in first",
             embeddings=_sd3_embeddings,
             max_tokens=512,
@@ -252,18 +248,9 @@ FAMILIES: dict[str, Family] = {
             hub_id="Qwen/Qwen-Image-2512",
             revision="25468b98e3276ca6700de15c6628e51b7de54a26",
             pipeline="QwenImagePipeline",
-            scheduler={
-                "use_dynamic_shifting": True,
-                "time_shift_type": "exponential",
-                "base_shift": 0.5,
-                "max_shift": 0.9,
-                "base_image_seq_len": 256,
-                "max_image_seq_len": 8192,
-                "shift_terminal": 0.02,
-            },
+            scheduler=_DYNAMIC | {"max_shift": 0.9, "max_image_seq_len": 8192, "shift_terminal": 0.02},
             guidance={"true_cfg_scale": 4.0},
             tiny_guidance={"true_cfg_scale": 3.0},
-            size=(1024, 1024),
             # The pipeline needs some negative prompt to guide at all; a blank is what its authors pass.
             negative_prompt=" ",
             embeddings=_qwen_embeddings,
@@ -274,13 +261,7 @@ FAMILIES: dict[str, Family] = {
             hub_id="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
             revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
             pipeline="WanPipeline",
-            scheduler={
-                "use_flow_sigmas": True,
-                "prediction_type": "flow_prediction",
-                "flow_shift": 3.0,
-                "solver_order": 2,
-                "solver_type": "bh2",
-            },
+            scheduler=_FLOW | {"flow_shift": 3.0, "solver_type": "bh2"},
             # The paper takes the pipeline's default (docs/paper.md#stablevs), so nothing is passed.
             guidance={},
             tiny_guidance={"guidance_scale": 3.0},

@@ -198,8 +198,7 @@ def _scorer(entry: Family, chosen: PretrainedFamily, wanted: list[Requirement]) 
         return lambda folder: score_images(folder, digits)
     if entry.is_video:
         LOG.warning(
-            f"{entry.name}: no score (NaN): T2V-CompBench's own script scores the videos; "
-            "stablevelocity/pretrained/benchmarks/t2v_compbench.py names its files and the command"
+            f"{entry.name}: no score (NaN): T2V-CompBench's own script scores the videos; docs/schedulers.md says how"
         )
         return None
     try:

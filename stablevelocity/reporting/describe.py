@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from stablevelocity.reporting.format import counted
 from stablevelocity.reporting.names import SOLVERS
 from stablevelocity.study import Study
-from stablevelocity.study.settings import Sampler, Toy
+from stablevelocity.study.experiment_settings import Toy
+from stablevelocity.study.settings import Sampler
 
 
 def sampler_text(sampler: Sampler) -> str:

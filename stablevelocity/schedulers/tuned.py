@@ -1,6 +1,7 @@
 """What `stablevelocity tune` found, as options of a scheduler: `from_config(config, xi="auto")`.
 
-A tuning file says for which base scheduler config it holds; the cache keeps the last one of each pipeline, by config.
+A tuning file says for which base scheduler config it holds; the cache keeps the last one of each pipeline, guidance and
+size, by config.
 """
 
 import hashlib
@@ -24,15 +25,15 @@ def base_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cache_folder(config: Mapping[str, Any]) -> Path:
-    """Where the tunings for this base schedule lie, a file per pipeline; XDG_CACHE_HOME is honoured."""
+    """Where the tunings for this base schedule lie; XDG_CACHE_HOME is honoured."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     text = json.dumps(base_config(config), sort_keys=True)
     return root / "stablevelocity" / "tuning" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def remember(tuning: Mapping[str, Any]) -> None:
-    """Put a tuning where `xi="auto"` finds it."""
-    name = hashlib.sha256(str(tuning["pipeline"]).encode()).hexdigest()[:16]
+    """Put a tuning where `xi="auto"` finds it, in the place of the last one of this pipeline, guidance and size."""
+    name = hashlib.sha256(json.dumps([str(tuning["pipeline"]), tuning["arguments"]]).encode()).hexdigest()[:16]
     write_json(cache_folder(tuning["base_config"]) / f"{name}.json", tuning)
 
 

@@ -7,7 +7,7 @@ What depends on the machine (files, folders, devices) is checked by `stableveloc
 
 from collections.abc import Iterator
 
-from stablevelocity.published import DIGITS_PATCH, DIGITS_VITS, ENCODERS
+from stablevelocity.architectures import DIGITS_PATCH, DIGITS_VITS, ENCODERS
 from stablevelocity.study.pretrained_settings import BASE_STEPS
 from stablevelocity.study.reading import given
 from stablevelocity.study.settings import StableVM

@@ -4,6 +4,7 @@ import json
 
 from pydantic import Field, ValidationError, model_validator
 
+from stablevelocity.study.experiment_settings import ExactFlow, GradientVariance, Toy, Variance
 from stablevelocity.study.pretrained_settings import Pretrained
 from stablevelocity.study.reading import first_problem
 from stablevelocity.study.settings import (
@@ -13,16 +14,12 @@ from stablevelocity.study.settings import (
     BySplitPoint,
     Encoder,
     Evaluation,
-    ExactFlow,
-    GradientVariance,
     Images,
     Sampler,
     Sampling,
     Section,
     StableVM,
-    Toy,
     Training,
-    Variance,
 )
 from stablevelocity.study.values import Name
 

@@ -11,7 +11,7 @@ from stablevelocity.data.latents import Latents
 from stablevelocity.models.networks import build_network, load_network
 from stablevelocity.progress import Progress
 from stablevelocity.study import Run
-from stablevelocity.study.settings import GradientVariance
+from stablevelocity.study.experiment_settings import GradientVariance
 from stablevelocity.training.batches import BatchMaker, build_bank
 
 

@@ -18,13 +18,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stablevelocity.architectures import PATCH_SIZES, SIZES
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 from stablevelocity.models.layers import FREQUENCY_FEATURES
 from stablevelocity.models.networks import build_network
 from stablevelocity.models.weight_files import check_finite, save_tensors
 from stablevelocity.progress import log
-from stablevelocity.published import PATCH_SIZES, SIZES
 from stablevelocity.study import Run
 from stablevelocity.study.settings import Alignment, Model, Training
 

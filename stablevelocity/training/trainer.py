@@ -28,7 +28,6 @@ from stablevelocity.progress import Progress, log
 from stablevelocity.study import Run
 from stablevelocity.training import checkpoints
 from stablevelocity.training.batches import Batch, BatchMaker, build_bank
-from stablevelocity.training.checkpoint_writer import CheckpointWriter
 from stablevelocity.training.features import open_features
 from stablevelocity.training.identity import run_hash, trainers_code
 from stablevelocity.training.metrics import MetricsStream, Record, memory_mb
@@ -97,7 +96,7 @@ class Trainer:
         bank = build_bank(run, self.latents, self.device) if run.stablevm else None
         self.batches = BatchMaker(run, self.latents, self.features, bank, self.device, self.rank, self.world)
         self.record = Record(run.alignment.xi if run.alignment else 0.7)
-        self.writer = CheckpointWriter(self.checkpoints, set(run.steps))
+        self.writer = checkpoints.CheckpointWriter(self.checkpoints, set(run.steps))
         self.should_stop: Callable[[], bool] = lambda: False
         self.stopping = False
         self.skipped = 0  # steps in a row

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from stablevelocity.architectures import ENCODERS
 from stablevelocity.cli.download import AUTOENCODERS, download
 from stablevelocity.errors import UserError
-from stablevelocity.published import ENCODERS
 from stablevelocity.study import load_study
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -1,4 +1,4 @@
-"""The door of the command line: what the user can mend is one line that names the file, a bug is a traceback."""
+"""The door of the command line: what the user can correct is one line that names the file, a bug is a traceback."""
 
 import errno
 import json

@@ -42,7 +42,7 @@ def test_bootstrap_spread_of_fid_is_that_of_fresh_sets(count):
         widths.append(interval.high - interval.low)
         inside += interval.low <= np.mean(fresh) <= interval.high
     assert np.mean(fresh) > TRUTH  # the bias at this N, which the interval keeps
-    # A 95 % interval of a normal law is 3.92 deviations wide; both sides are estimated, hence 20 %.
+    # A 95 % interval of a normal distribution is 3.92 deviations wide; both sides are estimated, hence 20 %.
     assert np.mean(widths) == pytest.approx(3.92 * np.std(fresh), rel=0.2)
     assert inside >= 15  # 19 expected of 20; 15 or fewer has probability 3e-4
 

@@ -15,7 +15,7 @@ from stablevelocity.experiments.latent_spectrum import latent_spectrum
 from stablevelocity.gmm import GaussianMixture
 from stablevelocity.sampling import euler, uniform_times
 from stablevelocity.schedulers import StableVSFlowMatchEulerScheduler
-from stablevelocity.study.settings import ExactFlow
+from stablevelocity.study.experiment_settings import ExactFlow
 
 D, MODES, CLASSES = 6, 12, 3
 TIMES = [0.0, 0.2, 0.6, 0.9, 1.0]

@@ -17,7 +17,7 @@ from stablevelocity.experiments.mlp import (
 )
 from stablevelocity.gmm import paper_mixture
 from stablevelocity.interpolants import LinearPath
-from stablevelocity.study.settings import Toy
+from stablevelocity.study.experiment_settings import Toy
 from stablevelocity.targets import stablevm_target
 from stablevelocity.variance import exact_variance_curve
 

@@ -6,7 +6,7 @@ import torch
 
 from stablevelocity.data.shards import write_manifest, write_shard
 from stablevelocity.experiments.variance_study import data_tables, gaussian_like
-from stablevelocity.study.settings import Variance
+from stablevelocity.study.experiment_settings import Variance
 
 
 def test_noise_of_the_same_covariance_has_it_and_nothing_else():

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+from stablevelocity.architectures import ENCODERS, HALF
 from stablevelocity.data.images import open_source
 from stablevelocity.errors import UserError
 from stablevelocity.models.digits import (
@@ -27,7 +28,6 @@ from stablevelocity.models.encoders import (
     load_encoder,
     neighbour_accuracy,
 )
-from stablevelocity.published import ENCODERS, HALF
 
 SMALL = {"side": 16, "patch": 4, "width": 32, "depth": 2, "heads": 2, "classes": 10}
 

@@ -9,8 +9,9 @@ import pytest
 from stablevelocity.reporting.describe import decoder_text, departures, sweep_text
 from stablevelocity.reporting.make import make_claims
 from stablevelocity.study import Study, load_study
+from stablevelocity.study.experiment_settings import Toy
 from stablevelocity.study.methods import alignment_text, target_text
-from stablevelocity.study.settings import Arm, Autoencoder, StableVM, Toy
+from stablevelocity.study.settings import Arm, Autoencoder, StableVM
 
 from . import synthetic
 from .html_page import Page, page_of, read_page

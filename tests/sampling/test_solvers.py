@@ -1,4 +1,4 @@
-"""On a Gaussian data law the exact marginal and velocity are known: each solver must reach them at its order."""
+"""With Gaussian data the exact marginal and velocity are known: each solver must reach them at its order."""
 
 import math
 

@@ -63,7 +63,7 @@ def test_the_ode_form_is_the_papers_with_the_integral_done_numerically(path):
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize("noise_factor", [0.3, 1.0])
 def test_the_sde_form_has_the_right_mean_and_variance(path, noise_factor):
-    # Data is one point c, so x_tau must be N(alpha c, sigma^2) if x_t was drawn from its law.
+    # Data is one point c, so x_tau must be N(alpha c, sigma^2) if x_t was drawn from its distribution.
     count, c, t, tau = 40_000, 1.3, 0.8, 0.4
     point = torch.full((count, 1), c, dtype=torch.float64)
     start = path.interpolate(point, randn(count, 1), t)

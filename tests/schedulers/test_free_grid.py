@@ -83,6 +83,7 @@ def tuning(base, **changes):
     config = dict(base.stock(**base.config).config)
     return {
         "pipeline": "mine",
+        "arguments": {"guidance_scale": 4.5},
         "scheduler": base.stock.__name__,
         "class": base.stablevs.__name__,
         "base_config": base_config(config),
@@ -120,5 +121,8 @@ def test_auto_that_cannot_be_had_says_why_in_one_line(base, tmp_path):
         file.write_text(json.dumps(tuning(base, **changes)))
         refused(expected, xi="auto", tuning=file)
     remember(tuning(base))
+    remember(tuning(base))  # in its place
+    base.stablevs.from_config(config, xi="auto")
+    remember(tuning(base, arguments={"guidance_scale": 1.0}))
     remember(tuning(base, pipeline="another"))
-    refused("2 tunings", xi="auto")
+    refused("3 tunings", xi="auto")

@@ -163,5 +163,5 @@ def test_a_key_that_stands_twice_is_refused_by_its_line(tmp_path):
 
 
 def test_the_committed_schema_is_that_of_the_code():
-    # Mend with: stablevelocity schema --output config/study.schema.json
+    # If this fails: stablevelocity schema --output config/study.schema.json
     assert (CONFIG / "study.schema.json").read_text() == study_schema()

@@ -7,7 +7,7 @@ import torch
 from tiny_run import tiny_run
 from tiny_training import trainer, write_data
 
-from stablevelocity.study.settings import GradientVariance
+from stablevelocity.study.experiment_settings import GradientVariance
 from stablevelocity.training.gradient_variance import gradient_variance
 
 

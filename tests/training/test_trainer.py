@@ -108,6 +108,7 @@ def test_killed_at_any_time_a_run_ends_with_the_same_bits(data: Path, unbroken: 
     def newest() -> int:
         return max((int(file.stem[-8:]) for file in tmp_path.glob("checkpoints/*/step-*")), default=0)
 
+    ends = []
     for wanted in (4, 10, 14, 20):
         child = processes().Process(target=train_whole, args=(run, data, tmp_path))
         child.start()
@@ -115,6 +116,8 @@ def test_killed_at_any_time_a_run_ends_with_the_same_bits(data: Path, unbroken: 
             time.sleep(0.001)
         child.kill()
         child.join()
+        ends.append(child.exitcode)
+    assert -signal.SIGKILL in ends[:3]  # it was alive: the last checkpoint is that of step 20
     assert spawn(train_whole, run, data, tmp_path) == 0
     assert_same_run(tmp_path, unbroken)
 

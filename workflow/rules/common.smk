@@ -20,7 +20,7 @@ DEFAULT_STUDY = Path(workflow.basedir).parent / "config" / "digits.yaml"
 
 
 def or_one_line(function, *arguments):
-    """Call; what the user can mend ends Snakemake in one line."""
+    """Call; what the user can correct ends Snakemake in one line."""
     try:
         return function(*arguments)
     except (UserError, OSError) as error:

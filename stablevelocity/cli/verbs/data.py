@@ -8,6 +8,7 @@ import typer
 from stablevelocity.cli.options import (
     AutoencoderFile,
     EncoderFile,
+    File,
     HeldOutImages,
     ImageManifest,
     ImageShard,
@@ -22,11 +23,11 @@ from stablevelocity.study import load_study
 
 app = typer.Typer()
 
+Split = Annotated[Literal["train", "heldout"], typer.Option()]
+
 
 @app.command()
-def image_index(
-    study: StudyFile, split: Annotated[Literal["train", "heldout"], typer.Option()], output: Output
-) -> None:
+def image_index(study: StudyFile, split: Split, output: Output) -> None:
     """List the images of a split, in their fixed order."""
     from stablevelocity.data.stages.images import write_image_index
 
@@ -36,7 +37,7 @@ def image_index(
 @app.command()
 def image_shard(
     study: StudyFile,
-    index: Annotated[Path, typer.Option()],
+    index: File,
     shard: Annotated[int, typer.Option(min=0, help="counted from 0")],
     of: Annotated[int, typer.Option(min=1, help="number of shards")],
     output: Output,
@@ -52,7 +53,7 @@ def image_shard(
 @app.command()
 def image_manifest(
     study: StudyFile,
-    index: Annotated[Path, typer.Option()],
+    index: File,
     output: Output,
     corrupt: Annotated[Path, typer.Option(help="CSV of the files that cannot be read")],
     shards: Shards,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stablevelocity.cli.options import Output, StudyFile, run_of
+from stablevelocity.cli.options import AutoencoderFile, HeldOutImages, Output, RunName, StudyFile, TrainImages, run_of
 from stablevelocity.files import damaged_put_aside
 from stablevelocity.study import load_study
 
@@ -17,12 +17,7 @@ ReferenceFile = Annotated[Path, typer.Option("--reference", help="reference made
 
 
 @app.command()
-def judge(
-    study: StudyFile,
-    train: Annotated[Path, typer.Option(help="manifest of the train images")],
-    heldout: Annotated[Path, typer.Option(help="manifest of the held-out images")],
-    output: Output,
-) -> None:
+def judge(study: StudyFile, train: TrainImages, heldout: HeldOutImages, output: Output) -> None:
     """Train the digit classifier whose features take Inception's place."""
     from stablevelocity.evaluation.stages import prepare_classifier
 
@@ -33,7 +28,7 @@ def judge(
 @app.command()
 def reference(
     study: StudyFile,
-    train: Annotated[Path, typer.Option(help="manifest of the train images")],
+    train: TrainImages,
     output: Output,
     heldout: Annotated[str, typer.Option(help="manifest of the held-out images; empty: none are kept beside")] = "",
     judge: ClassifierFile = "",
@@ -48,7 +43,7 @@ def reference(
 @app.command()
 def evaluate(
     study: StudyFile,
-    run: Annotated[str, typer.Option(help="<arm>-s<seed>")],
+    run: RunName,
     step: Annotated[int, typer.Option(min=0)],
     sampler: Annotated[str, typer.Option()],
     samples: Annotated[Path, typer.Option(help="manifest of the set")],
@@ -68,11 +63,7 @@ def evaluate(
 
 @app.command()
 def floor(
-    study: StudyFile,
-    heldout: Annotated[Path, typer.Option(help="manifest of the held-out images")],
-    reference: ReferenceFile,
-    output: Output,
-    judge: ClassifierFile = "",
+    study: StudyFile, heldout: HeldOutImages, reference: ReferenceFile, output: Output, judge: ClassifierFile = ""
 ) -> None:
     """The real-vs-real baseline: the same metrics of held-out images, which no generator is expected to beat."""
     from stablevelocity.evaluation.stages import evaluate_real_images
@@ -84,9 +75,9 @@ def floor(
 @app.command()
 def sweep(
     study: StudyFile,
-    run: Annotated[str, typer.Option(help="<arm>-s<seed>")],
+    run: RunName,
     weights: Annotated[Path, typer.Option(help="its last weights")],
-    autoencoder: Annotated[Path, typer.Option(help="description of the autoencoder")],
+    autoencoder: AutoencoderFile,
     reference: ReferenceFile,
     output: Output,
     images_output: Annotated[Path, typer.Option(help="similarity to the long run, image by image")],

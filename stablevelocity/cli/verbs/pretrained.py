@@ -11,6 +11,7 @@ from stablevelocity.study.pretrained_settings import Pretrained
 
 app = typer.Typer()
 
+PromptFile = Annotated[Path, typer.Option("--prompts")]
 FamilyName = Annotated[Literal["sd35", "flux", "qwen-image", "wan22"], typer.Option("--family")]
 
 
@@ -136,7 +137,7 @@ def tiny_model(
 def generate_arms(
     study: StudyFile,
     family: FamilyName,
-    prompt_file: Annotated[Path, typer.Option("--prompts")],
+    prompt_file: PromptFile,
     shard: Annotated[int, typer.Option(min=0, help="counted from 0")],
     output: Output,
     model: Annotated[str, typer.Option(help="training.json of a tiny pipeline; empty: the study's own")] = "",
@@ -154,7 +155,7 @@ def generate_arms(
 def score_family(
     study: StudyFile,
     family: FamilyName,
-    prompt_file: Annotated[Path, typer.Option("--prompts")],
+    prompt_file: PromptFile,
     output: Output,
     pairs_output: Annotated[Path, typer.Option(help="differences between arms, picture by picture")],
     shards: Annotated[list[Path], typer.Argument()],
@@ -169,7 +170,7 @@ def score_family(
 def compare_videos(
     study: StudyFile,
     family: FamilyName,
-    prompt_file: Annotated[Path, typer.Option("--prompts")],
+    prompt_file: PromptFile,
     shard: Annotated[Path, typer.Option(help="any shard's timings; the arms' folders lie beside it")],
     video: Annotated[Path, typer.Option(help="mp4 file")],
     preview: Annotated[Path, typer.Option(help="gif file")],

@@ -11,12 +11,15 @@ from stablevelocity.study import Study, load_study
 
 app = typer.Typer()
 
+SamplerName = Annotated[str, typer.Option("--sampler", help="a name of sampling.samplers")]
+Weights = Annotated[Path, typer.Option("--weights", help="weights of a run")]
+
 
 @app.command()
 def sample(
     study: StudyFile,
-    sampler: Annotated[str, typer.Option(help="a name of sampling.samplers")],
-    weights: Annotated[Path, typer.Option(help="weights of a run")],
+    sampler: SamplerName,
+    weights: Weights,
     autoencoder: AutoencoderFile,
     output: Output,
     shard: Annotated[int, typer.Option(min=0, help="counted from 0")] = 0,
@@ -32,8 +35,8 @@ def sample(
 @app.command()
 def sample_manifest(
     study: StudyFile,
-    sampler: Annotated[str, typer.Option(help="a name of sampling.samplers")],
-    weights: Annotated[Path, typer.Option(help="weights of a run")],
+    sampler: SamplerName,
+    weights: Weights,
     autoencoder: AutoencoderFile,
     output: Output,
     shards: Shards,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stablevelocity.cli.options import Output, StudyFile, write_tables
+from stablevelocity.cli.options import File, Output, StudyFile, write_tables
 from stablevelocity.errors import UserError
 from stablevelocity.files import damaged_put_aside, write_csv
 from stablevelocity.study import load_study
@@ -15,12 +15,9 @@ app = typer.Typer()
 
 @app.command()
 def gmm_variance(
-    study: StudyFile,
-    dimension: Annotated[int, typer.Option(min=1, max=65_536)],
-    curve: Annotated[Path, typer.Option()],
-    split_point: Annotated[Path, typer.Option()],
+    study: StudyFile, dimension: Annotated[int, typer.Option(min=1, max=65_536)], curve: File, split_point: File
 ) -> None:
-    """V_CFM(t) of a Gaussian mixture, by the empirical and the exact law."""
+    """V_CFM(t) of a Gaussian mixture, by the empirical and the exact distribution."""
     from stablevelocity.experiments.variance_study import gmm_tables
 
     write_tables(gmm_tables(load_study(study).variance, dimension), (curve, split_point))
@@ -30,9 +27,9 @@ def gmm_variance(
 def data_variance(
     study: StudyFile,
     source: Annotated[Literal["pixels", "latents"], typer.Option()],
-    manifest: Annotated[Path, typer.Option()],
-    curve: Annotated[Path, typer.Option()],
-    split_point: Annotated[Path, typer.Option()],
+    manifest: File,
+    curve: File,
+    split_point: File,
 ) -> None:
     """V_CFM(t) of the train split's pixels or latents."""
     from stablevelocity.experiments.variance_study import data_tables
@@ -43,7 +40,7 @@ def data_variance(
 
 @app.command()
 def variance_references(study: StudyFile, output: Output) -> None:
-    """V_CFM(t) of a Gaussian mixture against the size of the empirical law."""
+    """V_CFM(t) of a Gaussian mixture against the size of the empirical distribution."""
     from stablevelocity.experiments.variance_study import reference_table
 
     write_csv(output, reference_table(load_study(study).variance))

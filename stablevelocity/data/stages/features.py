@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from stablevelocity.architectures import DIGITS_VIT, DIGITS_VITS
 from stablevelocity.data.encoding import encode_shard
 from stablevelocity.data.shards import ShardSet, read_shard
 from stablevelocity.errors import UserError
@@ -13,7 +14,6 @@ from stablevelocity.models.digits import classify, save_digits_vit, train_classi
 from stablevelocity.models.encoders import Encoder as FrozenEncoder
 from stablevelocity.models.encoders import encode_tokens, feature_bytes, load_encoder, neighbour_accuracy
 from stablevelocity.progress import log
-from stablevelocity.published import DIGITS_VIT, DIGITS_VITS
 from stablevelocity.study.settings import Encoder
 
 

@@ -26,14 +26,8 @@ def write_feature_manifest(encoder: Path, shards: list[Path], output: Path) -> N
 def write_online_manifest(encoder: Path, images: Path, output: Path) -> None:
     """Instead of features: which encoder is to be run at every step, on which images (relative to `output`)."""
     description = read_json(encoder, "identity", "name", "path", "grid")
-    write_json(
-        output,
-        {
-            "encoder": description["identity"],
-            **{key: description[key] for key in ("name", "path", "grid")},
-            "images": os.path.relpath(images, output.parent),
-        },
-    )
+    which = {"encoder": description["identity"], **{key: description[key] for key in ("name", "path", "grid")}}
+    write_json(output, {**which, "images": os.path.relpath(images, output.parent)})
 
 
 def write_sample_manifest(

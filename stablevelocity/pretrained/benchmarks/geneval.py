@@ -125,9 +125,8 @@ def layout(objects: list[DetectedObject], height: int, width: int) -> str:
 
 def summary(scores: pd.DataFrame) -> dict[str, float]:
     """Share of right images per task, and `overall`, the mean of the tasks."""
-    shares = scores["correct"].astype(float).groupby(scores["tag"].astype(str)).mean()
-    tasks = {str(task): float(share) for task, share in shares.items()}
-    return {**tasks, "overall": float(np.mean(list(tasks.values())))}
+    tasks = scores["correct"].astype(float).groupby(scores["tag"].astype(str)).mean()
+    return {**{str(tag): float(share) for tag, share in tasks.items()}, "overall": float(tasks.mean())}
 
 
 def standard_error(scores: pd.DataFrame) -> float:

@@ -5,20 +5,8 @@ phrase of the prompt with A (clearly portrayed throughout), B (in some frames), 
 present); a pair of answers is worth 1 to 5 points, and the score is the mean of (points - 1)/4. For the tiny model the
 digit detector gives the same answers from its readings of each frame.
 
-LLaVA is no part of this project; the large model's videos are written as the official scorer takes them, and it is run
-from its own repository (KaiyueSun98/T2V-CompBench, inside a checkout of LLaVA, as its README says). It takes
-
-- a folder of one video per prompt, `0001.mp4`, `0002.mp4` ..., and nothing else, since it pairs the sorted files with
-  the prompts by their order: `<arm>/consistent_attr/` (`video_path`; further videos of a prompt lie in
-  `<arm>/consistent_attr-1/` and so on, each a set of its own). It cuts six frames of each into a grid by itself, in
-  `<arm>/image_grid/`;
-- its own `meta_data/consistent_attribute_binding.json`, which holds the two phrases of each prompt of
-  `prompts/1_consistent_attr.txt`, in that file's order:
-
-      python MLLM_eval/eval_consistent_attr.py --video-path <arm>/consistent_attr --output-path <scores> \\
-          --read-prompt-file meta_data/consistent_attribute_binding.json --t2v-model <arm>
-
-and writes `<scores>/<arm>_consistent_attr_score.csv`, the score in its last line.
+LLaVA is no part of this project; the large model's videos are written as the official scorer takes them, one per prompt
+in a folder, as it pairs the sorted files with the prompts by their order (docs/schedulers.md#making-the-papers-tables).
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Published networks by name: sizes of SiT, and the frozen image encoders.
+"""Networks by the names of their publications: sizes of SiT, and the frozen image encoders.
 
 No torch: studies are checked by it. No pydantic: the models need it, and users have them without the pipeline.
 """

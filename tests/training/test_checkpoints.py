@@ -8,8 +8,7 @@ import torch
 
 from stablevelocity.errors import UserError
 from stablevelocity.models.weight_files import load_tensors
-from stablevelocity.training.checkpoint_writer import CheckpointWriter
-from stablevelocity.training.checkpoints import checkpoint_path, checkpoint_steps
+from stablevelocity.training.checkpoints import CheckpointWriter, checkpoint_path, checkpoint_steps
 
 
 def held(writer: CheckpointWriter) -> threading.Event:
