@@ -117,7 +117,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"training.lrr": 1}, r"training\.lrr: no such key; did you mean 'lr'\?"),
     ({"trainign": {}}, r"trainign: no such key; did you mean 'training'\?"),
     ({"arms.cfm.training": {"lrr": 1}}, r"arms\.cfm\.training\.lrr: no such key; did you mean 'lr'\?"),
-    ({"arms.cfm.objective": "cfmm"}, r"arms\.cfm\.objective: Input should be 'cfm' or 'stablevm', given 'cfmm'"),
+    ({"arms.cfm.objective": "cfmm"}, r"arms\.cfm\.objective: Input should be 'cfm', 'stf' or 'stablevm', given 'cfmm'"),
     ({"a\nb\x1b[31m": 1}, r"'a\\nb\\x1b\[31m': no such key"),
     # Samplers.
     ({"sampling.main": "sde"}, r"sampling\.main: unknown sampler 'sde'; there are ode"),

@@ -72,17 +72,16 @@ def test_revalidation_names_the_runs_that_a_changed_update_rule_alters_and_verif
     assert made["verified"][0]["code"] != made["code"]
     assert "steps 10 to 20 trained" in made["verified"][0]["by"]
     assert "state of step 20, equal bits" in made["verified"][0]["by"]
-    # So says what leads from a number of a table, and from one of the page.
-    for row, verified in ("CFM", True), ("StableVM + VA-REPA", False):
-        told = finished.run("stablevelocity", "trace", TABLE, "--row", row, "--column", "fid")
-        assert f"code {made['code']}" in told.stdout, told.stderr
-        assert (f"code {made['code']}; verified: code" in told.stdout) is verified
+    # So says what leads from a number of a table, and the page.
     where = ["--study", "results/smoke/study.json", "--results", "results/smoke", "--output", "results/smoke/page.html"]
-    done = finished.run("stablevelocity", "report", *where)
-    assert done.returncode == 0, done.stderr
+    assert finished.run("stablevelocity", "report", *where).returncode == 0
     page = (finished.results / "page.html").read_text()
-    assert f"code {made['code']}, verified under {made['verified'][0]['code']}" in page
-    assert f"code {made['code']}, not verified under other code" in page
+    for row, run, verified in ("CFM", "cfm-s0", True), ("StableVM + VA-REPA", "stablevm-va-s0", False):
+        code = json.loads((finished.results / f"runs/{run}/metrics.csv.provenance.json").read_text())["code"]
+        told = finished.run("stablevelocity", "trace", TABLE, "--row", row, "--column", "fid").stdout
+        assert (f", code {code}; verified: code" in told) is verified
+        assert f", code {code}" in told
+        assert f"code {code}, {'verified under' if verified else 'not verified under other code'}" in page
 
 
 def test_without_checkpoints_a_run_is_verified_from_its_first_step(finished):
