@@ -243,6 +243,8 @@ def test_stablevs_splits_its_effect_into_step_and_grid(digits):
     thinned = sweep[(sweep["solver"] == "heun") & (sweep["xi"] == 0.7) & (sweep["low_steps"] == 6)].set_index(
         "low_regime"
     )
+    assert (row["nfe"], row["nfe_control"]) == (thinned.loc["stablevs", "nfe"], thinned.loc["control", "nfe"])
+    assert row["nfe_control"] > row["nfe"]
     assert row["psnr_step"] == pytest.approx(thinned.loc["stablevs", "psnr"] - thinned.loc["control", "psnr"], abs=1e-3)
     base = sweep[(sweep["solver"] == "heun") & (sweep["low_regime"] == "none") & np.isfinite(sweep["psnr"])]
     expected = np.interp(row["nfe"], base["nfe"], base["psnr"])
