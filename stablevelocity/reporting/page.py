@@ -21,7 +21,7 @@ from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
 from stablevelocity.records import code_table
 from stablevelocity.reporting import describe, history, registry, stages
-from stablevelocity.reporting.claims import headlines, overview
+from stablevelocity.reporting.claims import MARKS, headlines, overview
 from stablevelocity.reporting.origins import Origins
 from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.spec import LAYOUT
@@ -63,6 +63,7 @@ def make_page(study: Study, folder: Path, out: Path) -> None:
         numbered={"figure": _numbered("figure", registry.figures(study)), "table": _numbered("table", results.tables)},
         claims=claims,
         counts=Counter(claim["verdict"] for claim in claims),
+        marks=MARKS,
         evidence=_evidence(study),
         papers={name: _paper(results, name) for name in registry.PAPER_TABLES},
         sections=sections,

@@ -207,7 +207,7 @@ def test_the_index_lists_studies_and_copies_with_what_is_known_of_each(tmp_path,
     (results / "old").mkdir()
     (results / "old/study.json").write_text('{"name": "old", "no_such_section": {}}')
     page = Links(make_index(results).read_text())
-    assert page.links == ["digits/report.html", "reference/digits/report.html"]
+    assert [link for link in page.links if link[0] != "#"] == ["digits/report.html", "reference/digits/report.html"]
     assert "begun, not finished" in page.text
     assert any("cannot be read by this version" in text and "no_such_section" in text for text in page.text)
     claims = json.loads((digits / "claims.json").read_text())

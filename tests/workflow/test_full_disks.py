@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stablevelocity.cli import warm_start
 from stablevelocity.records import Record, read_records
 
 pytestmark = pytest.mark.workflow
@@ -47,17 +46,6 @@ def disk(smoke: Path, tmp_path_factory: pytest.TempPathFactory):
     shutil.copytree(smoke / "results", results, dirs_exist_ok=True)
     yield folder
     subprocess.run(["umount", "-l", str(results)], check=True)
-
-
-@pytest.fixture(scope="module")
-def server():
-    """What the commands start from, so that each costs a tenth of a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in warm_start.THREAD_VARIABLES:
-            patch.setenv(name, "1")
-        patch.setenv(warm_start.VARIABLE, "")
-        warm_start.start_server()
-        yield
 
 
 def run(record: Record) -> tuple[int, list[str]]:
