@@ -25,6 +25,7 @@ SUFFIX = ".provenance.json"
 NOT_HASHED = {
     "stablevelocity.study",
     "stablevelocity.study.settings",
+    "stablevelocity.study.experiment_settings",
     "stablevelocity.study.pretrained_settings",
     "stablevelocity.study.constraints",
     "stablevelocity.study.load",
@@ -82,7 +83,8 @@ def write_facts(record: Path, facts: dict[str, Any]) -> None:
     """Write a record. A file that is what the record before it had keeps its time, if no input is newer: what was made
     from it need not be made again.
     """
-    with contextlib.suppress(UserError, OSError):  # there was none, or a damaged one
+    # There was none, or a damaged one.
+    with contextlib.suppress(UserError, OSError, KeyError, TypeError, AttributeError):
         before = read_json(record, "outputs")["outputs"]
         newest = max((_written(record.parent / name) for name in facts["inputs"]), default=0)
         for name, state in facts["outputs"].items():
@@ -94,7 +96,7 @@ def write_facts(record: Path, facts: dict[str, Any]) -> None:
 
 def _written(path: Path) -> int:
     """When a file was written: as its record has it, since Snakemake touches what was made."""
-    with contextlib.suppress(UserError, OSError, KeyError):
+    with contextlib.suppress(UserError, OSError, KeyError, TypeError):
         return read_json(provenance_file(path))["outputs"][name_from(path.parent, path)]["mtime_ns"]
     return path.stat().st_mtime_ns
 

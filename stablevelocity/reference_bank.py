@@ -68,6 +68,11 @@ class ReferenceBank:
         self._capacities = torch.tensor(sizes, dtype=torch.int64, device=self.device)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the rows as they are kept."""
+        return self._rows.dtype
+
+    @property
     def counts(self) -> Int[Tensor, " labels"]:
         """Rows held now: one number per class, then that of the null class."""
         return torch.minimum(self._inserted, self._capacities)

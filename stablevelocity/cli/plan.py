@@ -23,7 +23,7 @@ from stablevelocity.models.encoders import encoder_flops, encoder_shape, feature
 from stablevelocity.models.networks import build_network
 from stablevelocity.sampling.run_sampler import network_calls, sampler_times
 from stablevelocity.study import Run, Study
-from stablevelocity.study.methods import kind
+from stablevelocity.study.methods import has_labels, kind
 from stablevelocity.study.settings import Sampler
 
 TRAINING_FORWARDS = 3  # a backward pass costs two forward passes
@@ -212,8 +212,8 @@ def tables_of(study: Study) -> dict[str, list[SampleSet]]:
     """Sample sets by the paper's table; of several arms of one kind and model the first is meant."""
     first: dict[tuple, str] = {}
     for name, arm in study.arms.items():
-        first.setdefault((kind(arm), study.arm_training(name).model), name)
-    kinds = {name: what for (what, _), name in first.items()}
+        first.setdefault((kind(arm), has_labels(study, name), study.arm_training(name).model), name)
+    kinds = {name: what for (what, *_), name in first.items()}
     aligned = ("stablevm", "low (soft)"), ("cfm", "whole")
     pairs = {name for name, what in kinds.items() if (what.objective, what.regime) in aligned}
     cuts = {name for name, what in kinds.items() if what.objective == "cfm" and what.regime != "low (soft)"}

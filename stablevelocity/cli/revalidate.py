@@ -61,6 +61,7 @@ def revalidate(results: Path, runs: list[str], steps: int) -> Iterator[Outcome]:
         largest = max((spread(new, old) for new, old in pairs), default=np.inf)
         agrees = largest <= (0 if exact else TOLERANCE[_precision(kind, study)])
         how = "equal bits" if largest == 0 else f"largest difference {largest:.1e} of the largest number"
+        how = how if np.isfinite(largest) else "other labels, shapes or steps"
         outcome = Outcome(record, agrees, f"{what}, {how}")
         if agrees:
             record.add_check(
@@ -160,9 +161,15 @@ def _train(record: Record, study: Study, name: str, steps: int) -> tuple[str, li
         what = f"steps {start} to {end} trained, {len(rows)} rows"
         if following is not None and following <= end:
             new, known = (load_tensors(checkpoint_path(place, following))[0] for place in (trainer.checkpoints, kept))
-            pairs += [(np.asarray(new.get(k, ())), np.asarray(known.get(k, ()))) for k in new.keys() | known.keys()]
+            pairs += [(_array(new.get(k)), _array(known.get(k))) for k in new.keys() | known.keys()]
             what += f" and the state of step {following}"
     return what, pairs if len(rows) else []
+
+
+def _array(tensor: torch.Tensor | None) -> np.ndarray:
+    if tensor is None:
+        return np.zeros(0)
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()  # numpy has no bfloat16
 
 
 def _span(steps: list[int]) -> tuple[int, int | None]:

@@ -6,6 +6,7 @@ from typing import Any
 from stablevelocity.reporting.sections import conditions, exact_flow, pretrained, sampling, toy, training, variance
 from stablevelocity.reporting.spec import LAYOUT, Product, Section
 from stablevelocity.study import Study
+from stablevelocity.study.layout import committed
 
 EVIDENCE = Path("results/reference/evidence")
 
@@ -81,7 +82,7 @@ def evidence(study: Study) -> Path | None:
     None for that study itself and other data. It may be missing.
     """
     is_digits = bool(study.arms) and study.images.dataset == "digits"
-    return EVIDENCE / LAYOUT.claims if is_digits and study.name != EVIDENCE.name else None
+    return committed(EVIDENCE) / LAYOUT.claims if is_digits and study.name != EVIDENCE.name else None
 
 
 def claims_modules() -> list[str]:

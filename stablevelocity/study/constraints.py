@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from stablevelocity.architectures import DIGITS_PATCH, DIGITS_VITS, ENCODERS
 from stablevelocity.study.pretrained_settings import BASE_STEPS
 from stablevelocity.study.reading import given
-from stablevelocity.study.settings import StableVM
+from stablevelocity.study.settings import Sampler, StableVM
 from stablevelocity.study.study import Study
 
 Problems = Iterator[tuple[str, str]]
@@ -166,6 +166,8 @@ def gradients_can_be_measured(study: Study) -> Problems:
     if study.gradient_variance.stablevm.is_auto:
         yield "gradient_variance.stablevm.t_min", "auto, but only an arm's follows the split point; give a number"
     bank = study.gradient_variance.stablevm.bank
+    if bank.dtype != "float32":
+        yield "gradient_variance.stablevm.bank.dtype", f"{bank.dtype}, but both targets need the same x_t; give float32"
     for name in [name for name in study.gradient_variance.arms if name in study.arms]:
         if study.arms[name].class_token:
             yield "gradient_variance.arms", f"{name} trains a class token, whose loss is not measured"
@@ -199,6 +201,10 @@ def sweep_can_step(study: Study) -> Problems:
     if "euler_maruyama" in (*sweep.solvers, *sweep.thinned) and min(*sweep.steps, sweep.base_steps) < 2:
         key = "base_steps" if sweep.base_steps < 2 else "steps"
         yield f"sampling.sweep.{key}", "1 given, but euler_maruyama needs at least 2"
+    labels = study.sampling.samplers.get(study.sampling.main, Sampler()).labels
+    for arm in [arm for arm in sweep.arms or study.arms if arm in study.arms and labels != "none"]:
+        if study.arm_training(arm).label_drop == 1:
+            yield "sampling.sweep.arms", f"{arm} trains the null class alone, but labels of the sweep are {labels}"
     if sweep.thinned and max(sweep.low_steps, default=0) > sweep.base_steps:
         low_steps = max(sweep.low_steps)
         yield "sampling.sweep.low_steps", f"{low_steps} below xi, but only {sweep.base_steps} base steps in all"

@@ -20,8 +20,13 @@ DIGITS = {"step": 8, "shard": 5}  # of these numbers in the names of files
 
 
 def published_folder() -> Path:
-    """The paper's numbers: of the clone that one works in, else of the clone that this package lies in."""
-    return PUBLISHED if PUBLISHED.is_dir() else Path(os.path.relpath(Path(__file__).parents[2] / PUBLISHED))
+    """The paper's numbers."""
+    return committed(PUBLISHED)
+
+
+def committed(folder: Path) -> Path:
+    """A folder of the clone that one works in, else of the clone that this package lies in."""
+    return folder if folder.is_dir() else Path(os.path.relpath(Path(__file__).parents[2] / folder))
 
 
 def _filled(part: str, value: int | str) -> str:

@@ -48,6 +48,8 @@ def resolve(study: Study, results: Path | str) -> Study:
         rows = [row for row in csv.DictReader(text) if row.get("law") == "empirical"]
     try:
         value, low, high = (round(float(rows[0][name]), 3) for name in ("xi", "low", "high"))
+        if not 0 <= low <= value <= high < 1:
+            raise ValueError
     except (IndexError, KeyError, ValueError, TypeError):
         raise UserError(f"{file}: is damaged; delete it to make it again") from None
     arms = {}

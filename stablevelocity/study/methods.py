@@ -184,6 +184,10 @@ def ablations(study: Study) -> list[tuple[str, str, str]]:
 def flat_settings(study: Study, arm: str) -> dict[str, Any]:
     """By dotted key, all that the networks of an arm depend on at a given step and seed."""
     settings = study.arms[arm].model_dump(exclude={"label"})
+    for part, section in study.arms[arm].by_split_point().items():
+        if section.is_auto:  # told from the same number given, also once the curve has given it
+            value = getattr(section, section.number)
+            settings[part][section.number] = value if value == "auto" else f"{value:g} (auto)"
     settings["training"] = study.arm_training(arm).model_dump(exclude={"seeds", "steps", "milestones"})
     return _flat(settings)
 

@@ -238,7 +238,7 @@ class Arm(Section):
 
     def by_split_point(self) -> dict[str, BySplitPoint]:
         """The sections that the arm uses and of which a number may be "auto"."""
-        used = {"stablevm": self.stablevm if self.objective == "stablevm" else None, "alignment": self.alignment}
+        used = {"stablevm": self.stablevm if self.objective != "cfm" else None, "alignment": self.alignment}
         return {name: section for name, section in used.items() if section is not None}
 
 

@@ -40,6 +40,11 @@ class Run(Section):
     )
 
     @property
+    def waits_for_curve(self) -> bool:
+        """Whether a number is "auto" and the variance curve that gives it is not known yet."""
+        return any(getattr(one, one.number) == "auto" for one in (self.stablevm, self.alignment) if one is not None)
+
+    @property
     def steps(self) -> list[int]:
         """Steps whose weights are kept: the milestones, then the last."""
         return [*self.training.milestones, self.training.steps]

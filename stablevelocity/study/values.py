@@ -81,7 +81,7 @@ PositiveFloat = Annotated[float, Field(gt=0, le=1e6), NUMBER]
 Fraction = Annotated[float, Field(gt=0, lt=1), NUMBER]
 Share = Annotated[float, Field(ge=0, le=1), NUMBER]
 ShareBelow1 = Annotated[float, Field(ge=0, lt=1), NUMBER]
-#: "auto" until the study's own split point is known (`study.split_point`), then a number; written as it is.
+#: "auto" until the study's own split point is known (`load.resolve`), then a number; written as it is.
 _AS_IT_IS = PlainSerializer(lambda value: value)
 FractionOrAuto = Annotated[Fraction, _or("auto", Fraction), _AS_IT_IS]
 ShareOrAuto = Annotated[ShareBelow1, _or("auto", ShareBelow1), _AS_IT_IS]

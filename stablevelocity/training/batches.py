@@ -168,6 +168,8 @@ class BatchMaker:
             x0 = bank.pick(on_device(read.labels, bank.device), on_device(read.pick, bank.device)).to(device)
         else:
             x0 = on_device(read.latents if bank is None else read.latents[self.mine], device)
+            # Rounded as its row in the bank: at small t the target is that of the very point that was noised.
+            x0 = x0 if bank is None else x0.to(bank.dtype).float()
         x_t = self.path.interpolate(x0, noise, t)
         target = self.path.velocity_from_noise(x0, noise, t)
         removed = torch.zeros_like(t)

@@ -1,6 +1,7 @@
 """Variance of a batch's gradient in the course of training, with the targets of CFM and of StableVM
 (docs/paper.md#open-questions)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from stablevelocity.data.latents import Latents
 from stablevelocity.models.networks import build_network, load_network
+from stablevelocity.models.sit import SiT
 from stablevelocity.progress import Progress
 from stablevelocity.study import Run
 from stablevelocity.study.experiment_settings import GradientVariance
@@ -27,28 +29,41 @@ def gradient_variance(settings: GradientVariance, weights: list[Path], latents: 
     for file in weights:
         network, info = load_network(file)
         run = Run.model_validate(info["run"])
-        makers = _makers(run, settings, data, device)
         default = build_network(run, data.shape, data.num_classes, info["feature_width"])
         names = [name for name, parameter in default.named_parameters() if parameter.requires_grad]
         trained = [network.to(device).get_parameter(name).requires_grad_(True) for name in names]
-        gradients: dict[str, list[Tensor]] = {objective: [] for objective in makers}
-        progress = Progress(f"gradients {run.name} step {info['step']}", settings.batches, "batches")
-        for number in range(settings.batches):
-            step = run.training.steps + number
-            for objective, maker in makers.items():
-                batch = maker.make(maker.read(step))
-                output = network(batch.x_t, batch.t, batch.labels, None)
-                loss = (output.velocity.float() - batch.target).square().mean()
-                parts = torch.autograd.grad(loss, trained, allow_unused=True)  # the projector has none
-                gradients[objective].append(torch.cat([part.flatten() for part in parts if part is not None]).cpu())
-            progress.update(1)
-        for objective, found in gradients.items():
-            all_of = torch.stack(found).double()
-            norm = all_of.square().sum(1)
-            deviation = (all_of - all_of.mean(0)).square().sum(1) * len(found) / (len(found) - 1)
-            values = zip(norm.tolist(), deviation.tolist(), strict=True)
-            rows += [(info["step"], objective, number, *pair) for number, pair in enumerate(values)]
-    return pd.DataFrame(rows, columns=["step", "objective", "batch", "squared_norm", "squared_deviation"])
+        progress = Progress(f"gradients {run.name} step {info['step']}", 2 * settings.batches, "batches")
+
+        # Twice, so that no more than two gradients are in memory: draws and bank depend on the step alone.
+        means: dict[str, Tensor] = {}
+        for _, objective, gradient in _gradients(network, trained, run, settings, data, device, progress):
+            means[objective] = means.get(objective, torch.zeros_like(gradient)) + gradient / settings.batches
+        for number, objective, gradient in _gradients(network, trained, run, settings, data, device, progress):
+            deviation = (gradient - means[objective]).square().sum() * settings.batches / (settings.batches - 1)
+            rows.append((info["step"], objective, number, gradient.square().sum().item(), deviation.item()))
+    table = pd.DataFrame(rows, columns=["step", "objective", "batch", "squared_norm", "squared_deviation"])
+    return table.sort_values(["step", "objective", "batch"], ignore_index=True)
+
+
+def _gradients(
+    network: SiT,
+    trained: list[Tensor],
+    run: Run,
+    settings: GradientVariance,
+    data: Latents,
+    device: torch.device,
+    progress: Progress,
+) -> Iterator[tuple[int, str, Tensor]]:
+    """(batch, objective, gradient in float64) of each batch with each target, for steps after the run's last."""
+    makers = _makers(run, settings, data, device)
+    for number in range(settings.batches):
+        for objective, maker in makers.items():
+            batch = maker.make(maker.read(run.training.steps + number))
+            velocity = network(batch.x_t, batch.t, batch.labels, None).velocity
+            loss = (velocity.float() - batch.target).square().mean()
+            parts = torch.autograd.grad(loss, trained, allow_unused=True)  # the projector has none
+            yield number, objective, torch.cat([part.flatten().double() for part in parts if part is not None])
+        progress.update(1)
 
 
 def _makers(run: Run, settings: GradientVariance, data: Latents, device: torch.device) -> dict[str, BatchMaker]:

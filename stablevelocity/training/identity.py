@@ -36,8 +36,9 @@ def begun_run(run: Run, latents: Path, features: Path | None, folder: Path, rema
 
 
 def settings_of(run: Run) -> str:
-    """What a run's weights depend on, as text: all but how often to log or save."""
-    plain = run.model_dump(mode="json", exclude={"training": {"checkpoint_every", "log_every"}})
+    """What a run's weights depend on, as text: all but how often to log or save, and how sure a number is."""
+    left_out = {"training": {"checkpoint_every", "log_every"}, "intervals": True}
+    plain = run.model_dump(mode="json", exclude=left_out)
     return json.dumps([plain], sort_keys=True)
 
 

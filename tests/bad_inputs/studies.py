@@ -170,7 +170,15 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
         {"gradient_variance": {"arms": ["cfm"], "stablevm": {"t_min": "auto"}}},
         r"gradient_variance\.stablevm\.t_min: auto, but only an arm's",
     ),
+    (
+        {"gradient_variance": {"arms": ["cfm"], "stablevm": {"bank": {"dtype": "float16"}}}},
+        r"gradient_variance\.stablevm\.bank\.dtype: float16, but both targets",
+    ),
     # Sweeps.
+    (
+        {"arms.cfm.training": {"label_drop": 1}, "sampling.arms": {"ode": ["stablevm-va"]}},
+        r"sampling\.sweep\.arms: cfm trains",
+    ),
     ({"sampling.sweep.arms": ["x"]}, r"sampling\.sweep\.arms: unknown arm 'x'"),
     ({"sampling.sweep.arms": ["cfm", "cfm"]}, r"sampling\.sweep\.arms: Each value should stand there once"),
     ({"sampling.sweep.solvers": []}, r"sampling\.sweep\.solvers: .* at least 1 item"),

@@ -130,7 +130,7 @@ def test_auto_is_the_split_point_of_the_empirical_distribution_with_its_interval
     assert "t >= 0," in target_text(found.arms["stablevm-va"])
     # An interval is no setting of an arm without auto: its records are as they always were.
     assert "intervals" not in settings_of(found.runs()["cfm-s0"])
-    assert "intervals" in settings_of(run)
+    assert "intervals" not in settings_of(run)  # another machine's last bits train nothing again
 
 
 def test_auto_stays_until_the_curve_is_there():

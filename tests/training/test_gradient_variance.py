@@ -7,7 +7,7 @@ import torch
 from tiny_run import tiny_run
 from tiny_training import trainer, write_data
 
-from stablevelocity.study.experiment_settings import GradientVariance
+from stablevelocity.study.experiment_settings import GradientVariance, StableVM
 from stablevelocity.training.gradient_variance import gradient_variance
 
 
@@ -29,5 +29,10 @@ def test_the_variance_is_that_of_gradients_of_the_trainer(tmp_path: Path) -> Non
     vectors = torch.stack(found)
     cfm = table[table["objective"] == "cfm"]
     np.testing.assert_allclose(cfm["squared_norm"], vectors.square().sum(1), rtol=1e-4)  # float32 gradients
+    # With CFM's target wherever a sample lies, the two agree to rounding: x_t, labels and batches are the same.
+    late = settings.model_copy(update={"stablevm": StableVM(t_min=1 - 2**-30, bank=settings.stablevm.bank)})
+    same = gradient_variance(late, files, tmp_path / "latents" / "train.json")
+    same = same.groupby("objective")["squared_deviation"].sum()
+    np.testing.assert_allclose(same, cfm["squared_deviation"].sum(), rtol=1e-9)
     np.testing.assert_allclose(cfm["squared_deviation"].mean(), vectors.var(0).sum().item(), rtol=1e-4)
     assert table.groupby("objective")["squared_deviation"].mean().is_monotonic_decreasing

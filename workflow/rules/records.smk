@@ -50,7 +50,8 @@ def compare_with_records():
     restore_times(records)
     forced, older, missing = [], [], lost(records)
     for record in records:
-        if (now := today(record)) is None:
+        waits = TRAINED.get(str(record.first))
+        if (now := today(record)) is None or (waits and waits.waits_for_curve):  # the curve itself is made again first
             continue
         text, code_now, own_names = now
         other_code = record.code != code_now and not record.verified_under(code_now)
@@ -62,7 +63,8 @@ def compare_with_records():
             older.append((record, code_now))
     if line := codes_line(LAYOUT.root, older):
         logger.info(line)
-    return forced, {file: checksum for file, checksum in missing.items() if file not in forced}
+    # Where settings changed, a missing file may come out otherwise: then nothing after it may be left as it is.
+    return forced, {} if forced else missing
 
 
 if workflow.is_main_process:
@@ -96,9 +98,10 @@ async def check_output(self, job, *arguments, **named):
     """Snakemake touches all that a job has made, and the next start would read it to see that it is what its record
     says. It is needed only where the clocks of hosts differ.
     """
+    await check(self, job, *arguments, **named, no_touch=True)  # waits for files that a file system shows late
     newest = max((Path(file).stat().st_mtime for file in job.input if Path(file).exists()), default=0)
-    older = any(Path(file).stat().st_mtime < newest for file in job.output if Path(file).exists())
-    await check(self, job, *arguments, **named, no_touch=not older)
+    if any(Path(file).stat().st_mtime < newest for file in job.output if Path(file).exists()):
+        await check(self, job, *arguments, **named)
 
 
 DAG.check_and_touch_output = check_output

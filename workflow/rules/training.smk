@@ -11,10 +11,6 @@ def last_weights(run):
 BATCHES = batches(list(RUNS.values()), SITE.training.runs_per_job)
 
 
-# Numbers that the study leaves to its variance curve: the jobs read them from beside study.json.
-BY_CURVE = {key.split(".")[1] for key in STUDY.auto()}
-
-
 for batch in BATCHES:
 
     rule:
@@ -23,7 +19,8 @@ for batch in BATCHES:
         input:
             latents=LAYOUT.latents,
             features=LAYOUT.features if any(map(needs_features, batch)) else [],
-            split_point=LAYOUT.variance_split_point("latents") if {run.arm for run in batch} & BY_CURVE else [],
+            # Of numbers that the study leaves to its variance curve: the jobs read them from beside study.json.
+            split_point=LAYOUT.variance_split_point("latents") if any(run.waits_for_curve for run in batch) else [],
         output:
             [LAYOUT.weights(run.name, step) for run in batch for step in run.steps],
             [LAYOUT.training_metrics(run.name) for run in batch],

@@ -79,11 +79,13 @@ def revalidate(
     """Make a piece of each kept result again with today's code; note what agrees, exit with 1 if any does not."""
     from stablevelocity.cli.revalidate import revalidate as replay
 
-    differ = []
+    differ, agree = [], 0
     for outcome in replay(results, runs, steps):
+        agree += outcome.agrees
         typer.echo(f"{outcome.record.first}: {'verified' if outcome.agrees else 'DIFFERS'}: {outcome.by}")
         differ += [] if outcome.agrees else [str(outcome.record.first)]
-    typer.echo("noted in the records; in the page as well when it is made again: `snakemake all --forcerun report`")
+    if agree:
+        typer.echo("noted in the records; in the page as well when it is made again: `snakemake all --forcerun report`")
     if differ:
         typer.echo(f"{len(differ)} results differ: {', '.join(differ)}; `--config remake=<run>` makes a run's again")
     raise typer.Exit(1 if differ else 0)

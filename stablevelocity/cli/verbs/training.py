@@ -34,9 +34,9 @@ def train(
 
     found = load_study(study)
     wanted = [run_of(found, name) for name in run]
-    for key, section in found.auto().items():
-        if section.interval is None and key.split(".")[1] in {one.arm for one in wanted}:
-            raise UserError(f"{study}: {key}: auto, and the variance curve of the latents does not lie beside it")
+    for one in wanted:
+        if one.waits_for_curve:
+            raise UserError(f"{study}: arms.{one.arm}: auto, but the curve of the latents does not lie beside it")
     given = Path(features) if features else None
     tasks = []
     for one in wanted:

@@ -42,7 +42,8 @@ def claims(results: Results) -> list[Claim]:
     if "repa-stable" not in names and (main, "repa-stable-gain") in last.index:
         names.append("repa-stable-gain")
     made = [_comparison(results, name, name, last.loc[main, name]) for name in names]
-    for sampler, name in [key for key in last.index if key[1] == "stablevm-unlabelled" and key[0] != main][:1]:
+    unlabelled = [key for key in last.index if key[1] == "stablevm-unlabelled"]
+    for sampler, name in unlabelled[: "stablevm-unlabelled" not in names]:
         made.append(_comparison(results, name, name, last.loc[sampler, name]))  # no label: a sampler of its own
     if (main, "stablevm-stf") in last.index:
         made.append(_comparison(results, "stablevm-stf", "stablevm-stf", last.loc[main, "stablevm-stf"], STF_MARGIN))
@@ -116,7 +117,7 @@ def _gradients(results: Results, table: DataFrame) -> Claim:
         "training steps": listed(table["step"].unique()),
         "samples": f"{table['batches'].max()} batches, the same x_t for both targets",
     }
-    facts = {"ratios": list(zip(table["step"], table["ratio"], table["ratio_low"], table["ratio_high"], strict=True))}
+    facts = {"ratios": table.to_dict("records"), "several": table["run"].nunique() > 1}
     return Claim("gradient-variance", outcome, how, decided, facts)
 
 

@@ -145,9 +145,10 @@ def training_curves(results: Results) -> Figure:
 
 
 def gradient_variance(results: Results) -> Figure:
-    """Variance of a batch's gradient against training steps with either target, beside its squared mean."""
+    """Variance of a batch's gradient against training steps with either target, first run; its ratio in every run."""
     table = tables.gradient_variance(results)
-    first = table[table["run"] == table["run"].iloc[0]].set_index("step")
+    runs = list(table["run"].unique())
+    first = table[table["run"] == runs[0]].set_index("step")
     figure, axes = panels(2, height=2.1)
     for column, label, look in (
         ("variance_cfm", "CFM", "#4d4d4d"),
@@ -156,10 +157,14 @@ def gradient_variance(results: Results) -> Figure:
     ):
         axes[0].plot(first[column].where(first[column] > 0), marker="o", markersize=3, color=look, label=label)
     log_y(axes[0])
-    axes[0].set(xlabel="training steps", title="Variance of a batch's gradient")
-    axes[1].plot(first["ratio"], marker="o", markersize=3, color="#0072b2")
-    band(axes[1], first.index, first["ratio_low"], first["ratio_high"], "#0072b2", 0.2)
+    axes[0].set(xlabel="training steps", title=f"Variance of a batch's gradient, {runs[0]}")
+    for run, part in table.groupby("run", sort=False):
+        ratio = part.set_index("step")
+        line = axes[1].plot(ratio["ratio"], marker="o", markersize=3, label=run)[0]
+        band(axes[1], ratio.index, ratio["ratio_low"], ratio["ratio_high"], line.get_color(), 0.2)
     axes[1].axhline(1, color="#333333", linestyle=":", linewidth=1)
     axes[1].set(xlabel="training steps", title="StableVM / CFM", ylim=(0, None))
+    if len(runs) > 1:
+        axes[1].legend(fontsize="small")
     legend_below(figure, *axes[0].get_legend_handles_labels())
     return figure

@@ -34,9 +34,12 @@ def _arms(study: Study) -> DataFrame:
 
 
 def _differences(results: Results) -> DataFrame:
-    """FID of the main sampler at the last step of each comparison."""
-    table = results.table("differences")
-    table = table[(table["sampler"] == results.study.sampling.main) & (table["metric"] == "fid")]
+    """FID at the last step of each comparison: of the main sampler, or else of the first that both arms have."""
+    table, main = results.table("differences"), results.study.sampling.main
+    table = table[table["metric"] == "fid"]
+    elsewhere = ~table["comparison"].isin(table.loc[table["sampler"] == main, "comparison"])
+    first = table["sampler"] == table.groupby("comparison")["sampler"].transform("first")
+    table = table[(table["sampler"] == main) | (elsewhere & first)]
     table = table[table["step"] == table.groupby("comparison")["step"].transform("max")].sort_values("comparison")
     labels = {name: arm.label for name, arm in results.study.arms.items()}
     return table.assign(name=table["arm"].map(labels) + " – " + table["against"].map(labels))
