@@ -1,6 +1,7 @@
 """A study of pretrained models only, from prompts to its report, with models that are hardly trained."""
 
 import base64
+import re
 
 import imageio.v3 as iio
 import numpy as np
@@ -92,6 +93,10 @@ def test_the_trained_models_say_how_well_their_autoencoders_draw(made):
         facts = read_json(results / "pretrained" / str(family) / "model" / "training.json")
         assert row["autoencoder_psnr"] == pytest.approx(facts["autoencoder_psnr"], rel=1e-5)  # six digits are written
     assert "The tiny models" in (results / "report.html").read_text()
+    judged = pd.read_csv(results / "tables" / "pretrained_judge.csv").set_index("scenes")["score"]
+    assert judged.to_dict() == pytest.approx(read_json(results / "pretrained" / "judge.json"), rel=1e-5)
+    figure = Image.open(results / "figures" / "pretrained_images.png")
+    assert len(figure.convert("RGB").getcolors(2**24) or []) > 32  # pictures, not an empty frame
 
 
 def test_videos_are_compared_and_swept_too(made):
@@ -148,8 +153,11 @@ def test_the_page_says_what_such_a_study_can_show_and_nothing_of_training(made):
     html = (results / "report.html").read_text()
     assert "tiny models of the real classes, trained on digit scenes: sd35, wan22" in html
     assert "It cannot say how the originals fare" in html
+    ours = re.sub(
+        r'<section id="papers">.*?</section>', "", html, flags=re.DOTALL
+    )
     for word in ("FID here", "SiT of", "SiT-", "ImageNet"):
-        assert word not in html
+        assert word not in ours
 
 
 @pytest.mark.parametrize("frames, shown", [(5, [1, 2, 3, 4, 5]), (81, [1, 21, 41, 61, 81]), (2, [1, 2])])
