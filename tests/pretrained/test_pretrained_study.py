@@ -153,9 +153,7 @@ def test_the_page_says_what_such_a_study_can_show_and_nothing_of_training(made):
     html = (results / "report.html").read_text()
     assert "tiny models of the real classes, trained on digit scenes: sd35, wan22" in html
     assert "It cannot say how the originals fare" in html
-    ours = re.sub(
-        r'<section id="papers">.*?</section>', "", html, flags=re.DOTALL
-    )
+    ours = re.sub(r'<section id="papers">.*?</section>', "", html, flags=re.DOTALL)
     for word in ("FID here", "SiT of", "SiT-", "ImageNet"):
         assert word not in ours
 
