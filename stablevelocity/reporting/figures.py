@@ -3,8 +3,6 @@
 A figure is drawn twice, at the width of a page and at that of a column: `panels` arranges its panels accordingly.
 """
 
-import base64
-import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -72,26 +70,9 @@ def _save_png(figure: Figure, path: Path) -> None:
     """A third of the size for drawings: their few colours fit a palette. Photographs stay as they are."""
     figure.savefig(path, format="png", metadata={"Software": None})
     image = Image.open(path).convert("RGB")
-    if _is_grey(image):
-        image = image.convert("L")
-    elif image.getcolors(MOST_COLOURS):
+    if image.getcolors(MOST_COLOURS):
         image = image.quantize(MOST_SHADES, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     image.save(path, "PNG", optimize=True, dpi=(figure.dpi, figure.dpi))
-
-
-def _is_grey(image: Image.Image) -> bool:
-    pixels = np.asarray(image)
-    return bool((pixels[..., :1] == pixels).all())
-
-
-def _grey_png(found: re.Match[str]) -> str:
-    """A picture within an SVG: one channel in place of four where it has no colour."""
-    image = Image.open(io.BytesIO(base64.b64decode(found[1])))
-    if image.getextrema()[-1] != (255, 255) or not _is_grey(image.convert("RGB")):
-        return found.group()
-    file = io.BytesIO()
-    image.convert("L").save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _shorter(svg: str) -> str:
@@ -99,7 +80,6 @@ def _shorter(svg: str) -> str:
     svg = re.sub(r"<!--.*?-->\s*|<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     places = r' (?:d|x|y)="[^"]*"|translate\([^)]*\)'
     svg = re.sub(places, lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found.group().replace("\n", "")), svg)
-    svg = re.sub(r"data:image/png;base64,\s*([\w+/=\s]+)", _grey_png, svg)
     svg = svg.replace("'DejaVu Sans'", "'DejaVu Sans',Verdana,sans-serif")  # as wide, where it is not installed
     used = set(re.findall(r"#([\w-]+)", svg))
     svg = re.sub(r' id="([^"]*)"', lambda found: found.group() if found[1] in used else "", svg)
