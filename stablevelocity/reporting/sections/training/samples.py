@@ -10,7 +10,7 @@ from stablevelocity.reporting.sections.training import sample_files
 from stablevelocity.reporting.spec import LAYOUT
 
 CLASSES = 10
-MANY_ARMS = 7  # of more, half as many images each
+MANY_ARMS = 5  # of more, half as many images each
 
 
 def samples(results: Results) -> Figure:
