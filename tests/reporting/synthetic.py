@@ -297,6 +297,7 @@ def _sweep(study: Study, results: Path, rng: np.random.Generator) -> None:
                         # On the linear path both are the Euler step; other solvers differ.
                         off = 0.0 if solver == "euler" or regime == "stablevs" else 1.2
                         nfe = steps + (round(sweep.base_steps * (1 - xi)) - 1 if solver == "heun" else 0)
+                        nfe += low - 1 if solver == "heun" and regime == "control" else 0  # two calls in each step
                         fid = EFFECTS.get(arm, 1.0) * (0.78 + 0.02 * xi) * (3 if solver == "euler_maruyama" else 1)
                         rows.append(
                             _swept(name, arm, solver, regime, steps, nfe, xi, low, psnr + off + shift, fid, study)

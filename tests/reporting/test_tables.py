@@ -12,6 +12,7 @@ from stablevelocity.reporting import registry
 from stablevelocity.reporting.make import make_table
 from stablevelocity.reporting.paper_rows import TABLES, _table3
 from stablevelocity.reporting.results import Results
+from stablevelocity.reporting.sections.pretrained import tables as of_pretrained
 from stablevelocity.reporting.sections.training import published
 from stablevelocity.reporting.sections.training.tables import gradient_variance
 from stablevelocity.reporting.sections.variance.tables import rise
@@ -243,6 +244,8 @@ def test_stablevs_splits_its_effect_into_step_and_grid(digits):
     thinned = sweep[(sweep["solver"] == "heun") & (sweep["xi"] == 0.7) & (sweep["low_steps"] == 6)].set_index(
         "low_regime"
     )
+    assert (row["nfe"], row["nfe_control"]) == (thinned.loc["stablevs", "nfe"], thinned.loc["control", "nfe"])
+    assert row["nfe_control"] > row["nfe"]
     assert row["psnr_step"] == pytest.approx(thinned.loc["stablevs", "psnr"] - thinned.loc["control", "psnr"], abs=1e-3)
     base = sweep[(sweep["solver"] == "heun") & (sweep["low_regime"] == "none") & np.isfinite(sweep["psnr"])]
     expected = np.interp(row["nfe"], base["nfe"], base["psnr"])
@@ -323,3 +326,18 @@ def test_the_ratio_of_gradient_variances_is_paired_by_batch(tmp_path):
     row = row_of(gradient_variance(Results(study, tmp_path)), step=7)
     assert (row["variance_cfm"], row["variance_stablevm"], row["mean_square_cfm"]) == (6, 3, 7)  # 13 - 6
     assert (row["ratio"], row["ratio_low"], row["ratio_high"]) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_table5_holds_the_arms_of_videos_and_not_the_sweep_of_xi(tmp_path):
+    tiny = {"tiny": {"steps": 5}, "images": 1}
+    study = parse_study({"name": "p", "toy": None, "pretrained": {"families": {"sd35": tiny, "wan22": tiny}}})
+    arms = ["euler-base", "euler-stablevs", "euler-stablevs-xi0.5", "euler-control", "euler-control-xi0.5"]
+    for family in ("sd35", "wan22"):
+        file = tmp_path / synthetic.LAYOUT.family_metrics(family)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame({"arm": arms, "psnr": np.arange(5.0)}).to_csv(file, index=False)
+    table = of_pretrained.table5(Results(study, tmp_path))
+    assert set(table["family"]) == {"wan22"}
+    assert table["arm"].tolist() == ["euler-base", "euler-stablevs", "euler-control"]
+    assert table["psnr"].tolist() == [0, 1, 3]
+    assert table["xi"].isna().tolist() == [True, False, False]

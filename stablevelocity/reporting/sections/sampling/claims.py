@@ -81,6 +81,7 @@ def _step(results: Results, rows: DataFrame, images: DataFrame, solver: str) -> 
     largest = rows["psnr_step"].abs().max()
     equal = largest < ROUNDING_DB
     facts = {"solver": SOLVERS[solver], "largest": largest, "equal": equal, "rounding": ROUNDING_DB}
+    facts["more_calls"] = bool((rows["nfe_control"] > rows["nfe"]).any())
     name = f"stablevs-step-{solver.replace('_', '-')}"
     few = results.table("few_step")
     controls = few[(few["solver"] == solver) & (few["low_regime"] == "control")]

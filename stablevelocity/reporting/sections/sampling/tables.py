@@ -48,17 +48,19 @@ def stablevs(results: Results) -> DataFrame:
     """One row per run, solver, xi and number of low-regime steps.
 
     For each measure: StableVS, control (the base solver on the same grid), base (the base solver on its own grid with
-    as many network calls); `<measure>_step` = StableVS - control is the closed-form step's own effect,
-    `<measure>_grid` = control - base the grid's.
+    as many network calls as StableVS, `nfe`); `<measure>_step` = StableVS - control is the closed-form step's own
+    effect, `<measure>_grid` = control - base the grid's. Heun's control makes more calls, `nfe_control`: two a step.
     """
     frame = sweep(results)
     thinned = frame["low_regime"] != "none"
     bases = frame[~thinned].groupby(["run", "solver"])
     rows = []
     for key, part in frame[thinned].groupby(["run", "solver", "xi", "low_steps"], sort=False):
-        arms, base, first = part.set_index("low_regime"), bases.get_group(key[:2]), part.iloc[0]
+        arms, base = part.set_index("low_regime"), bases.get_group(key[:2])
+        first = arms.loc["stablevs"]
         names = ("run", "arm", "solver", "xi", "low_steps", "steps", "nfe", "images", "reference_steps", *SHARED)
         row = {name: first[name] for name in names} | {"low_steps": int(first["low_steps"])}
+        row["nfe_control"] = arms["nfe"].get("control", math.nan)
         row["base_interpolated"] = first["nfe"] not in set(base["nfe"])
         for measure in [name for name in SIMILARITY if name in frame]:
             ours, control = (arms[measure].get(arm, math.nan) for arm in ("stablevs", "control"))
@@ -82,19 +84,20 @@ def stablevs_images(results: Results) -> DataFrame:
         frame["image"] += seeds * results.study.sampling.sweep.images
     base_steps, thinned = results.study.sampling.sweep.base_steps, frame["low_regime"] != "none"
     bases, parts = frame[~thinned & (frame["steps"] != base_steps)], []
-    keys = ["run", "solver", "xi", "low_steps", "nfe"]
+    keys = ["run", "solver", "xi", "low_steps"]
     for key, part in frame[thinned].groupby(keys, sort=False):
         base = bases[(bases["run"] == key[0]) & (bases["solver"] == key[1])]
         row = pd.DataFrame({**dict(zip(keys, key, strict=True)), "image": sorted(part["image"].unique())})
+        calls = part.loc[part["low_regime"] == "stablevs", "nfe"].iloc[0]  # the control's own may be more
         for measure in ("psnr", "ssim"):
             arms = part.pivot_table(index="image", columns="low_regime", values=measure)
             plain = base.pivot_table(index="nfe", columns="image", values=measure)
-            row[f"{measure}_over_base"] = arms["stablevs"].to_numpy() - _at_calls(plain, key[-1])
+            row[f"{measure}_over_base"] = arms["stablevs"].to_numpy() - _at_calls(plain, calls)
             row[f"{measure}_over_control"] = (arms["stablevs"] - arms["control"]).to_numpy()
         parts.append(row)
     if not parts:
-        return pd.DataFrame(columns=[*keys[1:4], "image"])
-    by_image = pd.concat(parts).drop(columns=["run", "nfe"]).groupby([*keys[1:4], "image"], sort=False)
+        return pd.DataFrame(columns=[*keys[1:], "image"])
+    by_image = pd.concat(parts).drop(columns="run").groupby([*keys[1:], "image"], sort=False)
     return by_image.mean().reset_index()
 
 
