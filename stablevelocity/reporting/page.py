@@ -65,7 +65,7 @@ def make_page(study: Study, folder: Path, out: Path) -> None:
         counts=Counter(claim["verdict"] for claim in claims),
         marks=MARKS,
         evidence=_evidence(study),
-        papers={name: _paper(results, name) for name in registry.PAPER_TABLES},
+        papers={name: _paper(results, name) for name in registry.paper_tables(study)},
         sections=sections,
         settings={name: _settings(study, name) for name in study.arms},
         study_hash=history.study_hash(study),
