@@ -93,6 +93,10 @@ def test_the_trained_models_say_how_well_their_autoencoders_draw(made):
         facts = read_json(results / "pretrained" / str(family) / "model" / "training.json")
         assert row["autoencoder_psnr"] == pytest.approx(facts["autoencoder_psnr"], rel=1e-5)  # six digits are written
     assert "The tiny models" in (results / "report.html").read_text()
+    judged = pd.read_csv(results / "tables" / "pretrained_judge.csv").set_index("scenes")["score"]
+    assert judged.to_dict() == pytest.approx(read_json(results / "pretrained" / "judge.json"), rel=1e-5)
+    figure = Image.open(results / "figures" / "pretrained_images.png")
+    assert len(figure.convert("RGB").getcolors(2**24) or []) > 32  # pictures, not an empty frame
 
 
 def test_videos_are_compared_and_swept_too(made):

@@ -71,7 +71,7 @@ def test_every_table_and_figure_is_named_by_a_test():
     for section in registry.SECTIONS:
         for kind, products in (("tables", section.tables), ("figures", section.figures)):
             for product in products:
-                ways = [f"{kind}/{product.name}.", f'"{product.name}"', f"{product.name}("]
+                ways = [f"{kind}/{product.name}.", f'"{product.name}.', f'"{product.name}"', f"{product.name}("]
                 assert any(way in text for way in ways), f"{kind}: {product.name}"
 
 
