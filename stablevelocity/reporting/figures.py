@@ -80,6 +80,7 @@ def _shorter(svg: str) -> str:
     svg = re.sub(r"<!--.*?-->\s*|<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     places = r' (?:d|x|y)="[^"]*"|translate\([^)]*\)'
     svg = re.sub(places, lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found.group().replace("\n", "")), svg)
+    svg = svg.replace("'DejaVu Sans'", "'DejaVu Sans',Verdana,sans-serif")  # as wide, where it is not installed
     used = set(re.findall(r"#([\w-]+)", svg))
     svg = re.sub(r' id="([^"]*)"', lambda found: found.group() if found[1] in used else "", svg)
     return re.sub(r"\n\s*", "\n", svg).replace("; ", ";").replace(": ", ":")

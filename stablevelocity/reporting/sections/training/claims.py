@@ -23,8 +23,8 @@ CLAIMED = (
     "reg-stable",
 )
 """Comparisons of which the paper says that the first arm has the lower FID; with repa-high the higher one."""
-STF_MARGIN = 0.1
-"""Change of FID, as a share, within which StableVM and STF train equally well."""
+MARGIN = 0.1
+"""Change of FID, as a share, within which two arms train equally well; the same for every comparison."""
 GUIDED = ("repa-stable", "repa-stable-gain")
 """What table 1 compares, or else the nearest to it that a study has."""
 BANKED = ("stablevm", "repa-stable", "repa-stable-gain")
@@ -46,7 +46,7 @@ def claims(results: Results) -> list[Claim]:
     for sampler, name in unlabelled[: "stablevm-unlabelled" not in names]:
         made.append(_comparison(results, name, name, last.loc[sampler, name]))  # no label: a sampler of its own
     if (main, "stablevm-stf") in last.index:
-        made.append(_comparison(results, "stablevm-stf", "stablevm-stf", last.loc[main, "stablevm-stf"], STF_MARGIN))
+        made.append(_comparison(results, "stablevm-stf", "stablevm-stf", last.loc[main, "stablevm-stf"]))
     made += _held_out(results, table[table["sampler"] == main], [name for name in names if name in BANKED])
     of_guided = [(sampler, name) for sampler in guided(results.study) for name in GUIDED]
     for key in [key for key in of_guided if key in last.index][:1]:
@@ -56,14 +56,13 @@ def claims(results: Results) -> list[Claim]:
     return made if curves is None else [*made, *_alignment(results, curves)]
 
 
-def _comparison(results: Results, claim: str, name: str, row: Series, margin: float | None = None) -> Claim:
-    """With a `margin`, a share of the other arm's FID: equivalent within it."""
+def _comparison(results: Results, claim: str, name: str, row: Series) -> Claim:
+    """Where neither side is found: equivalent within `MARGIN` of the other arm's FID, or open."""
     study = results.study
     side: Side = "above" if name == "repa-high" else "below"
     sampler_name = row.name[0]
     effect = Estimate(row["difference"], row["standard_error"], max(row["freedom"], 1))
     one_seed = row["low"] != row["low"]
-    width = margin and margin * row["difference"] / row["relative"]
     facts = {
         "row": row,
         "side": side,
@@ -72,8 +71,10 @@ def _comparison(results: Results, claim: str, name: str, row: Series, margin: fl
         "known": "no interval from one seed" if one_seed else f"95 % {interval(row['low'], row['high'])}",
         "chosen": "; ".join(f"{setting}, {how}" for setting, how in study.chosen_by_fid.items()),
     }
-    outcome = by_effect(effect, side, margin=width)
-    return Claim(claim, outcome, _how(results, row, sampler_name), row["difference"], facts | {"margin": margin})
+    outcome = by_effect(effect, side)
+    if outcome.verdict == "open" and row["relative"]:
+        outcome = by_effect(effect, side, margin=MARGIN * row["difference"] / row["relative"])
+    return Claim(claim, outcome, _how(results, row, sampler_name), row["difference"], facts | {"margin": MARGIN})
 
 
 def _how(results: Results, row: Series, sampler_name: str) -> dict[str, Any]:

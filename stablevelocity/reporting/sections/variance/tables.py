@@ -54,7 +54,7 @@ def variance(results: Results) -> DataFrame:
         row |= dict(zip(("split_point", "split_low", "split_high"), split, strict=True))
         row |= {"rise": rise(curve), "peak_t": peak["t"], "peak_scaled": peak["mean"] / math.sqrt(peak["dimension"])}
         row |= {variance_column(t): np.interp(t, curve["t"], curve["mean"]) for t in SHOWN_TIMES}
-        row["least_of_peak"] = curve.loc[curve["t"] <= peak["t"], "mean"].min() / peak["mean"]
+        row["least_of_peak"] = curve["mean"].min() / peak["mean"]
         known = published.reindex([source if law == "empirical" else ""]).iloc[0]
         rows.append(row | dict(zip(("published_rise", "published_peak"), known, strict=True)))
     return pd.DataFrame(rows)
