@@ -66,8 +66,8 @@ def make_page(study: Study, folder: Path, out: Path) -> None:
         claims=claims,
         counts=Counter(claim["verdict"] for claim in claims),
         marks=MARKS,
-        evidence=_evidence(study),
-        papers={name: _paper(results, name) for name in registry.PAPER_TABLES},
+        evidence=_evidence(study, out),
+        papers={name: _paper(results, name) for name in registry.paper_tables(study)},
         sections=sections,
         settings={name: _settings(study, name) for name in study.arms},
         study_hash=history.study_hash(study),
@@ -82,12 +82,13 @@ def make_page(study: Study, folder: Path, out: Path) -> None:
     )
 
 
-def _evidence(study: Study) -> dict[str, Any] | None:
+def _evidence(study: Study, out: Path) -> dict[str, Any] | None:
     file = registry.evidence(study)
     if file is None:
         return None
     claims = read_json(file) if file.exists() else []
-    return {"folder": file.parent, "overview": overview(claims), "claims": headlines(claims)}
+    link = Path(os.path.relpath(file.parent, out.parent)).as_posix()
+    return {"name": file.parent.name, "link": link, "overview": overview(claims), "claims": headlines(claims)}
 
 
 def _paper(results: Results, name: str) -> dict[str, Any]:

@@ -145,7 +145,7 @@ TABLES: dict[str, PaperTable] = {
 def make_paper_tables(study: Study, folder: Path) -> None:
     """Write every table of the paper in every format into `folder`/paper, with what the study measured of it."""
     results = Results(study, folder, tables=registry.tables(study))
-    for name, title in registry.PAPER_TABLES.items():
+    for name, title in registry.paper_tables(study).items():
         frame = TABLES[name].make(results, name)
         shown = show(TABLES[name].columns, frame)
         with atomic_write(folder / LAYOUT.paper_table(name)) as temporary:

@@ -72,7 +72,7 @@ def _finished(results: Path) -> tuple[Study, list[str]]:
     made_from = [name for table in registry.tables(study).values() for name in table.inputs(study)]
     read = [name for name in made_from if name.endswith((".csv", ".json"))]
     drawn = [LAYOUT.figure(name, "png") for name in registry.figures(study)]
-    files = [LAYOUT.study, LAYOUT.report, LAYOUT.claims, *registry.claims_inputs(study), *registry.PAPER_FILES]
+    files = [LAYOUT.study, LAYOUT.report, LAYOUT.claims, *registry.claims_inputs(study), *registry.paper_files(study)]
     files += [*drawn, *registry.files(study), *read]
     missing = [name for name in files if not (results / name).exists()]
     if missing:

@@ -41,7 +41,18 @@ PAPER_TABLES = {
     "pretrained_xi": "Ablation of ξ in sampling",
 }
 """Titles of the paper's tables in its order, by the table of a study that each is measured in."""
-PAPER_FILES = [LAYOUT.paper_table(name, suffix) for name in PAPER_TABLES for suffix in ("csv", "md", "tex", "html")]
+
+
+def paper_tables(study: Study) -> dict[str, str]:
+    """Those of PAPER_TABLES that a study is about: without arms, the ones of pretrained models."""
+    of_models = {table.name for table in pretrained.SECTION.tables}
+    return {name: title for name, title in PAPER_TABLES.items() if study.arms or name in of_models}
+
+
+def paper_files(study: Study) -> list[str]:
+    """These in every format, relative to results/<study>."""
+    suffixes = ("csv", "md", "tex", "html")
+    return [LAYOUT.paper_table(name, suffix) for name in paper_tables(study) for suffix in suffixes]
 
 
 def figures(study: Study) -> dict[str, Product]:
@@ -72,7 +83,7 @@ def claims_inputs(study: Study) -> list[str]:
 def page_inputs(study: Study) -> list[str]:
     """What report.html is made from, relative to results/<study>."""
     drawn = [LAYOUT.figure(name, suffix) for name in figures(study) for suffix in ("svg", "column.png")]
-    papers = [LAYOUT.paper_table(name, suffix) for name in PAPER_TABLES for suffix in ("csv", "html")]
+    papers = [LAYOUT.paper_table(name, suffix) for name in paper_tables(study) for suffix in ("csv", "html")]
     return [*claims_inputs(study), *papers, *drawn, *files(study), LAYOUT.claims]
 
 

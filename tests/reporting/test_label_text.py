@@ -2,7 +2,7 @@
 
 import pytest
 
-from stablevelocity.reporting.paper_formats import Line, Shown, _latex, to_html, to_latex
+from stablevelocity.reporting.paper_formats import Line, Shown, to_html, to_latex
 from stablevelocity.reporting.templates import environment
 
 COMMANDS = [
@@ -16,9 +16,10 @@ COMMANDS = [
 ]
 
 
-def named(label: str) -> Shown:
-    """A table of one row that has this name."""
-    return Shown(["Method", "", "FID", "Verdict"], [([label], [Line("measured", ["1"], [False], "not run")])], [])
+def table(label: str) -> Shown:
+    """A table of one row with a label."""
+    line = Line("measured", ["1"], [False], "not run")
+    return Shown(["Method", "Line", "FID", "Verdict"], [([label], [line])], [])
 
 
 def is_plain(tex: str) -> bool:
@@ -32,9 +33,13 @@ def is_plain(tex: str) -> bool:
 
 @pytest.mark.parametrize("label", COMMANDS)
 def test_a_label_is_no_command_of_latex(label):
-    assert is_plain(_latex(label))
-    rows = to_latex("Table 2. FID", named(label)).splitlines()
-    assert any(row.startswith(f"{_latex(label)} & measured") for row in rows)
+    text = to_latex(label, table(label))
+    (row,) = text.split("\\midrule\n")[1].split("\n\\bottomrule")[0].splitlines()
+    cells = row.removesuffix(r" \\").split(" & ")
+    assert cells[-3:] == ["measured", "1", "not run"]
+    assert is_plain(" & ".join(cells[:-3]))
+    (caption,) = [line for line in text.splitlines() if line.startswith("\\caption")]
+    assert is_plain(caption.removeprefix("\\caption{").removesuffix("}\\smallskip"))
 
 
 @pytest.mark.parametrize("label", ["<script>alert(1)</script>", '" onload="x', "a & b", "<b>x"])
@@ -42,4 +47,4 @@ def test_a_label_is_no_element_of_the_page(label):
     shown = environment(escape=True).from_string("<td title='{{ label }}'>{{ label }}</td>").render(label=label)
     assert shown.count("<") == 2
     assert shown.count('"') == 0
-    assert label not in to_html("Table 2. FID", named(label))
+    assert label not in to_html(label, table(label))

@@ -198,6 +198,8 @@ def test_another_study_of_digits_quotes_the_one_that_decides(digits, tmp_path, m
     (tmp_path / "config").symlink_to(synthetic.PUBLISHED.parent)
     shutil.copytree(digits, tmp_path / "results/digits")
     monkeypatch.chdir(tmp_path)
+    evidence = tmp_path / "results/reference/evidence"
+    evidence.mkdir(parents=True)
     page = page_of(synthetic.digits(), Path("results/digits"), Path("results/digits/report.html"))
     assert "not there: no results/reference/evidence/claims.json" in " ".join(page.text.split())
     claims = json.loads((digits / "claims.json").read_text())
@@ -208,14 +210,12 @@ def test_another_study_of_digits_quotes_the_one_that_decides(digits, tmp_path, m
         "unit": "made up",
         "headline": True,
     }
-    evidence = tmp_path / "results/reference/evidence"
-    evidence.mkdir(parents=True)
     (evidence / "claims.json").write_text(json.dumps(claims))
     page = page_of(synthetic.digits(), Path("results/digits"), Path("results/digits/report.html"))
     rows = page.tables["Verdicts of the study evidence"][1:]
     assert len(rows) == min(9, sum(claim["headline"] for claim in claims))
     assert rows[0] == [typeset(claims[0]["paper_claim"]), "contradicted", "−0.200 [−0.310 to −0.090] made up"]
-    assert {"href": "../../results/reference/evidence/report.html"} in page.all("a")
+    assert {"href": "../reference/evidence/report.html"} in page.all("a")
     # Before all else but the study's own answers.
     headings = page.text.index("What is known by now"), page.text.index("The claims", page.text.index("How sure"))
     assert headings[0] < headings[1]

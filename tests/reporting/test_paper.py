@@ -276,7 +276,7 @@ def test_every_table_of_a_study_is_written_in_every_format(digits, tmp_path, mon
     shutil.copytree(digits / "tables", tmp_path / "tables")
     make_paper_tables(study, tmp_path)
     assert sorted(str(file.relative_to(tmp_path)) for file in (tmp_path / "paper").iterdir()) == sorted(
-        registry.PAPER_FILES
+        registry.paper_files(study)
     )
     assert list(registry.PAPER_TABLES) == list(TABLES)
     # The same tables give the same bytes.

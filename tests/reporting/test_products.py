@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from stablevelocity.errors import UserError
+from stablevelocity.files import write_json
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.figures import styled
 from stablevelocity.reporting.results import Results
-from stablevelocity.study import parse_study
+from stablevelocity.study import load_study, parse_study
 
 from . import synthetic
 
@@ -247,6 +248,36 @@ def test_other_settings_of_exact_flows_are_those_of_the_first_spread_without_gui
     others = rows[rows["solver"] != flow.solvers[0]]
     # The synthetic control arm of other solvers gains 4 dB more than StableVS.
     assert others["step_gain"].to_numpy() == pytest.approx(-4)
+
+
+def test_tables_4_and_5_are_the_arms_of_their_families_without_the_sweep(tmp_path):
+    study = load_study("config/pretrained-tiny.yaml")
+    for family, solver in (("sd35", "euler"), ("flux", "euler"), ("qwen-image", "euler"), ("wan22", "unipc")):
+        arms = ["long", "short", "stablevs", "stablevs-xi0.7"]
+        rows = [{"arm": f"{solver}-{arm}", "steps": 20, "psnr": 30.0 + place} for place, arm in enumerate(arms)]
+        file = tmp_path / synthetic.LAYOUT.family_metrics(family)
+        file.parent.mkdir(parents=True)
+        pd.DataFrame(rows).to_csv(file, index=False)
+    fourth, fifth = (table(Results(study, tmp_path), name) for name in ("table4", "table5"))
+    assert list(dict.fromkeys(fourth["family"])) == ["sd35", "flux", "qwen-image"]
+    assert fifth[["family", "solver", "kind"]].to_numpy().tolist() == [
+        ["wan22", "unipc", kind] for kind in ("long", "short", "stablevs")
+    ]
+    assert fifth["psnr"].tolist() == [30, 31, 32]
+    # xi is that of the study, in arms that have one.
+    assert fifth["xi"].tolist() == pytest.approx([np.nan, np.nan, study.pretrained.xi], nan_ok=True)
+
+
+def test_tiny_models_and_the_detector_are_told_as_they_were_measured(tmp_path):
+    study = load_study("config/pretrained-tiny.yaml")
+    for place, family in enumerate(study.pretrained.tiny):
+        facts = {"parameters": {"transformer": 10 + place, "autoencoder": 5}, "autoencoder_psnr": 24.5, "loss": 0.3}
+        write_json(tmp_path / synthetic.LAYOUT.tiny_model(family), facts)
+    write_json(tmp_path / synthetic.LAYOUT.detector_accuracy, {"seen": 0.99, "unseen": 0.9})
+    models = table(Results(study, tmp_path), "tiny_models")
+    assert models["transformer_parameters"].tolist() == [10, 11, 12, 13]
+    assert set(models["autoencoder_psnr"]) == {24.5}
+    assert table(Results(study, tmp_path), "pretrained_judge").to_numpy().tolist() == [["seen", 0.99], ["unseen", 0.9]]
 
 
 def test_the_variance_of_gradients_is_drawn_with_its_interval(tmp_path):

@@ -59,7 +59,7 @@ rule paper_tables:
         within(registry.claims_inputs(STUDY)),
         sorted(str(file) for file in PUBLISHED.glob("*.csv")),
     output:
-        within(registry.PAPER_FILES),
+        within(registry.paper_files(STUDY)),
     log:
         LAYOUT.log("paper_tables"),
     localrule: True
