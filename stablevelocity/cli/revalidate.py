@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 
 from stablevelocity.data.encoding import SLICE
 from stablevelocity.data.shards import read_shard

@@ -42,7 +42,9 @@ def test_nothing_in_the_page_can_make_a_request(parsed):
     for tag, attrs in parsed.tags:
         for name in ("src", "srcset", "action", "data", "poster", "background"):
             if name in attrs:
-                assert attrs[name].startswith(("data:image/png;base64,", "data:image/svg+xml,"))
+                assert attrs[name].startswith(
+                    ("data:image/png;base64,", "data:image/webp;base64,", "data:image/svg+xml,")
+                )
         # Links are followed by a reader only: files beside the page, places in it, and the paper.
         assert "href" not in attrs or tag == "a"
         assert not attrs.get("href", "").startswith(("http:", "//", "file:", "javascript:"))
@@ -70,7 +72,7 @@ def test_styles_load_nothing(digits):
 
 
 def test_every_figure_stands_in_the_page_with_words_for_the_blind(digits):
-    """As SVG, and as PNG of a column's width for small screens; it knows its size before it is read."""
+    """As SVG, and as a picture of a column's width for small screens; it knows its size before it is read."""
     parsed, page = read_page(digits), (digits / "report.html").read_text()
     images = parsed.all("img")
     assert len(images) == len(registry.figures(synthetic.digits()))

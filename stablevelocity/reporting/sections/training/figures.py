@@ -131,7 +131,7 @@ def training_curves(results: Results) -> Figure:
         look = {"linewidth": 0.6, "alpha": 0.6} if run.arm in drawn else {"linewidth": 1.2}
         for axis, column in zip(axes, titles, strict=True):
             if column in frame:
-                smooth = frame[column].rolling(SMOOTHING, min_periods=1).mean().iloc[:: SMOOTHING // 2]
+                smooth = frame[column].rolling(SMOOTHING, min_periods=1).mean().iloc[::SMOOTHING]
                 line = axis.plot(smooth, color=looks[run.arm]["color"], **look)
                 drawn.setdefault(run.arm, line[0])
     for axis, (column, title) in zip(axes, titles.items(), strict=True):

@@ -10,6 +10,7 @@ from stablevelocity.reporting.sections.training import sample_files
 from stablevelocity.reporting.spec import LAYOUT
 
 CLASSES = 10
+MANY_ARMS = 5  # of more, half as many images each
 
 
 def samples(results: Results) -> Figure:
@@ -21,6 +22,7 @@ def samples(results: Results) -> Figure:
     shards = {arm: read_shard(results.folder / file) for arm, file in sample_files(results.study).items()}
     first = next(iter(shards.values()))
     rows, columns = (2, 20) if first["images"].shape[1] < 64 else (1, 8)
+    rows = 1 if len(shards) > MANY_ARMS else rows
     rows, columns = (rows, columns) if is_wide() else (2 * rows, columns // 2)
     chosen = _chosen(np.asarray(first["labels"]), rows, columns)
     grids = {"Real images": _real(results, np.asarray(first["labels"])[chosen])}
