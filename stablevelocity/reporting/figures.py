@@ -83,7 +83,8 @@ def _shorter(svg: str) -> str:
     svg = svg.replace("'DejaVu Sans'", "'DejaVu Sans',Verdana,sans-serif")  # as wide, where it is not installed
     used = set(re.findall(r"#([\w-]+)", svg))
     svg = re.sub(r' id="([^"]*)"', lambda found: found.group() if found[1] in used else "", svg)
-    return re.sub(r"\n\s*", "\n", svg).replace("; ", ";").replace(": ", ":")
+    svg = re.sub(r'style="[^"]*"', lambda found: found.group().replace("; ", ";").replace(": ", ":"), svg)
+    return re.sub(r"\n\s*", "\n", svg)
 
 
 def is_wide() -> bool:

@@ -143,6 +143,6 @@ def _webp_address(png: Path) -> str:
 
 def _svg_address(svg: str) -> Markup:
     """Three quarters of the length that base64 would have; for an attribute in double quotes."""
-    for character, code in {"%": "%25", "'": "%27", '"': "'", "#": "%23", "&": "%26", "\n": " "}.items():
+    for character, code in {"%": "%25", "'": "&apos;", '"': "'", "#": "%23", "&": "%26", "\n": " "}.items():
         svg = svg.replace(character, code)
     return Markup("data:image/svg+xml," + svg)

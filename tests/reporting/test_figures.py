@@ -47,6 +47,12 @@ def test_the_same_data_draws_the_same_bytes(tmp_path, digits):
         assert (tmp_path / f"figure3.{suffix}").read_bytes() == (digits / f"figures/figure3.{suffix}").read_bytes()
 
 
+def test_words_of_a_figure_are_text_and_whole(digits):
+    """Shortening an SVG takes the spaces of its styles, not of its words."""
+    for word in ("PUBLISHED: passes 0.1", "V/√d passes 0.1", "mixture, d = 100"):
+        assert f">{word}</text>" in (digits / "figures/figure1.svg").read_text()
+
+
 def test_serif_type_is_a_choice(tmp_path, digits):
     make_figure(synthetic.digits(), digits, "toy_cost", tmp_path / "toy_cost.pdf", serif=True)
     assert b"STIX" in (tmp_path / "toy_cost.svg").read_bytes()
