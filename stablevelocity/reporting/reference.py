@@ -32,7 +32,7 @@ def make_reference(results: Path, out: Path) -> None:
     """Copy what a reader of the repository wants to see of results/<study> into `out`, under `LIMIT` bytes.
 
     `out` gets the page with its tables, figures and claims, what the tables were computed from, the paper's tables,
-    study.json, records.json (every job behind them), and provenance.json (hashes, hosts, durations, checksums of all
+    study.json, records.json.gz (every job behind them), and provenance.json (hashes, hosts, durations, checksums of all
     these files). Files of an earlier copy that the study no longer has are removed. Raises UserError when the study is
     not finished or the copy is too large.
     """
@@ -116,10 +116,7 @@ def _durations(results: Path) -> dict[str, Any] | None:
 def _crate(study: Study, copy: Path) -> dict[str, Any]:
     """RO-Crate 1.1's description of a folder: what it is, and type, size and checksum of each file."""
     files = sorted(str(file.relative_to(copy)) for file in copy.rglob("*") if file.is_file())
-    parts = [
-        (name, guess_type(name)[0] or "application/octet-stream", (copy / name).stat().st_size, sha256(copy / name))
-        for name in files
-    ]
+    parts = [(name, _format(name), (copy / name).stat().st_size, sha256(copy / name)) for name in files]
     facts = {
         "study": study,
         "files": parts,
@@ -127,3 +124,8 @@ def _crate(study: Study, copy: Path) -> dict[str, Any]:
         "version": version("stablevelocity"),
     }
     return json.loads(environment(escape=False).get_template("crate.json.j2").render(facts))
+
+
+def _format(name: str) -> str:
+    kind, packed = guess_type(name)
+    return f"application/{packed}" if packed else kind or "application/octet-stream"

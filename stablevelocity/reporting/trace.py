@@ -1,10 +1,11 @@
 """The way back from a number of a table: which jobs made it, from which files, by which commands.
 
 Every job leaves a record beside its first result (`provenance.py`). Together they are a graph from the page down to the
-images; a copy or an archive holds it as one file, records.json.
+images; a copy or an archive holds it as one file, records.json.gz.
 """
 
 import functools
+import gzip
 import json
 import os
 import re
@@ -18,12 +19,12 @@ from typing import Any
 import pandas as pd
 
 from stablevelocity.errors import UserError
-from stablevelocity.files import read_json, write_json
+from stablevelocity.files import atomic_write
 from stablevelocity.records import Record, read_records
 from stablevelocity.reporting import registry
 from stablevelocity.reporting.results import DataFrame
 
-RECORDS = "records.json"
+RECORDS = "records.json.gz"
 PROVENANCE = "provenance.json"
 """Of a copy: what it is of (`reference.py`)."""
 LONGEST = 300
@@ -75,14 +76,18 @@ class Jobs(dict[str, Job]):
         return found[::-1]
 
     def write(self, path: Path) -> None:
-        write_json(path, [asdict(job) for job in self.values()])
+        """A tenth of their size: the same words in hundreds of jobs. The same jobs give the same bytes."""
+        text = json.dumps([asdict(job) for job in self.values()])
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 @functools.cache
 def read_jobs(folder: Path) -> Jobs:
-    """From the records beside the results, or from records.json of a copy; none of an older copy."""
+    """From the records beside the results, or from those of a copy; none of an older copy."""
     if (folder / PROVENANCE).exists():
-        jobs = [Job(**job) for job in read_json(folder / RECORDS)] if (folder / RECORDS).exists() else []
+        kept = folder / RECORDS
+        jobs = [Job(**job) for job in json.loads(gzip.decompress(kept.read_bytes()))] if kept.exists() else []
     else:
         jobs = [_job(folder, record) for record in read_records(folder)]
     return Jobs({job.id: job for job in jobs})
