@@ -176,7 +176,7 @@ def test_the_samples_begin_with_real_images_of_the_same_classes(digits, width):
     bars = []
     for axis in figure.axes:
         grid = axis.get_images()[0].get_array()
-        rows = [grid[17 * row : 17 * row + 16] for row in range(40 // columns)]
+        rows = [grid[17 * row : 17 * row + 16] for row in range((len(grid) + 1) // 17)]
         cells = [row[:, 17 * place : 17 * place + 16] for row in rows for place in range(columns)]
         bars.append([int((cell[3:13] == 230).all(axis=(0, 2)).argmax()) - 3 for cell in cells])
     assert all(row == bars[0] for row in bars)
