@@ -194,6 +194,26 @@ def training(claims: dict, runs: pd.DataFrame, names: pd.DataFrame, alignment: p
     return found
 
 
+class Ratio(Sample):
+    """Of two means over the same batches, by the linearised ratio's residuals."""
+
+    def __init__(self, above: np.ndarray, below: np.ndarray):
+        self.ratio, self.freedom = above.mean() / below.mean(), len(above) - 1
+        self.error = (above - self.ratio * below).std(ddof=1) / below.mean() / math.sqrt(len(above))
+
+    def p(self, way: str, bound: float) -> float:
+        t = (self.ratio - bound) / self.error
+        return stats.t.cdf(t, self.freedom) if way == "below" else stats.t.sf(t, self.freedom)
+
+
+def gradients(rows: pd.DataFrame) -> dict:
+    ratios = []
+    for _, part in rows.groupby(["run", "step"]):
+        wide = part.pivot(index="batch", columns="objective", values="squared_deviation")
+        ratios.append(Ratio(wide["stablevm"].to_numpy(), wide["cfm"].to_numpy()))
+    return {"gradient-variance": decide(ratios, "below", 1.0)}
+
+
 def sampling(claims: dict, rows: pd.DataFrame, images: pd.DataFrame, few: pd.DataFrame) -> dict:
     found = {}
     for name in [name for name in claims if name in ("stablevs-paper-xi", "stablevs-own-xi")]:
@@ -271,6 +291,8 @@ def recompute(folder: Path, claims: dict) -> dict[str, tuple[str, float]]:
         found |= toy(rows)
     if (rows := table("exact_flow_runs")) is not None:
         found |= exact_flow(claims, rows)
+    if files := sorted((folder / "metrics/gradient_variance").glob("*.csv")):
+        found |= gradients(pd.concat([pd.read_csv(file).assign(run=file.stem) for file in files]))
     found |= training(claims, table("runs"), table("differences"), table("alignment"))
     return found | sampling(claims, table("stablevs"), table("stablevs_images"), table("few_step"))
 
