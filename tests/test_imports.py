@@ -56,7 +56,7 @@ VERBS = {
     "train": "",  # the submitter: the training runs in a process of its own
     "check": "",
     "plan": "torch",
-    "revalidate": "torch",
+    "revalidate": "torch pandas",
     "schema": "",
     "verify": "pandas",  # compares tables
 }

@@ -20,6 +20,7 @@ def server():
     """Process of a server, which the commands of this module find in their environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(warm_start, "ACCELERATORS", ())
+        patch.setattr(warm_start, "_server", [])  # another module's may live in this process
         for name in warm_start.THREAD_VARIABLES:
             patch.setenv(name, "1")
         patch.setenv(warm_start.VARIABLE, "")
@@ -131,7 +132,7 @@ def test_jobs_and_server_end_with_the_process_that_started_it(study):
         f"subprocess.run(['stablevelocity', '--log', r'{study.parent / 'log'}', 'toy', '--study', r'{study}',"
         f" '--folder', r'{study.parent / 'toy'}'])"
     )
-    threads = dict.fromkeys(warm_start.THREAD_VARIABLES, "1")
+    threads = dict.fromkeys(warm_start.THREAD_VARIABLES, "1") | {warm_start.VARIABLE: ""}
     starter = subprocess.Popen(["python", "-c", code], stdout=subprocess.PIPE, env=os.environ | threads, text=True)
     server = int(starter.stdout.readline())
     wait_until(lambda: (study.parent / "log").exists())

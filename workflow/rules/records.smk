@@ -117,6 +117,6 @@ def tell_of_changed():
 
 
 onsuccess:
-    if not workflow.dryrun:
+    if workflow.is_main_process and not workflow.dryrun:
         or_one_line(tell_of_changed)
         or_one_line(seal, Path(LAYOUT.root))
