@@ -232,7 +232,8 @@ class _Centred(NamedTuple):
 
     @classmethod
     def at(cls, centre: Float[Tensor, " d"], points: Float[Tensor, "n d"]) -> "_Centred":
-        points = (points - centre).float()
+        # Subtracted in the points' own precision or more: each difference is then right to a unit of its own size.
+        points = (points.to(torch.promote_types(points.dtype, torch.float32)) - centre).float()
         return cls(centre, points, torch.linalg.vector_norm(points, dim=1, dtype=torch.float64).square())
 
     def part(self, start: int, stop: int) -> "_Centred":

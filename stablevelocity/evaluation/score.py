@@ -180,7 +180,7 @@ def metrics_table(
             ("recall", coverage.recall, coverage.reference_inside),
         ):
             add(metric, value, intervals.bootstrap_share(inside, seed=seed), f"k = {neighbours}")
-    if labels is not None and bool((labels < logits.shape[1]).all()):  # else of the null class: none was asked for
+    if labels is not None and not bool((labels == logits.shape[1]).all()):  # the null class: no class was asked for
         right = logits.argmax(dim=1) == labels
         add("accuracy", float(right.double().mean()), intervals.bootstrap_share(right, seed=seed))
     if reference.held_out is not None:

@@ -270,3 +270,15 @@ def test_all_metrics_equal_torch_fidelity_on_the_same_images_and_extractor():
     assert coverage.precision == pytest.approx(theirs["precision"], abs=1e-6)
     assert coverage.recall == pytest.approx(theirs["recall"], abs=1e-6)
     assert coverage.precision != coverage.recall
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_precision_and_recall_of_half_precision_features_are_those_of_the_same_numbers_in_float64(dtype):
+    """Far from the origin: a difference taken in half precision would be off by more than what the bound allows for."""
+    for seed in range(30):
+        g = torch.Generator().manual_seed(seed)
+        centre = torch.randn(1, 16, generator=g) * 50
+        a, b = ((centre + torch.randn(300, 16, generator=g)).to(dtype) for _ in range(2))
+        ours, exact = precision_recall(a, b), precision_recall(a.double(), b.double())
+        assert torch.equal(ours.generated_inside, exact.generated_inside)
+        assert torch.equal(ours.reference_inside, exact.reference_inside)

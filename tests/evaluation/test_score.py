@@ -90,6 +90,17 @@ def test_the_table_holds_every_metric_with_an_interval_around_it(stores, referen
     assert (table["images"] == 200).all()
 
 
+def test_no_accuracy_is_said_of_images_for_which_no_class_was_asked(stores, reference):
+    """Labels of the null class alone; among others it counts as a class that was missed."""
+    fake, _ = stores
+    classes = fake.column("logits").tensor().shape[1]
+    null = torch.full((200,), classes)
+    assert "accuracy" not in set(metrics_table(fake, reference, labels=null, bootstrap=30)["metric"])
+    mixed = torch.where(torch.arange(200) < 100, null, 0)
+    table = metrics_table(fake, reference, labels=mixed, bootstrap=30).set_index("metric")
+    assert table.loc["accuracy", "value"] <= 0.5
+
+
 def test_few_images_are_cautioned_about_and_what_is_not_defined_is_left_out_and_said(
     tmp_path, stores, reference, caplog
 ):
