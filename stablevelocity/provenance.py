@@ -211,12 +211,12 @@ def _tree_digest(module: str) -> str:
 
 @functools.cache
 def _imports_of(module: str) -> frozenset[str]:
-    found, waiting = set(), {module}
+    reached, waiting = set(), {module}
     while waiting:
         here = waiting.pop()
-        if here not in found:
-            found.add(here)
+        if here not in reached:
+            reached.add(here)
             ours = {of for of, _, _ in _parse(here)[1] if of != "stablevelocity"}
             # Importing a.b.c runs a.b as well.
             waiting |= ours | {of.rsplit(".", 1)[0] for of in ours if of.count(".") > 1}
-    return frozenset(found)
+    return frozenset(reached)

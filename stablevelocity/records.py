@@ -73,12 +73,12 @@ def read_records(results: Path | str, *, checkpoints: bool = False) -> list[Reco
 
 def record_paths(results: Path | str, *, checkpoints: bool = False) -> list[Path]:
     """Paths of the records below a folder, see `read_records`."""
-    found = []
+    paths = []
     for folder, folders, names in os.walk(results):
         if not checkpoints and "checkpoints" in folders:
             folders.remove("checkpoints")
-        found += [Path(folder) / name for name in names if name.endswith(SUFFIX)]
-    return sorted(found)
+        paths += [Path(folder) / name for name in names if name.endswith(SUFFIX)]
+    return sorted(paths)
 
 
 def read_record(path: Path) -> Record:

@@ -96,13 +96,13 @@ def _autoencoder_config(key: str, name: str, revision: str | None) -> dict:
         return _json(key, Path(name) / "config.json")
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, "config.json", revision=revision)
-    if not isinstance(found, str):
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    if not isinstance(cached, str):
         raise UserError(
             f"{key}: {name!r} at {revision} is not on this machine; "
             f"fetch it with `stablevelocity download {name} --revision {revision}`"
         )
-    return _json(key, Path(found))
+    return _json(key, Path(cached))
 
 
 def _json(key: str, path: Path) -> dict:

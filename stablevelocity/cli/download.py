@@ -56,11 +56,11 @@ def _encoder(name: str, revision: str | None, output: Path) -> Path:
     from huggingface_hub import hf_hub_download
 
     with _failures_named(spec.source, pinned):
-        found = Path(hf_hub_download(spec.source, "model.safetensors", revision=pinned))
-    if spec.pin is not None and pinned == spec.pin.revision and sha256(found) != spec.pin.sha256:
-        raise UserError(f"download: {name} at {pinned} is not the file it was (SHA-256 {sha256(found)[:16]}...)")
+        cached = Path(hf_hub_download(spec.source, "model.safetensors", revision=pinned))
+    if spec.pin is not None and pinned == spec.pin.revision and sha256(cached) != spec.pin.sha256:
+        raise UserError(f"download: {name} at {pinned} is not the file it was (SHA-256 {sha256(cached)[:16]}...)")
     with atomic_write(output) as temporary:
-        shutil.copyfile(found, temporary)
+        shutil.copyfile(cached, temporary)
     return output
 
 

@@ -85,8 +85,8 @@ def spread(new: np.ndarray, old: np.ndarray) -> float:
     if np.array_equal(new, old):
         return 0.0
     difference = np.abs(new.astype(float) - old)
-    found = (difference.mean() if new.dtype == np.uint8 else difference.max()) / np.abs(old.astype(float)).max()
-    return float(found) if np.isfinite(found) and new.dtype != np.int64 else np.inf
+    share = (difference.mean() if new.dtype == np.uint8 else difference.max()) / np.abs(old.astype(float)).max()
+    return float(share) if np.isfinite(share) and new.dtype != np.int64 else np.inf
 
 
 def _precision(kind: tuple[str, ...], study: Study) -> str:

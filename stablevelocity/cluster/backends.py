@@ -113,11 +113,11 @@ class Slurm:
         return None
 
     def states(self, job_ids: list[str]) -> dict[str, str]:
-        found = dict.fromkeys(job_ids, GONE)
+        states = dict.fromkeys(job_ids, GONE)
         for line in self._squeue("--jobs", ",".join(job_ids), "--format", "%A %T %r").splitlines():
             job_id, state, reason = line.split(maxsplit=2)
-            found[job_id] = f"{state} ({reason})" if state == "PENDING" else state
-        return found
+            states[job_id] = f"{state} ({reason})" if state == "PENDING" else state
+        return states
 
     def _squeue(self, *options: str) -> str:
         command = ["squeue", "--noheader", "--states", "all", *options]

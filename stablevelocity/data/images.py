@@ -145,12 +145,13 @@ def download_cifar10(path: Path | str) -> None:
     CIFAR10(str(path), download=True)
 
 
-def check_count(found: int, problems: int, expected: int | None, where: str) -> None:
-    """Refuse a data set that is not whole: `found` listed images, `problems` of them unreadable.
+def check_count(count: int, problems: int, expected: int | None, where: str) -> None:
+    """Refuse a data set that is not whole: `count` listed images, `problems` of them unreadable.
 
     `expected` is what the study asks for (1,281,167 for ImageNet), or None for no check.
     """
-    if expected is not None and found - problems != expected:
+    readable = count - problems
+    if expected is not None and readable != expected:
         raise UserError(
-            f"images: {where} has {found - problems:,} readable images ({problems:,} unreadable), expected {expected:,}"
+            f"images: {where} has {readable:,} readable images ({problems:,} unreadable), expected {expected:,}"
         )

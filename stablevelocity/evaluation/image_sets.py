@@ -118,8 +118,8 @@ class ImageFolder:
     """
 
     def __init__(self, folder: Path):
-        found = files_below(folder)
-        reasons = {file: _no_image(file) for file in found.files} | dict.fromkeys(found.hidden, "hidden name")
+        listing = files_below(folder)
+        reasons = {file: _no_image(file) for file in listing.files} | dict.fromkeys(listing.hidden, "hidden name")
         self.files = [file for file, reason in reasons.items() if reason is None]
         others = [f"{shown(file.relative_to(folder))} ({reason})" for file, reason in reasons.items() if reason]
         left_out = f"{len(others)} other file(s): {', '.join(others[:4])}{' ...' if len(others) > 4 else ''}"

@@ -37,7 +37,9 @@ def run_sweep(
         weights=identity,
         processes=processes,
     )
-    of = study.runs()[run]
+    resolved = study.runs()[run]
     write_table(images, {"run": run}, images_output)
-    write_table(table, {"run": run, "arm": of.arm, "seed": of.seed, "step": of.training.steps}, output)
+    write_table(
+        table, {"run": run, "arm": resolved.arm, "seed": resolved.seed, "step": resolved.training.steps}, output
+    )
     shutil.rmtree(parts, ignore_errors=True)

@@ -198,8 +198,8 @@ def evaluation(settings: Toy, mixture: GaussianMixture) -> Callable[[Parameters]
 
 def _predict(parameters: Parameters, run: int, x: Tensor, t: float) -> Tensor:
     """Velocity of one run's network at (x, t), without dropout."""
-    one = {name: value[run : run + 1] for name, value in parameters.items()}
-    return velocities(one, x[None], time_features(torch.full((1, len(x)), t)))[0]
+    own = {name: value[run : run + 1] for name, value in parameters.items()}
+    return velocities(own, x[None], time_features(torch.full((1, len(x)), t)))[0]
 
 
 def target_variance(settings: Toy, mixture: GaussianMixture) -> pd.DataFrame:
@@ -240,8 +240,8 @@ def _gradient_variance(settings: Toy, mixture: GaussianMixture, averages: Parame
         weights = {name: value[run : run + 1].clone().requires_grad_() for name, value in averages.items()}
         for t, objective in product(GRADIENT_TIMES, settings.objectives):
             loss = loss_of(objective, seed, t, weights)
-            result = gradient_variance(loss, list(weights.values()), GRADIENT_BATCHES)
-            rows.append((objective, seed, t, result.per_parameter, result.trace, result.signal))
+            variance = gradient_variance(loss, list(weights.values()), GRADIENT_BATCHES)
+            rows.append((objective, seed, t, variance.per_parameter, variance.trace, variance.signal))
     return pd.DataFrame(rows, columns=["objective", "seed", "t", "variance", "trace", "signal"])
 
 

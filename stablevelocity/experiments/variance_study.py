@@ -48,14 +48,14 @@ def data_tables(settings: Variance, source: str, manifest: Path) -> tuple[pd.Dat
     mixture of one Gaussian per image.
     """
     generator = _generator(settings)
-    data = ShardSet(manifest, "images") if source == "pixels" else Latents(manifest)
-    rows = random_rows(len(data), settings.data_samples, settings.seed)
+    dataset = ShardSet(manifest, "images") if source == "pixels" else Latents(manifest)
+    rows = random_rows(len(dataset), settings.data_samples, settings.seed)
     mixture = None
-    if isinstance(data, ShardSet):
-        samples = torch.from_numpy(data.rows("images", rows)).float().flatten(1) / 127.5 - 1.0
+    if isinstance(dataset, ShardSet):
+        samples = torch.from_numpy(dataset.rows("images", rows)).float().flatten(1) / 127.5 - 1.0
     else:
-        samples = data.means(rows).flatten(1)
-        variances = data.deviations(rows).flatten(1).double().square().clamp_min(1e-12)
+        samples = dataset.means(rows).flatten(1)
+        variances = dataset.deviations(rows).flatten(1).double().square().clamp_min(1e-12)
         mixture = GaussianMixture(torch.full((len(rows),), 1 / len(rows)), samples, variances)
     times = torch.linspace(0.01, 0.99, settings.data_times, dtype=torch.float64)
     progress = Progress(f"variance {source}", 2 * settings.data_times * len(samples), "samples")

@@ -67,15 +67,15 @@ class DigitDetector:
         """Objects of an image in reading order of its cells."""
         corners = [(top, left) for top in (0, CELL) for left in (0, CELL)]
         cells = [self._read_cell(image, top, left) for top, left in corners]
-        return [thing for thing in cells if thing is not None]
+        return [detection for detection in cells if detection is not None]
 
     def __call__(self, image: UInt8[np.ndarray, "size size 3"], tag: str) -> list[DetectedObject]:
         """As a GenEval detector: boxes are the digits' extent around their centres, all equally sure."""
         objects = []
-        for thing in self.read(image):
-            (y, x), half = thing.centre, DIGIT / 2
+        for detection in self.read(image):
+            (y, x), half = detection.centre, DIGIT / 2
             box = (x - half, y - half, x + half, y + half)
-            objects.append(DetectedObject(NAMES[thing.digit], box, 1.0, lambda color=thing.color: color))
+            objects.append(DetectedObject(NAMES[detection.digit], box, 1.0, lambda color=detection.color: color))
         return objects
 
     def read_frame(self, frame: UInt8[np.ndarray, "size size 3"]) -> Detection | None:
@@ -86,8 +86,8 @@ class DigitDetector:
         middle = _centroid(brightness)
         sides = zip(middle, brightness.shape, strict=True)
         top, left = (int(np.clip(round(m - CELL / 2 + 0.5), 0, side - CELL)) for m, side in sides)
-        thing = self._read_cell(frame, top, left)
-        return thing and replace(thing, centre=middle)
+        detection = self._read_cell(frame, top, left)
+        return detection and replace(detection, centre=middle)
 
     def _read_cell(self, image: np.ndarray, top: int, left: int) -> Detection | None:
         cell = image[top : top + CELL, left : left + CELL]

@@ -123,10 +123,10 @@ class Trainer:
 
     def resume(self) -> bool:
         """Continue from the last checkpoint of this very run, if there is one."""
-        found = checkpoints.load_last(self.checkpoints, self.run.steps, self.accelerator.is_main_process)
-        if found is None:
+        checkpoint = checkpoints.load_last(self.checkpoints, self.run.steps, self.accelerator.is_main_process)
+        if checkpoint is None:
             return False
-        state, info = found
+        state, info = checkpoint
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}

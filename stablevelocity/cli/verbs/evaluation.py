@@ -55,8 +55,8 @@ def evaluate(
     from stablevelocity.evaluation.stages import evaluate_samples
 
     loaded = load_study(study)
-    of = run_of(loaded, run)
-    facts = {"run": run, "arm": of.arm, "seed": of.seed, "step": step, "sampler": sampler}
+    resolved = run_of(loaded, run)
+    facts = {"run": run, "arm": resolved.arm, "seed": resolved.seed, "step": step, "sampler": sampler}
     with damaged_put_aside(study.parent):
         evaluate_samples(loaded.evaluation, _path(judge), reference, samples, output, facts)
 

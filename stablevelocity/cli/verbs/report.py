@@ -117,8 +117,8 @@ def trace(
     """Show where a number came from: each job behind it with its command, code, versions, host and checksums."""
     from stablevelocity.reporting.trace import find
 
-    found = find(table, row, column)
-    typer.echo(found.as_json() if as_json else "\n".join(found.lines()))
+    origin = find(table, row, column)
+    typer.echo(origin.as_json() if as_json else "\n".join(origin.lines()))
 
 
 @app.command()

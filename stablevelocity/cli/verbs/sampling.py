@@ -28,8 +28,8 @@ def sample(
     """Generate one shard of a set of images, block by block; goes on where it was stopped."""
     from stablevelocity.sampling.stages import write_sample_shard
 
-    found = load_study(study)
-    write_sample_shard(weights, autoencoder, _sampler_of(found, sampler), found.sampling, shard, output, processes)
+    loaded = load_study(study)
+    write_sample_shard(weights, autoencoder, _sampler_of(loaded, sampler), loaded.sampling, shard, output, processes)
 
 
 @app.command()
@@ -44,8 +44,8 @@ def sample_manifest(
     """Describe the shards of a set of images, and all that they depend on."""
     from stablevelocity.data.stages.manifests import write_sample_manifest
 
-    found = load_study(study)
-    write_sample_manifest(weights, autoencoder, _sampler_of(found, sampler), found.sampling, shards, output)
+    loaded = load_study(study)
+    write_sample_manifest(weights, autoencoder, _sampler_of(loaded, sampler), loaded.sampling, shards, output)
 
 
 @app.command()

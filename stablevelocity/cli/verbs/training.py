@@ -32,8 +32,8 @@ def train(
     from stablevelocity.cluster.tasks import Task
     from stablevelocity.training.identity import begun_run
 
-    found = load_study(study)
-    wanted = [run_of(found, name) for name in run]
+    loaded = load_study(study)
+    wanted = [run_of(loaded, name) for name in run]
     for one in wanted:
         if one.waits_for_curve:
             raise UserError(f"{study}: arms.{one.arm}: auto, but the curve of the latents does not lie beside it")
