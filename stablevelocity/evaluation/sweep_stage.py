@@ -10,12 +10,12 @@ from stablevelocity.evaluation.score import ReferenceStatistics
 from stablevelocity.evaluation.stages import open_extractor, write_table
 from stablevelocity.evaluation.sweep import sweep_table
 from stablevelocity.sampling.stages import open_sampler
-from stablevelocity.study import Study
+from stablevelocity.study import Run, Study
 
 
 def run_sweep(
     study: Study,
-    run: str,
+    run: Run,
     weights: Path,
     autoencoder: Path,
     classifier: Path | None,
@@ -37,9 +37,6 @@ def run_sweep(
         weights=identity,
         processes=processes,
     )
-    resolved = study.runs()[run]
-    write_table(images, {"run": run}, images_output)
-    write_table(
-        table, {"run": run, "arm": resolved.arm, "seed": resolved.seed, "step": resolved.training.steps}, output
-    )
+    write_table(images, {"run": run.name}, images_output)
+    write_table(table, {"run": run.name, "arm": run.arm, "seed": run.seed, "step": run.training.steps}, output)
     shutil.rmtree(parts, ignore_errors=True)
