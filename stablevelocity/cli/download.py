@@ -30,10 +30,10 @@ def download(name: str, *, revision: str | None = None, output: Path | None = No
     Raises UserError when no revision is known, when `output` is missing, or the file is not the pinned one.
     """
     if name == "cifar10":
-        from stablevelocity.data.images import download_cifar10
+        from torchvision.datasets import CIFAR10
 
         folder = _needed(output, name)
-        download_cifar10(folder)
+        CIFAR10(str(folder), download=True)
         return folder
     if name in ENCODERS:
         return _encoder(name, revision, _needed(output, name))

@@ -32,9 +32,8 @@ def table(runs: dict[str, Run], layout: Layout) -> str:
     queue = _states([record for record in records.values() if record and record["job"]])
     rows = [COLUMNS, *(_row(run, layout.run(name), records[name], queue) for name, run in runs.items())]
     widths = [max(len(row[k]) for row in rows) for k in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
 def _states(records: list[dict[str, Any]]) -> dict[str, str]:

@@ -109,6 +109,14 @@ def shard_info(path: Path | str) -> dict[str, str]:
     return _read_header(path)[0].get("__metadata__", {})
 
 
+def is_done(path: Path | str, info: dict[str, str]) -> bool:
+    """Whether a whole shard with this `info` is there, from an earlier, stopped call."""
+    try:
+        return shard_info(path) == info and bool(read_shard(path))
+    except (OSError, UserError):
+        return False
+
+
 def _read_header(path: Path | str) -> tuple[dict[str, Any], int]:
     """(JSON header of a safetensors file, where its data begin)"""
     with open(path, "rb") as file:

@@ -77,11 +77,7 @@ class DigitClassifier(nn.Module):
 
 
 def train_classifier(
-    images: UInt8[np.ndarray, "n size size 3"],
-    labels: Int[np.ndarray, " n"],
-    *,
-    seed: int,
-    steps: int = 400,
+    images: UInt8[np.ndarray, "n size size 3"], labels: Int[np.ndarray, " n"], *, seed: int, steps: int = 400
 ) -> DigitClassifier:
     """Train a classifier: AdamW on smoothed cross-entropy, one-cycle rate, shifts by up to one pixel as augmentation.
 

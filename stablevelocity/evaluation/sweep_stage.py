@@ -27,16 +27,9 @@ def run_sweep(
     """Few-step and same-noise study of one run's last weights, by sampler and image; resumes from `<output>.parts/`."""
     blocks, identity = open_sampler(weights, autoencoder, study.sampler(study.sampling.main), study.sampling)
     parts = output.with_name(output.name + ".parts")
-    table, images = sweep_table(
-        blocks,
-        open_extractor(study.evaluation, classifier),
-        ReferenceStatistics.load(reference),
-        study.sampling.sweep,
-        study.evaluation,
-        parts,
-        weights=identity,
-        processes=processes,
-    )
+    given = open_extractor(study.evaluation, classifier), ReferenceStatistics.load(reference)
+    settings = study.sampling.sweep, study.evaluation
+    table, images = sweep_table(blocks, *given, *settings, parts, weights=identity, processes=processes)
     write_table(images, {"run": run.name}, images_output)
     write_table(table, {"run": run.name, "arm": run.arm, "seed": run.seed, "step": run.training.steps}, output)
     shutil.rmtree(parts, ignore_errors=True)

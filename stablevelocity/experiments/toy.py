@@ -127,9 +127,7 @@ def run_toy(settings: Toy) -> ToyTables:
     Raises UserError when a batch is larger than its set of references (STF noises the first ones).
     """
     if settings.batch > settings.references:
-        raise UserError(
-            f"toy: batch {settings.batch}, references {settings.references}; expected at least as many references"
-        )
+        raise UserError(f"toy: batch {settings.batch}, references {settings.references}; expected at least as many")
     mixture = paper_mixture(DIMENSION, MIXTURE_SEED)
     error, averages = train(settings, mixture)
     gradients = _gradient_variance(settings, mixture, averages)
@@ -152,13 +150,9 @@ def train(settings: Toy, mixture: GaussianMixture) -> tuple[pd.DataFrame, Parame
         draws = [Draw.of(mixture, settings.batch, settings.references, stream) for stream in streams]
         dropout = torch.cat([mlp.dropout_factors(1, settings.batch, stream) for stream in streams], 1)
         pairs = [batch_of(objective, draw) for objective, draw in product(objectives, draws)]
-        features = time_features(torch.stack([draw.t for draw in draws]))
-        predicted = velocities(
-            parameters,
-            torch.stack([x_t for x_t, _ in pairs]),
-            features.repeat(repeats, 1, 1),
-            dropout.repeat(1, repeats, 1, 1),
-        )
+        features = time_features(torch.stack([draw.t for draw in draws])).repeat(repeats, 1, 1)
+        x_t = torch.stack([x_t for x_t, _ in pairs])
+        predicted = velocities(parameters, x_t, features, dropout.repeat(1, repeats, 1, 1))
         losses = (predicted - torch.stack([target for _, target in pairs])).square().sum(2).mean(1)
         optimizer.zero_grad()
         # Runs share no parameter: the gradient of the sum is each run's own.

@@ -148,10 +148,8 @@ def classify(
     model: nn.Module, images: UInt8[np.ndarray, "n side side 3"], *, batch: int = 256
 ) -> Float[np.ndarray, "n classes"]:
     """Class probabilities of images."""
-    parts = [
-        model(to_unit_range(torch.from_numpy(np.array(images[k : k + batch])))) for k in range(0, len(images), batch)
-    ]
-    return torch.cat(parts).softmax(1).numpy()
+    parts = [torch.from_numpy(np.array(images[k : k + batch])) for k in range(0, len(images), batch)]
+    return torch.cat([model(to_unit_range(part)) for part in parts]).softmax(1).numpy()
 
 
 def save_digits_vit(model: nn.Module, folder: Path | str, **info: Any) -> None:

@@ -70,14 +70,11 @@ class Scene:
         return f" {self.relation or 'and'} ".join(words)
 
 
-def plural(digit: int) -> str:
-    return NAMES[digit] + ("es" if NAMES[digit].endswith("x") else "s")
-
-
 def _noun_phrase(wanted: Object) -> str:
+    name = NAMES[wanted.digit]
     if wanted.count > 1:
-        return f"{NUMERALS[wanted.count]} {plural(wanted.digit)}"
-    return " ".join(word for word in ("a", wanted.color, NAMES[wanted.digit]) if word)
+        return f"{NUMERALS[wanted.count]} {name}{'es' if name.endswith('x') else 's'}"
+    return " ".join(word for word in ("a", wanted.color, name) if word)
 
 
 def draw_scene(task: str, generator: np.random.Generator) -> Scene:

@@ -101,14 +101,11 @@ def comparisons(study: Study) -> list[tuple[str, str, str]]:
     with STF, and with CFM where neither is told the class.
     """
     plain, stablevm = baseline(study), find(study, "SiT", objective="stablevm")
+    unlabelled = find(study, "SiT", objective="stablevm", labels=False), find(study, "SiT", labels=False)
     candidates = [
         ("stablevm", stablevm, plain),
         ("stablevm-stf", stablevm, find(study, "SiT", objective="stf")),
-        (
-            "stablevm-unlabelled",
-            find(study, "SiT", objective="stablevm", labels=False),
-            find(study, "SiT", labels=False),
-        ),
+        ("stablevm-unlabelled", *unlabelled),
     ]
     for base in ("REPA", "iREPA", "REG"):
         whole = find(study, base, regimes=("whole",))
@@ -139,9 +136,9 @@ def alignment_text(arm: Arm) -> str:
         return "–"
     text = f"{alignment.schedule} weight"
     if alignment.schedule != "uniform":
-        text += f", xi = {_split_text(alignment)}" + (
-            f", k = {alignment.k:g}" if alignment.schedule == "sigmoid" else ""
-        )
+        text += f", xi = {_split_text(alignment)}"
+    if alignment.schedule == "sigmoid":
+        text += f", k = {alignment.k:g}"
     text += f", lambda = {alignment.coefficient:g}, {alignment.projector} projector"
     if alignment.spatial_norm is not None:
         text += f", gamma = {alignment.spatial_norm:g}"

@@ -146,9 +146,8 @@ def convert(
 
     if kind not in ("", "ema", "raw"):
         raise UserError(f"--kind {kind}: expected ema or raw")
-    run = convert_checkpoint(
-        checkpoint, output, kind=kind or None, reversed_time=reversed_time, step=step, classes=classes
-    )
+    which = kind or None
+    run = convert_checkpoint(checkpoint, output, kind=which, reversed_time=reversed_time, step=step, classes=classes)
     typer.echo(f"{output}: {run.training.model.name}")
 
 

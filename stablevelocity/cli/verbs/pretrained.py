@@ -1,4 +1,4 @@
-"""Verbs of the command line for pretrained models. Heavy imports happen in the verb."""
+"""Verbs of pretrained models. Heavy imports happen in the verb."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
