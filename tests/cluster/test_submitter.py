@@ -320,6 +320,7 @@ POLICY = "Batch job submission failed: Job violates accounting/QOS policy (job s
         ("Batch job submission failed: Unable to contact slurm controller (connect failure)", Unreachable),
         ("Slurm temporarily unable to accept job, sleeping and retrying", Unreachable),
         (f"QOSMaxSubmitJobPerUserLimit\nsbatch: error: {POLICY}", Unreachable),
+        (f"AssocGrpSubmitJobsLimit\nsbatch: error: {POLICY}", Unreachable),
         (f"AssocMaxWallDurationPerJobLimit\nsbatch: error: {POLICY}", UserError),
         ("invalid partition specified: x", UserError),
     ],
