@@ -132,7 +132,7 @@ def marker(index: int) -> str:
 
 def label_of(study: Study, arm: str, width: int = 60) -> str:
     """The label of an arm as a figure has it: in lines of `width` characters, and no mathematics in it."""
-    return textwrap.fill(typeset(study.arms[arm].label), width).replace("$", r"\$")
+    return textwrap.fill(typeset(study.arms[arm].label), width, break_on_hyphens=False).replace("$", r"\$")
 
 
 def arm_looks(study: Study) -> dict[str, dict[str, Any]]:

@@ -108,12 +108,12 @@ def _relinked(page: str, results: Path, files: list[str], place: Path | None) ->
 
     def relink(found: re.Match[str]) -> str:
         only_link, address, words = found.groups()
+        target = Path(os.path.normpath(results / address))
         if not address.startswith("../"):
             if any(name == address or (address.endswith("/") and name.startswith(address)) for name in files):
                 return found.group()
-        elif place is not None and (results / address).exists():
-            way = Path(os.path.relpath(results / address, place)).as_posix()
-            return found.group().replace(address, way)
+        elif place is not None and target.exists():
+            return found.group().replace(address, Path(os.path.relpath(target, place)).as_posix())
         return "" if only_link else found.group().partition("<")[0] + words
 
     return LINK.sub(relink, page)

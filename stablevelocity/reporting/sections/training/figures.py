@@ -53,8 +53,8 @@ def _real_baseline(axis: Axes, results: Results) -> None:
     is_within = low <= real["value"] <= high
     if is_within:
         axis.axvline(real["value"], color="#333333", linestyle=":", linewidth=1)
-    dotted = "dotted: " if is_within else ""
-    axis.set_xlabel(f"{FID}\n{dotted}{real['images']:,} real held-out images, {real['value']:.3g}")
+    sign = " (dotted)" if is_within else ""
+    axis.set_xlabel(f"{FID}\n{real['images']:,} real held-out images: {real['value']:.3g}{sign}")
 
 
 def _against_steps(axis: Axes, study: Study, frame: DataFrame) -> None:
