@@ -44,9 +44,11 @@ PUBLISHED_COLOUR = "#8a6d00"
 
 @contextmanager
 def styled(width: Width = "page", *, serif: bool = False) -> Iterator[None]:
-    """The context in which a figure is drawn. `serif`: in the type of a paper set in Times."""
+    """The context in which a figure is drawn, whatever matplotlibrc this user has. `serif`: in the type of a paper set
+    in Times.
+    """
     family = {"font.family": "STIXGeneral", "font.size": 8.5} if serif else {}
-    with matplotlib.style.context([STYLE, {"figure.figsize": (INCHES[width], 2.4), **family}]):
+    with matplotlib.style.context([STYLE, {"figure.figsize": (INCHES[width], 2.4), **family}], after_reset=True):
         yield
 
 

@@ -4,6 +4,7 @@ A tuning file says for which base scheduler config it holds; the cache keeps the
 size, by config.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -26,7 +27,10 @@ def base_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def cache_folder(config: Mapping[str, Any]) -> Path:
     """Where the tunings for this base schedule lie; XDG_CACHE_HOME is honoured."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # in a container, of a user that no file names
+        raise OSError(errno.ENOTDIR, "this user has no home folder; set XDG_CACHE_HOME", "~") from None
     text = json.dumps(base_config(config), sort_keys=True)
     return root / "stablevelocity" / "tuning" / hashlib.sha256(text.encode()).hexdigest()[:16]
 

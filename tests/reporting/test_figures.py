@@ -1,5 +1,6 @@
 """Each figure: all its files, what it shows of made-up data whose right picture is known, and nothing cut off."""
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,6 +46,21 @@ def test_the_same_data_draws_the_same_bytes(tmp_path, digits):
     make_figure(synthetic.digits(), digits, "figure3", tmp_path / "figure3.png")
     for suffix in sum(SUFFIXES.values(), ()):
         assert (tmp_path / f"figure3.{suffix}").read_bytes() == (digits / f"figures/figure3.{suffix}").read_bytes()
+
+
+def test_what_a_matplotlibrc_of_the_users_says_reaches_no_figure():
+    """TeX that is not installed here, another size, another cut of the margins."""
+    with styled():
+        alone = dict(matplotlib.rcParams)
+    own = {
+        "text.usetex": True,
+        "savefig.bbox": "tight",
+        "lines.linewidth": 9,
+        "pdf.fonttype": 42,
+        "svg.fonttype": "path",
+    }
+    with matplotlib.rc_context(own), styled():
+        assert dict(matplotlib.rcParams) == alone
 
 
 def test_words_of_a_figure_are_text_and_whole(digits):
