@@ -123,12 +123,11 @@ def batches(runs: list[Run], size: int) -> list[list[Run]]:
     return [runs[start : start + size] for start in range(0, len(runs), size)]
 
 
-def read_if_there(path: Path) -> Any:
-    """The JSON in `path`, or None when it is missing or being replaced on a slow file system."""
-    try:
-        return read_json(path)
-    except (OSError, UserError):
-        return None
+def read_if_there(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`, or None when it is missing or being replaced on a slow file system."""
+    with contextlib.suppress(OSError, UserError):
+        return read_json(path, "hash")
+    return None
 
 
 def newest_checkpoint(folder: Path) -> tuple[int, float] | None:

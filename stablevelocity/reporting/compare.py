@@ -70,11 +70,13 @@ def compare(new: Path, reference: Path) -> Comparison:
     """
     ours, theirs = _tables(new), _tables(reference)
     studies = [folder / "study.json" for folder in (new, reference)]
-    names = [read_json(file)["name"] for file in studies if file.exists()]
-    if len(set(names)) > 1:
-        raise UserError(f"{new} and {reference}: of different studies ({', '.join(names)})")
+    names = [read_json(file, "name")["name"] for file in studies if file.exists()]
+    if len(set(map(str, names))) > 1:
+        raise UserError(f"{new} and {reference}: of different studies ({', '.join(map(str, names))})")
     missing = [f"table {name}" for name in sorted(ours.keys() ^ theirs.keys())]
     both = [name for name in theirs if name in ours]
+    if not both:
+        raise UserError(f"{new} and {reference}: no table with rows is in both")
     fresh, old = (pd.concat(_numbers(name, tables[name]) for name in both) for tables in (ours, theirs))
     rows = [set(one["table"] + ", row " + one["row"]) for one in (fresh, old)]
     return Comparison(_cells(fresh, old), [*missing, *sorted(rows[0] ^ rows[1])])
@@ -84,7 +86,8 @@ def _tables(folder: Path) -> dict[str, DataFrame]:
     files = sorted((folder / "tables").glob("*.csv"))
     if not files:
         raise UserError(f"{folder}: no tables/*.csv; expected the folder of a finished study or its reference copy")
-    return {file.stem: pd.read_csv(file) for file in files}
+    tables = {file.stem: pd.read_csv(file) for file in files}
+    return {name: table for name, table in tables.items() if len(table)}
 
 
 def _key(name: str, table: DataFrame) -> list[str]:
