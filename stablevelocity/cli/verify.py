@@ -9,7 +9,7 @@ import pandas as pd
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, sha256
-from stablevelocity.records import CHECKPOINT, SEAL, read_record, record_paths, seal_checksum
+from stablevelocity.records import SEAL, read_record, record_paths, seal_checksum
 from stablevelocity.reporting.trace import PROVENANCE
 from stablevelocity.study import Study, load_study
 
@@ -83,12 +83,11 @@ def _of_file(path: Path, checksum: str, said_by: Path) -> Iterator[str]:
 def _of_checkpoints(results: Path) -> Iterator[str]:
     from stablevelocity.models.weight_files import load_tensors
 
-    for path in sorted(results.glob("runs/*/checkpoints/*/step-*.safetensors")):
-        if CHECKPOINT.search(str(path)):
-            try:
-                load_tensors(path, checksum=True)
-            except UserError as error:
-                yield str(error)
+    for path in sorted(results.glob(f"runs/*/checkpoints/*/step-{'[0-9]' * 8}.safetensors")):
+        try:
+            load_tensors(path, checksum=True)
+        except UserError as error:
+            yield str(error)
 
 
 def _of_derived(study: Study, results: Path, is_copy: bool) -> Iterator[str]:

@@ -83,15 +83,15 @@ class SmallAutoencoder(nn.Module):
 def load_small_autoencoder(folder: Path) -> SmallAutoencoder | None:
     """The autoencoder in `folder`; None where its `config.json` describes another architecture."""
     config = read_json(folder / "config.json")
+    sizes = {"widths": config.get("block_out_channels"), "channels": config.get("latent_channels")}
+    sizes["side"] = config.get("sample_size")
     try:
-        expected = autoencoder_config(config["block_out_channels"], config["latent_channels"], config["sample_size"])
-    except (KeyError, TypeError):
+        expected = autoencoder_config(**sizes)
+    except TypeError:
         return None
     if any(config.get(key) != value for key, value in expected.items()):
         return None
-    model = SmallAutoencoder(
-        widths=config["block_out_channels"], channels=config["latent_channels"], side=config["sample_size"]
-    )
+    model = SmallAutoencoder(**sizes)
     model.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
     return model
 

@@ -121,13 +121,7 @@ def train_tiny_model(settings: Pretrained, family: str, autoencoder: Path | None
 
 
 def generate_arms(
-    settings: Pretrained,
-    family: str,
-    model: Path | None,
-    prompts: Path,
-    shard: int,
-    device: str | None,
-    output: Path,
+    settings: Pretrained, family: str, model: Path | None, prompts: Path, shard: int, device: str | None, output: Path
 ) -> None:
     """All arms of a family on one share of its prompts; the timings go to `output`, pictures to folders beside it."""
     chosen: PretrainedFamily = settings.families[family]  # type: ignore[index]
@@ -197,9 +191,7 @@ def _scorer(entry: Family, chosen: PretrainedFamily, wanted: list[Requirement]) 
             return lambda folder: score_digit_videos(entry, folder, wanted, chosen.images, digits)
         return lambda folder: score_images(folder, digits)
     if entry.is_video:
-        LOG.warning(
-            f"{entry.name}: no score (NaN): T2V-CompBench's own script scores the videos; docs/schedulers.md says how"
-        )
+        LOG.warning(f"{entry.name}: no score (NaN): T2V-CompBench's own script scores videos, see docs/schedulers.md")
         return None
     try:
         detector = load_detector(device="cuda" if torch.cuda.is_available() else "cpu")

@@ -93,15 +93,7 @@ def first_problem(error: ValidationError, model: type[Section] | None = None) ->
 
 
 _REPR = reprlib.Repr()
-for _limit, _most in {
-    "maxlevel": 3,
-    "maxdict": 4,
-    "maxlist": 6,
-    "maxstring": 80,
-    "maxother": 80,
-    "maxlong": 30,
-}.items():
-    setattr(_REPR, _limit, _most)
+_REPR.maxlevel, _REPR.maxdict, _REPR.maxlist, _REPR.maxstring, _REPR.maxother, _REPR.maxlong = 3, 4, 6, 80, 80, 30
 
 
 def given(value: Any) -> str:

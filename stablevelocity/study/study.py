@@ -36,7 +36,9 @@ class Run(Section):
     class_token: bool
     training: Training
     intervals: dict[str, tuple[float, float]] = Field(
-        default={}, exclude_if=lambda found: not found, description="of the numbers that were auto, by their key"
+        default={},
+        exclude_if=lambda value: not value,
+        description="of the numbers that were auto, by their key",
     )
 
     @property

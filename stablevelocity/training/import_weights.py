@@ -52,7 +52,7 @@ def convert_checkpoint(
         classes: of the labels; None: one less than the label table has rows, the last being the null class. A table
             of `classes` rows was trained without label dropout: samplers with guidance then refuse the weights.
 
-    Returns the settings found. Raises UserError when the file is no such checkpoint, or does not say which
+    Returns the settings. Raises UserError when the file is no such checkpoint, or does not say which
     kind of weights it holds, or whether 1,000 labels are 1,000 classes.
     """
     content = read_torch_file(source)

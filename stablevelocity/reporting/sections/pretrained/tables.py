@@ -11,14 +11,12 @@ from stablevelocity.reporting.spec import LAYOUT
 
 def table4(results: Results) -> DataFrame:
     """A row per image family and arm, without the sweep's other values of xi."""
-    frame = _arms(results, image_families(results.study))
-    return frame[~frame["arm"].str.contains("-xi")]
+    return _arms(results, image_families(results.study)).query("not arm.str.contains('-xi')")
 
 
 def table5(results: Results) -> DataFrame:
-    """A row per video family and arm, without the sweep's other values of xi."""
-    frame = _arms(results, video_families(results.study))
-    return frame[~frame["arm"].str.contains("-xi")]
+    """As `table4`, of the video families."""
+    return _arms(results, video_families(results.study)).query("not arm.str.contains('-xi')")
 
 
 def pretrained_xi(results: Results) -> DataFrame:
