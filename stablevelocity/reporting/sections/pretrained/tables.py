@@ -11,12 +11,14 @@ from stablevelocity.reporting.spec import LAYOUT
 
 def table4(results: Results) -> DataFrame:
     """A row per image family and arm, without the sweep's other values of xi."""
-    return _arms(results, image_families(results.study)).query("not arm.str.contains('-xi')")
+    frame = _arms(results, image_families(results.study))
+    return frame[~frame["arm"].str.contains("-xi")]
 
 
 def table5(results: Results) -> DataFrame:
-    """As `table4`, of the video families."""
-    return _arms(results, video_families(results.study)).query("not arm.str.contains('-xi')")
+    """A row per video family and arm, without the sweep's other values of xi."""
+    frame = _arms(results, video_families(results.study))
+    return frame[~frame["arm"].str.contains("-xi")]
 
 
 def pretrained_xi(results: Results) -> DataFrame:
