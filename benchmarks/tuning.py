@@ -45,6 +45,7 @@ def row(case: Case, solver: str, calls: int) -> dict[str, Any]:
         error = (run.end.flatten(1).double() - end).square().mean(dim=1)
         return (10 * torch.log10(peak**2 / error)).clamp(max=case.most_psnr).numpy()
 
+    unseen = slice(TUNING_PICTURES, None)
     tuning = part(long, np.arange(TUNING_PICTURES))
     recommendation = recommend(tuning, calls=calls, skip_smallest=is_euler)
     arms = arms_for(is_euler, long, calls, recommendation)

@@ -95,8 +95,8 @@ def section(rows: list[dict[str, Any]]) -> str:
             *map(line, rows),
             "",
             f"- Both choices are worth the same within {AGREEMENT:g} dB in {np.count_nonzero(agree)} of {len(rows)} "
-            f"rows ({100 * agree.mean():.0f} %; {np.median(apart):.1f} dB apart in the median, {apart.max():.1f} at most), "
-            f"in {np.count_nonzero(beyond_sight)} of them because both come within half a dB of {MOST_PSNR:g}. "
+            f"rows, {100 * agree.mean():.0f} % ({np.median(apart):.1f} dB apart in the median, {apart.max():.1f} at "
+            f"most); in {np.count_nonzero(beyond_sight)} of them because both come within half a dB of {MOST_PSNR:g}. "
             f"Free grids alone, unverified: {np.count_nonzero(grids <= AGREEMENT)} rows, {grids.max():.1f} dB at most",
             f"- `tune` says that the sets differ in {np.count_nonzero(differ)} rows, of which "
             f"{np.count_nonzero(differ & ~agree)} are more than {AGREEMENT:g} dB apart; where it says that they agree, "
