@@ -46,22 +46,24 @@ def row(case: Case, solver: str, calls: int) -> dict[str, Any]:
         return (10 * torch.log10(peak**2 / error)).clamp(max=case.most_psnr).numpy()
 
     tuning = [_part(long, range(TUNING_PICTURES))]
-    advice = recommend(tuning, calls=calls, skip_smallest=is_euler)
+    recommendation = recommend(tuning, calls=calls, skip_smallest=is_euler)
     other = recommend([_part(long, range(PICTURES - TUNING_PICTURES, PICTURES))], calls=calls, skip_smallest=is_euler)
     unseen = slice(TUNING_PICTURES, None)
-    arms = arms_for(is_euler, long, calls, advice)
+    arms = arms_for(is_euler, long, calls, recommendation)
     by_picture = {name: psnr(steps=arm.steps, **arm.options)[unseen] for name, arm in arms.items()}
     levels = long.sigmas
     highs = [high for high in range(1, calls) if thinned(STEPS, high, calls, is_euler)]
     sweep = np.stack([psnr(xi=(levels[h - 1] + levels[h]) / 2, low_steps=calls - h)[unseen] for h in highs])
     whole = LongRuns([long])
-    expected = [whole.expected([*(levels.index(level) for level in each.grid), STEPS]) for each in (advice, other)]
+    expected = [
+        whole.expected([*(levels.index(level) for level in each.grid), STEPS]) for each in (recommendation, other)
+    ]
     return {
         "case": case.name,
         "solver": solver,
         "calls": calls,
         **{name: interval(values) for name, values in by_picture.items()},
-        "expected": advice.expected_grid,
+        "expected": recommendation.expected_grid,
         "two_sets": abs(expected[0] - expected[1]),
         **choices(by_picture, sweep),
     }
@@ -140,14 +142,14 @@ OVER = {"over_base": "choice - base", "over_sweep": "choice - best of sweep", "o
 COLUMNS = ("model", "base solver", "calls", *ARMS.values(), *MEASURED.values(), "most often", *OVER.values())
 
 
-def line(row: dict[str, Any]) -> str:
+def line(result: dict[str, Any]) -> str:
     def cell(name: str, sign: str = "") -> str:
-        if name not in row:
+        if name not in result:
             return "-"
-        mean, low, _ = row[name]
+        mean, low, _ = result[name]
         return f"{mean:{sign}.1f} ± {mean - low:.1f}"
 
-    shown = [row["case"], row["solver"], str(row["calls"]), *map(cell, (*ARMS, *MEASURED)), row["chosen"]]
+    shown = [result["case"], result["solver"], str(result["calls"]), *map(cell, (*ARMS, *MEASURED)), result["chosen"]]
     return f"| {' | '.join([*shown, *(cell(name, '+') for name in OVER)])} |"
 
 
@@ -155,15 +157,15 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     """The rows, then how often each way to choose came to the best of the sweep."""
 
     def means(name: str) -> np.ndarray:
-        return np.array([row[name][0] for row in rows if name in row])
+        return np.array([result[name][0] for result in rows if name in result])
 
     def share(name: str) -> str:
-        over = np.array([row[name][0] - row["sweep"][0] for row in rows])
+        over = np.array([result[name][0] - result["sweep"][0] for result in rows])
         return f"{np.count_nonzero(over >= -TOLERANCE)} of {len(rows)} rows (least {over.min():+.1f} dB)"
 
     over, base, worst = means("over_sweep"), means("over_base"), means("over_worst")
-    draws = 100 * np.mean([row["worst"] for row in rows])
-    lost = max(row["lost_when_worst"] for row in rows)
+    draws = 100 * np.mean([result["worst"] for result in rows])
+    lost = max(result["lost_when_worst"] for result in rows)
     return [
         f"| {' | '.join(COLUMNS)} |",
         "|" + " --- |" * len(COLUMNS),
@@ -172,23 +174,23 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         f"- `tune`'s choice: {share('choice')} at most {TOLERANCE} dB below the best of StableVS's sweep over xi (all "
         f"values, as many calls), {100 * np.mean(over >= -TOLERANCE):.0f} %",
         f"- never the worst: {np.count_nonzero(worst > 0)} of {len(rows)} rows (least {worst.min():+.1f} dB above the "
-        f"worst arm; {sum(row['over_worst'][1] > 0 for row in rows)} with an interval above 0). Of single draws of "
-        f"the three held-out pictures {draws:.1f} % end with the arm that is worst on the others, then at most "
+        f"worst arm; {sum(result['over_worst'][1] > 0 for result in rows)} with an interval above 0). Of single draws "
+        f"of the three held-out pictures {draws:.1f} % end with the arm that is worst on the others, then at most "
         f"{lost:.1f} dB below the base scheduler",
         f"- against as many base steps: at most {TOLERANCE} dB below in {np.count_nonzero(base >= -TOLERANCE)} of "
         f"{len(rows)} rows (least {base.min():+.1f} dB), {base.mean():+.1f} dB on average",
         f"- unverified: the free grid {share('grid')}; the recommended xi and low steps {share('tuned')}",
         f"- the base scheduler always: {share('base')}; where the interval of the gain on the three pictures holds 0: "
-        f"{100 * np.mean([row['cautious'] for row in rows]):.0f} % of all draws",
+        f"{100 * np.mean([result['cautious'] for result in rows]):.0f} % of all draws",
     ]
 
 
 def report(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[str]:
     rows = known + new
-    gain = np.array([row["grid"][0] - row["base"][0] for row in rows])
-    euler = [row["expected"] - row["grid"][0] for row in rows if row["solver"] == "Euler"]
-    control = [row["control"][0] - row["tuned"][0] for row in rows if "control" in row]
-    sets = np.array([row["two_sets"] for row in rows])
+    gain = np.array([result["grid"][0] - result["base"][0] for result in rows])
+    euler = [result["expected"] - result["grid"][0] for result in rows if result["solver"] == "Euler"]
+    control = [result["control"][0] - result["tuned"][0] for result in rows if "control" in result]
+    sets = np.array([result["two_sets"] for result in rows])
     return [
         "# Does the tuned grid come near to the best one?",
         "",

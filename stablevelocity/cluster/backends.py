@@ -26,13 +26,18 @@ ENDED |= {"REVOKED", "TIMEOUT"}
 GONE = "GONE"  # the backend does not know the job any more: it ended a while ago
 # In what sbatch says when it may take the same job later.
 TRANSIENT = ("unable to contact", "timed out", "connection refused", "authentication", "munge", "try again")
-TRANSIENT += ("resource t", "temporarily unable", "maxsubmitjob")
+TRANSIENT += ("resource t", "temporarily unable", "submitjob")  # MaxSubmitJobs, GrpSubmitJobs
 NO_SLURM = "{} is not on PATH; expected a login node of a SLURM cluster"
 TORCH_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 class Unreachable(Exception):
     """The backend does not answer, or takes no job, for now: nothing is known, wait."""
+
+
+def taken_later(said: str) -> bool:
+    """Whether SLURM, which says this, may take the same job later."""
+    return any(part in said.lower() for part in TRANSIENT)
 
 
 def is_over(state: str) -> bool:
@@ -80,7 +85,7 @@ class Slurm:
                 said = one_line(str(error))
             except (FileNotFoundError, RuntimeError):  # submitit looks for srun
                 raise UserError(NO_SLURM.format("sbatch")) from None
-        if any(part in said.lower() for part in TRANSIENT):
+        if taken_later(said):
             raise Unreachable(said)
         raise UserError(f"SLURM refuses the training job: {said}")
 

@@ -1,5 +1,6 @@
 """The submitter of training runs, without SLURM: processes of this machine, or a queue that answers from a list."""
 
+import errno
 import json
 import math
 import os
@@ -36,6 +37,7 @@ from stablevelocity.cluster.submitter import Submitter
 from stablevelocity.cluster.tasks import batches, last_row
 from stablevelocity.errors import UserError
 from stablevelocity.files import write_json
+from stablevelocity.locks import _tell_once
 from stablevelocity.study import load_study, study_json
 from stablevelocity.study.layout import Layout
 
@@ -308,6 +310,20 @@ def test_two_that_train_one_run_in_their_own_processes_take_turns(data: Path, tm
     assert re.fullmatch(r"\d+:\d\d", told[-1])
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_run_is_trained_where_the_file_system_has_no_locks(
+    task: SlowTask, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    _tell_once.cache_clear()
+    launch([task], "local", SITE)
+    assert task.complete()
+    assert len([record for record in caplog.records if "has no locks" in record.message]) == 1
+
+
 # --- SLURM's answers, from commands that say what the real ones say ----------------------------------------
 
 
@@ -320,6 +336,7 @@ POLICY = "Batch job submission failed: Job violates accounting/QOS policy (job s
         ("Batch job submission failed: Unable to contact slurm controller (connect failure)", Unreachable),
         ("Slurm temporarily unable to accept job, sleeping and retrying", Unreachable),
         (f"QOSMaxSubmitJobPerUserLimit\nsbatch: error: {POLICY}", Unreachable),
+        (f"AssocGrpSubmitJobsLimit\nsbatch: error: {POLICY}", Unreachable),
         (f"AssocMaxWallDurationPerJobLimit\nsbatch: error: {POLICY}", UserError),
         ("invalid partition specified: x", UserError),
     ],

@@ -88,7 +88,7 @@ def test_half_a_run_is_no_trajectory():
 def test_the_budget_holds_and_held_out_pictures_are_new(folder, family):
     model, counted = opened(folder[family]), []
     model.pipeline.transformer.register_forward_hook(lambda module, arguments, output: counted.append(1))
-    tuning, found = compare.tune(model, PROMPTS, steps=10, calls=6, say=lambda line: None)
+    tuning, comparison = compare.tune(model, PROMPTS, steps=10, calls=6, say=lambda line: None)
     # Guidance doubles the batch in SD3, and the calls in Wan.
     passes = 2 if family == "wan22" else 1
     assert len(counted) == passes * tuning["network_calls"] <= passes * 16 * 10
@@ -98,7 +98,7 @@ def test_the_budget_holds_and_held_out_pictures_are_new(folder, family):
         assert not {request[column] for request in requests[0]} & {request[column] for request in requests[1]}
     worth = [one["expected_grid"] for one in tuning["two_sets"]]
     assert abs(worth[0] - worth[1]) <= compare.AGREEMENT
-    arms = {row["arm"]: row for row in found.rows}
+    arms = {row["arm"]: row for row in comparison.rows}
     assert list(arms) == ["long", "base", "stablevs", "tuned", *(["control"] if passes == 2 else []), "grid"]
     assert {row["calls"] for name, row in arms.items() if name != "long"} == {6}
     # The long run's grid is the tuned arms' source: no level of theirs is another.
@@ -125,7 +125,7 @@ def test_the_verdict_is_the_nearest_arm_and_says_where_it_may_be_chance():
 
 def test_tune_writes_what_a_pipeline_loads(folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    monkeypatch.setattr(compare, "verdict", lambda found: ("grid", "use grid"))
+    monkeypatch.setattr(compare, "verdict", lambda comparison: ("grid", "use grid"))
     done = command(
         "tune",
         folder["sd35"],

@@ -93,10 +93,11 @@ def compare_pipeline(
 
     model = _open(pipeline, height, width, guidance, dtype, device, offload)
     comparison = compare.compare_pipeline(model, prompts, steps=steps, calls=calls, seed=seed, say=typer.echo)
-    rows = comparison.rows
-    best = max(rows[1:], key=lambda row: row["psnr"])
+    best = max(comparison.rows[1:], key=lambda row: row["psnr"])
     sentence = f"nearest to the long run: {best['arm']}, {best['psnr']:.1f} dB at {best['calls']} calls"
-    write_json(output / "comparison.json", {"pipeline": pipeline, "arguments": model.arguments, "arms": rows})
+    write_json(
+        output / "comparison.json", {"pipeline": pipeline, "arguments": model.arguments, "arms": comparison.rows}
+    )
     write_page(output / "page.html", f"Compared: {pipeline}", sentence, comparison, prompts, model.arguments)
     typer.echo(sentence)
 
