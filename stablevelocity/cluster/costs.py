@@ -10,11 +10,7 @@ LARGE = {"image_shard": 60, "latent_shard": 60, "feature_shard": 60, "alignment_
 
 
 def estimated_seconds(rule: str, study: Study, training: Training | None = None) -> float:
-    """What a job costs: at the start all that is known, later scaled by what was measured.
-
-    Args:
-        training: of the job's run, where it is not the study's.
-    """
+    """What a job costs: at the start all that is known, later scaled by what was measured. `training`: of its run."""
     large = study.images.dataset == "folder"
     training, variance, sweep = training or study.training, study.variance, study.sampling.sweep
     sizes = training.model.sizes
