@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measuring import machine
-from benchmarks.tuning_models import MIXTURES, NEW_MIXTURES, PICTURES, SCHEDULERS, Case, digits, mixtures, tiny_models
+from benchmarks.measuring import machine, section_of
+from benchmarks.tuning_models import MIXTURES, NEW_MIXTURES, SCHEDULERS, Case, digits, mixtures, tiny_models
+from benchmarks.two_sets import HEADING, part
 from stablevelocity.files import atomic_write
-from stablevelocity.tuning.compare import AGREEMENT, TUNING_PICTURES, arms_for, interval
-from stablevelocity.tuning.recommend import LongRuns, recommend, thinned
-from stablevelocity.tuning.trajectory import Trajectory
+from stablevelocity.tuning.compare import TUNING_PICTURES, arms_for, interval
+from stablevelocity.tuning.recommend import recommend, thinned
 
 RESULTS = Path(__file__).parent / "TUNING.md"
 HELD_OUT, STEPS = 3, 30
@@ -45,24 +45,20 @@ def row(case: Case, solver: str, calls: int) -> dict[str, Any]:
         error = (run.end.flatten(1).double() - end).square().mean(dim=1)
         return (10 * torch.log10(peak**2 / error)).clamp(max=case.most_psnr).numpy()
 
-    tuning = [_part(long, range(TUNING_PICTURES))]
-    found = recommend(tuning, calls=calls, skip_smallest=is_euler)
-    other = recommend([_part(long, range(PICTURES - TUNING_PICTURES, PICTURES))], calls=calls, skip_smallest=is_euler)
     unseen = slice(TUNING_PICTURES, None)
-    arms = arms_for(is_euler, long, calls, found)
+    tuning = part(long, np.arange(TUNING_PICTURES))
+    recommendation = recommend(tuning, calls=calls, skip_smallest=is_euler)
+    arms = arms_for(is_euler, long, calls, recommendation)
     by_picture = {name: psnr(steps=arm.steps, **arm.options)[unseen] for name, arm in arms.items()}
     levels = long.sigmas
     highs = [high for high in range(1, calls) if thinned(STEPS, high, calls, is_euler)]
     sweep = np.stack([psnr(xi=(levels[h - 1] + levels[h]) / 2, low_steps=calls - h)[unseen] for h in highs])
-    whole = LongRuns([long])
-    expected = [whole.expected([*(levels.index(level) for level in each.grid), STEPS]) for each in (found, other)]
     return {
         "case": case.name,
         "solver": solver,
         "calls": calls,
         **{name: interval(values) for name, values in by_picture.items()},
-        "expected": found.expected_grid,
-        "two_sets": abs(expected[0] - expected[1]),
+        "expected": recommendation.expected_grid,
         **choices(by_picture, sweep),
     }
 
@@ -104,11 +100,6 @@ def choices(by_picture: dict[str, np.ndarray], sweep: np.ndarray, draws: int = 2
     }
 
 
-def _part(long: Trajectory, rows: range) -> Trajectory:
-    """Some of the pictures."""
-    return Trajectory(long.sigmas, long.states[:, list(rows)], long.velocities[:, list(rows)])
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--tiny", type=Path, help="folder of the four tiny pipelines")
@@ -130,8 +121,9 @@ def main() -> None:
                 rows.append(row(case, solver, calls))
                 print(line(rows[-1]), flush=True)
         tables.append(rows)
+    page = [*report(tables[1], tables[0]), "", section_of(RESULTS, HEADING)]
     with atomic_write(RESULTS) as temporary:
-        temporary.write_text("\n".join(report(tables[1], tables[0])) + "\n")
+        temporary.write_text("\n".join(page).rstrip() + "\n")
 
 
 ARMS = {"base": "base", "stablevs": "xi 0.85", "tuned": "tuned xi", "control": "control", "grid": "free grid"}
@@ -140,14 +132,14 @@ OVER = {"over_base": "choice - base", "over_sweep": "choice - best of sweep", "o
 COLUMNS = ("model", "base solver", "calls", *ARMS.values(), *MEASURED.values(), "most often", *OVER.values())
 
 
-def line(found: dict[str, Any]) -> str:
+def line(result: dict[str, Any]) -> str:
     def cell(name: str, sign: str = "") -> str:
-        if name not in found:
+        if name not in result:
             return "-"
-        mean, low, _ = found[name]
+        mean, low, _ = result[name]
         return f"{mean:{sign}.1f} ± {mean - low:.1f}"
 
-    shown = [found["case"], found["solver"], str(found["calls"]), *map(cell, (*ARMS, *MEASURED)), found["chosen"]]
+    shown = [result["case"], result["solver"], str(result["calls"]), *map(cell, (*ARMS, *MEASURED)), result["chosen"]]
     return f"| {' | '.join([*shown, *(cell(name, '+') for name in OVER)])} |"
 
 
@@ -155,15 +147,15 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     """The rows, then how often each way to choose came to the best of the sweep."""
 
     def means(name: str) -> np.ndarray:
-        return np.array([found[name][0] for found in rows if name in found])
+        return np.array([result[name][0] for result in rows if name in result])
 
     def share(name: str) -> str:
-        over = np.array([found[name][0] - found["sweep"][0] for found in rows])
+        over = np.array([result[name][0] - result["sweep"][0] for result in rows])
         return f"{np.count_nonzero(over >= -TOLERANCE)} of {len(rows)} rows (least {over.min():+.1f} dB)"
 
     over, base, worst = means("over_sweep"), means("over_base"), means("over_worst")
-    draws = 100 * np.mean([found["worst"] for found in rows])
-    lost = max(found["lost_when_worst"] for found in rows)
+    draws = 100 * np.mean([result["worst"] for result in rows])
+    lost = max(result["lost_when_worst"] for result in rows)
     return [
         f"| {' | '.join(COLUMNS)} |",
         "|" + " --- |" * len(COLUMNS),
@@ -172,23 +164,22 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         f"- `tune`'s choice: {share('choice')} at most {TOLERANCE} dB below the best of StableVS's sweep over xi (all "
         f"values, as many calls), {100 * np.mean(over >= -TOLERANCE):.0f} %",
         f"- never the worst: {np.count_nonzero(worst > 0)} of {len(rows)} rows (least {worst.min():+.1f} dB above the "
-        f"worst arm; {sum(found['over_worst'][1] > 0 for found in rows)} with an interval above 0). Of single draws of "
-        f"the three held-out pictures {draws:.1f} % end with the arm that is worst on the others, then at most "
+        f"worst arm; {sum(result['over_worst'][1] > 0 for result in rows)} with an interval above 0). Of single draws "
+        f"of the three held-out pictures {draws:.1f} % end with the arm that is worst on the others, then at most "
         f"{lost:.1f} dB below the base scheduler",
         f"- against as many base steps: at most {TOLERANCE} dB below in {np.count_nonzero(base >= -TOLERANCE)} of "
         f"{len(rows)} rows (least {base.min():+.1f} dB), {base.mean():+.1f} dB on average",
         f"- unverified: the free grid {share('grid')}; the recommended xi and low steps {share('tuned')}",
         f"- the base scheduler always: {share('base')}; where the interval of the gain on the three pictures holds 0: "
-        f"{100 * np.mean([found['cautious'] for found in rows]):.0f} % of all draws",
+        f"{100 * np.mean([result['cautious'] for result in rows]):.0f} % of all draws",
     ]
 
 
 def report(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[str]:
     rows = known + new
-    gain = np.array([found["grid"][0] - found["base"][0] for found in rows])
-    euler = [found["expected"] - found["grid"][0] for found in rows if found["solver"] == "Euler"]
-    control = [found["control"][0] - found["tuned"][0] for found in rows if "control" in found]
-    sets = np.array([found["two_sets"] for found in rows])
+    gain = np.array([result["grid"][0] - result["base"][0] for result in rows])
+    euler = [result["expected"] - result["grid"][0] for result in rows if result["solver"] == "Euler"]
+    control = [result["control"][0] - result["tuned"][0] for result in rows if "control" in result]
     return [
         "# Does the tuned grid come near to the best one?",
         "",
@@ -212,9 +203,6 @@ def report(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[str]:
         f"Free grid minus base scheduler: {gain.mean():+.1f} dB on average, {gain.min():+.1f} to {gain.max():+.1f}. "
         f"Control minus tuned (the base solver's own multistep steps below xi, history and all, in the place "
         f"of closed-form ones): {np.mean(control):+.1f} dB on average, {min(control):+.1f} to {max(control):+.1f}. "
-        "Expected distances of the grids of two disjoint sets of 3 pictures, on all pictures: "
-        f"{np.median(sets):.1f} dB apart (median), {sets.max():.1f} at most, within {AGREEMENT:g} dB in "
-        f"{np.count_nonzero(sets <= AGREEMENT)} of {len(rows)} rows. "
         "Expected minus measured distance of the free grid with Euler: "
         f"{np.median(euler):+.1f} dB (median), {min(euler):+.1f} to {max(euler):+.1f}.",
     ]

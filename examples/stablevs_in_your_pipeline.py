@@ -44,19 +44,21 @@ def main() -> None:
         runs.append(recording.trajectory())
 
     # 2. Where does the velocity stop turning, and where should 12 steps stand?
-    found = recommend(runs, calls=12)
+    recommendation = recommend(runs, calls=12)
     print("sigma       ", *(f"{sigma:5.2f}" for sigma in runs[0].sigmas[:-1:3]))
-    print("turning, deg", *(f"{57.3 * angle:5.1f}" for angle in found.turning[::3]))
-    print(f"xi {found.xi:.3f} and {found.low_steps} low steps: {found.expected_tuned:.1f} dB expected to the long run")
-    print("free grid:", *(f"{sigma:.2f}" for sigma in found.grid), f"-> {found.expected_grid:.1f} dB expected")
+    print("turning, deg", *(f"{57.3 * angle:5.1f}" for angle in recommendation.turning[::3]))
+    xi, low_steps = recommendation.xi, recommendation.low_steps
+    print(f"xi {xi:.3f} and {low_steps} low steps: {recommendation.expected_tuned:.1f} dB expected to the long run")
+    shown = " ".join(f"{sigma:.2f}" for sigma in recommendation.grid)
+    print(f"free grid: {shown} -> {recommendation.expected_grid:.1f} dB expected")
 
     # 3. Put the grid into the pipeline, and see on a picture that the recommendation has not seen.
     stock = pipeline.scheduler
     long = draw(PROMPTS[3], 99, 30)
     arms = {
         "base": {"enabled": False},
-        "tuned xi": {"xi": found.xi, "low_steps": found.low_steps},
-        "free grid": {"xi": 0.0, "grid": list(found.grid)},
+        "tuned xi": {"xi": xi, "low_steps": low_steps},
+        "free grid": {"xi": 0.0, "grid": list(recommendation.grid)},
     }
     for name, options in arms.items():
         pipeline.scheduler = model.stablevs.from_config(stock.config, **options)

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 import tarfile
+import traceback
 import zipfile
 from pathlib import Path
 
@@ -40,11 +41,7 @@ def _of_pandas(error: BaseException) -> bool:
 
 def _file_of(error: BaseException) -> Path | None:
     """The file that was at work where the error came from: such errors do not say themselves."""
-    frames, trace = [], error.__traceback__
-    while trace is not None:
-        frames.append(trace.tb_frame)
-        trace = trace.tb_next
-    for frame in reversed(frames):
+    for frame in reversed([frame for frame, _ in traceback.walk_tb(error.__traceback__)]):
         if frame.f_globals.get("__name__", "").startswith("stablevelocity."):
             paths = [value for value in frame.f_locals.values() if isinstance(value, Path)]
             if paths:

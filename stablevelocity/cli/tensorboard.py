@@ -22,16 +22,16 @@ def write_events(results: Path, output: Path) -> list[str]:
     except ImportError:
         raise UserError("tensorboard: not installed; install stablevelocity[pipeline]") from None
     layout = Layout(str(results))
-    found = _metrics(layout)
-    if not found:
+    paths = _metrics(layout)
+    if not paths:
         raise UserError(f"tensorboard: no metrics.csv below {layout.runs}")
-    for run, rows in {run: _rows(path) for run, path in found.items()}.items():
+    for run, rows in {run: _rows(path) for run, path in paths.items()}.items():
         shutil.rmtree(output / run, ignore_errors=True)
         with SummaryWriter(str(output / run)) as writer:
             for step, values in rows:
                 for name, value in values.items():
                     writer.add_scalar(name, value, step)
-    return list(found)
+    return list(paths)
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, float]]]:
@@ -49,11 +49,11 @@ def _rows(path: Path) -> list[tuple[int, dict[str, float]]]:
 
 def _metrics(layout: Layout) -> dict[str, Path]:
     """By run: its metrics.csv, or the growing one of its newest checkpoint folder."""
-    found = {}
+    paths = {}
     for folder in sorted(path for path in Path(layout.runs).glob("*") if path.is_dir()):
         files = layout.run(folder.name)
         if files.metrics.exists():
-            found[folder.name] = files.metrics
+            paths[folder.name] = files.metrics
         elif files.growing_metrics:
-            found[folder.name] = files.growing_metrics[-1]
-    return found
+            paths[folder.name] = files.growing_metrics[-1]
+    return paths

@@ -48,8 +48,6 @@ class Task:
         with damaged_put_aside(self.files.results):
             return Trainer(self.run, self.latents, self.features, self.folder, self.hash).train(should_stop)
 
-    # --- files ---------------------------------------------------------------------------------------------
-
     @property
     def files(self) -> RunFiles:
         return RunFiles(self.folder)
@@ -81,8 +79,6 @@ class Task:
             yield
         finally:
             os.close(descriptor)
-
-    # --- how far it is -------------------------------------------------------------------------------------
 
     def complete(self) -> bool:
         """Whether the finished weights are there and whole: the only thing that counts as success."""

@@ -73,20 +73,20 @@ def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Listing:
     if len(above) > MAX_DEPTH:
         raise UserError(f"{shown(folder)[:60]}...: more than {MAX_DEPTH} folders inside each other")
     above = (*above, folder.resolve(), *(() if above else folder.resolve().parents))
-    found = Listing([], [])
+    listing = Listing([], [])
     with os.scandir(folder) as entries:  # knows what is a folder without asking the disk for each file
         kinds = sorted((entry.name, _is_folder(entry)) for entry in entries)
     for name, is_folder in kinds:
         entry = folder / name
         if name.startswith("."):
-            found.hidden.append(entry)
+            listing.hidden.append(entry)
         elif is_folder and entry.resolve() not in above:
             below = files_below(entry, above)
-            found.files.extend(below.files)
-            found.hidden.extend(below.hidden)
+            listing.files.extend(below.files)
+            listing.hidden.extend(below.hidden)
         else:
-            found.files.append(entry)
-    return found
+            listing.files.append(entry)
+    return listing
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

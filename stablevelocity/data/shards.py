@@ -114,6 +114,14 @@ def shard_info(path: Path | str) -> dict[str, str]:
     return _read_header(path)[0].get("__metadata__", {})
 
 
+def is_done(path: Path | str, info: dict[str, str]) -> bool:
+    """Whether a whole shard with this `info` is there, from an earlier, stopped call."""
+    try:
+        return shard_info(path) == info and bool(read_shard(path))
+    except (OSError, UserError):
+        return False
+
+
 def _read_header(path: Path | str) -> tuple[dict[str, Any], int]:
     """(JSON header of a safetensors file, where its data begin)"""
     with open(path, "rb") as file:
@@ -163,13 +171,13 @@ class ShardSet:
             layout = {name: (np.dtype(spec["dtype"]), *map(int, spec["shape"])) for name, spec in arrays}
             counts = [int(entry["count"]) for entry in shards]
             sums = [(int(entry["bytes"]), entry["sha256"]) for entry in shards]
-            found = [entry["file"] for entry in shards]
+            file_names = [entry["file"] for entry in shards]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{manifest}: is no manifest of shards ({type(error).__name__}: {error})") from None
         missing = [name for name in names if name not in layout]
-        if missing or not found:
+        if missing or not file_names:
             raise UserError(f"{manifest}: its shards hold no `{missing[0] if missing else 'arrays'}`")
-        self.files = [Path(manifest).parent / _bare_name(name, manifest) for name in found]
+        self.files = [Path(manifest).parent / _bare_name(name, manifest) for name in file_names]
         for file, (size, digest) in zip(self.files, sums, strict=True):
             if not file.exists():
                 raise UserError(f"{file}: shard is missing; run the workflow again to make it")

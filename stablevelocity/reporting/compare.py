@@ -1,5 +1,6 @@
 """Compare the tables of a new run with those of another one, cell by cell: `stablevelocity compare NEW REFERENCE`."""
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +50,9 @@ class Comparison:
     def __str__(self) -> str:
         """A table of the cells that differ, and one line of counts per table."""
         cells = self.cells[self.cells["verdict"] == DIFFERS]
-        forms = {"new": _four, "reference": _four, "difference": lambda value: signed(value, 2), "allowed": rough}
-        shown = cells.assign(**{column: cells[column].map(form) for column, form in forms.items()})
-        rows = [list(shown), *shown.to_numpy().tolist()] if len(shown) else []
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows] + [""] * bool(rows)
+        four = functools.partial(number, digits=4)
+        forms = {"new": four, "reference": four, "difference": lambda value: signed(value, 2), "allowed": rough}
+        lines = [cells.to_string(index=False, justify="left", formatters=forms), ""] if len(cells) else []
         for table, verdicts in self.cells.groupby("table", sort=False)["verdict"]:
             compared = (verdicts != NOT_COMPARED).sum()
             lines.append(f"{table}: {(verdicts == SAME).sum()} of {compared} compared cells agree")
@@ -124,10 +123,6 @@ def _cells(new: DataFrame, reference: DataFrame) -> DataFrame:
     unknown = cells["new"].isna() & cells["reference"].isna()
     infinite = np.isinf(cells["new"]) & (cells["new"] == cells["reference"])
     return cells[~unknown & ~infinite]
-
-
-def _four(value: float) -> str:
-    return number(value, 4)
 
 
 def write_comparison(new: Path, reference: Path, out: Path) -> Comparison:

@@ -40,11 +40,11 @@ class FlowConfigMixin:
         `xi="auto"` takes what `stablevelocity tune` chose, from the file `tuning` or from its cache. Raises UserError
         for an option of the other kind of scheduler that would otherwise be dropped in silence.
         """
+        config = config_in_force(config)
         if options.get("xi") == "auto":
             options |= tuned_options(cls.__name__, config, tuning)
         elif tuning is not None:
             raise UserError(f"{cls.__name__}: tuning={str(tuning)!r} is read for xi='auto' only, got no such xi")
-        config = config_in_force(config)
         own, other = cls.shift_names
         kept = {}
         if isinstance(config, dict):

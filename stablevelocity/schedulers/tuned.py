@@ -1,4 +1,4 @@
-"""What `stablevelocity tune` found, as options of a scheduler: `from_config(config, xi="auto")`.
+"""What `stablevelocity tune` chose, as options of a scheduler: `from_config(config, xi="auto")`.
 
 A tuning file says for which base scheduler config it holds; the cache keeps the last one of each pipeline, guidance and
 size, by config.
@@ -49,11 +49,11 @@ def tuned_options(scheduler: str, config: Mapping[str, Any], file: Path | str | 
     """
     how = "make one with: stablevelocity tune PIPELINE --prompts FILE --output DIR"
     if file is None:
-        found = sorted(cache_folder(config).glob("*.json"))
-        if len(found) != 1:
-            count = "no tuning of this scheduler config is cached" if not found else f"{len(found)} tunings are cached"
+        cached = sorted(cache_folder(config).glob("*.json"))
+        if len(cached) != 1:
+            count = f"{len(cached) or 'no'} tunings of this scheduler config are cached"
             raise UserError(f"{scheduler}: xi='auto', but {count}; pass tuning=FILE, or {how}")
-        file = found[0]
+        file = cached[0]
     if not Path(file).is_file():
         raise UserError(f"{scheduler}: tuning={str(file)!r}: no such file; {how}")
     tuning = read_json(file, "base_config", "options", "calls", "scheduler", "class")

@@ -1,7 +1,4 @@
-"""Types of the values in a study or site file: what one key may hold, whatever the others do.
-
-Light on purpose (no torch): Snakemake reads it on every start.
-"""
+"""Types of the values in a study or site file: what one key may hold, whatever the others do."""
 
 import contextlib
 import difflib

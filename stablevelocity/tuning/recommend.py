@@ -28,7 +28,7 @@ from stablevelocity.tuning.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What `recommend` found. Distances are PSNR in dB of the final state to the long run's, peak its range.
+    """What `recommend` returns. Distances are PSNR in dB of the final state to the long run's, peak its range.
 
     `xi` and `low_steps` thin the long schedule as StableVS does; `grid` is a free choice of its levels, without the
     final 0. Per step of the long run: `turning`, the angle in radians between its velocity and the step's before

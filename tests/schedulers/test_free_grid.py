@@ -98,8 +98,9 @@ def test_auto_takes_what_was_tuned_from_a_file_or_from_the_cache(base, tmp_path)
     file.write_text(json.dumps(tuning(base)))
     remember(tuning(base, options={"xi": 0.6, "low_steps": 4}))
     for given, expected in (({"tuning": file}, (0.91, 7)), ({}, (0.6, 4))):
-        scheduler = base.stablevs.from_config(config, xi="auto", **given)
-        assert (scheduler.config.xi, scheduler.config.low_steps) == expected
+        for source in (config, base.stock(**base.config)):  # a scheduler itself, too
+            scheduler = base.stablevs.from_config(source, xi="auto", **given)
+            assert (scheduler.config.xi, scheduler.config.low_steps) == expected
 
 
 def test_a_user_without_a_home_is_told_what_to_set(base, monkeypatch):

@@ -6,27 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_trainer import assert_same_run, spawn
+from forks import spawn
 from tiny_run import tiny_run
-from tiny_training import train_whole, trainer, write_data
+from tiny_training import assert_same_run, train_whole, trainer
 
 from stablevelocity.errors import UserError
 from stablevelocity.models.weight_files import load_tensors, save_tensors
 from stablevelocity.records import read_record
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_data(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("unbroken")
-    assert spawn(train_whole, tiny_run(), data, folder) == 0
-    return folder
 
 
 def flip(file: Path, position: int, bit: int = 0) -> None:

@@ -49,7 +49,7 @@ def tune(
     model = _open(pipeline, height, width, guidance, dtype, device, offload)
     if calls is None and loss_db is None:
         calls = 20
-    tuning, found = compare.tune(
+    tuning, comparison = compare.tune(
         model, prompts, steps=steps, calls=calls, loss_db=loss_db, budget=budget, seed=seed, say=typer.echo
     )
     asked = tuning["calls"] if tuning["options"] is None else steps
@@ -62,10 +62,14 @@ def tune(
         typer.echo(
             f"not cached for xi='auto' ({why}); pass tuning={str(output / 'tuning.json')!r} to from_config", err=True
         )
-    facts = {"network calls in all": f"{tuning['network_calls']} of {tuning['budget_calls']}"} | tuning["arguments"]
+    facts = {
+        "network calls in all": f"{tuning['network_calls']} of {tuning['budget_calls']}",
+        "agreement": tuning["agreement"],
+        **tuning["arguments"],
+    }
     shown = [prompt for prompt, _ in tuning["held_out_requests"]]
     skip_error = tuning["recommendation"]["skip_error"]
-    write_page(output / "page.html", f"Tuned: {pipeline}", tuning["verdict"], found, shown, facts, skip_error)
+    write_page(output / "page.html", f"Tuned: {pipeline}", tuning["verdict"], comparison, shown, facts, skip_error)
     typer.echo(f"{output}: scheduler_config.json (ask the pipeline for {asked} steps), tuning.json, page.html")
 
 
@@ -92,11 +96,13 @@ def compare_pipeline(
     from stablevelocity.tuning.page import write_page
 
     model = _open(pipeline, height, width, guidance, dtype, device, offload)
-    found = compare.compare_pipeline(model, prompts, steps=steps, calls=calls, seed=seed, say=typer.echo)
-    best = max(found.rows[1:], key=lambda row: row["psnr"])
+    comparison = compare.compare_pipeline(model, prompts, steps=steps, calls=calls, seed=seed, say=typer.echo)
+    best = max(comparison.rows[1:], key=lambda row: row["psnr"])
     sentence = f"nearest to the long run: {best['arm']}, {best['psnr']:.1f} dB at {best['calls']} calls"
-    write_json(output / "comparison.json", {"pipeline": pipeline, "arguments": model.arguments, "arms": found.rows})
-    write_page(output / "page.html", f"Compared: {pipeline}", sentence, found, prompts, model.arguments)
+    write_json(
+        output / "comparison.json", {"pipeline": pipeline, "arguments": model.arguments, "arms": comparison.rows}
+    )
+    write_page(output / "page.html", f"Compared: {pipeline}", sentence, comparison, prompts, model.arguments)
     typer.echo(sentence)
 
 

@@ -21,9 +21,8 @@ SLICE = 256
 
 
 def source_of(settings: Images) -> ImageSource:
-    return open_source(
-        settings.dataset, settings.path, size=settings.size, held_out=settings.held_out, seed=settings.seed
-    )
+    held_out, seed = settings.held_out, settings.seed
+    return open_source(settings.dataset, settings.path, size=settings.size, held_out=held_out, seed=seed)
 
 
 def write_image_index(settings: Images, split: Split, output: Path) -> None:
@@ -91,9 +90,7 @@ def write_image_shard(settings: Images, index: Path, shard: int, of: int, output
         log.warning(f"images: {shown(key)}: {reason}")
     if not kept:
         key, reason = corrupt[0]
-        raise UserError(
-            f"images: none of the {last - first} images of {output.name} can be read ({shown(key)}: {reason})"
-        )
+        raise UserError(f"images: none of the {last - first} of {output.name} can be read ({shown(key)}: {reason})")
     rows = np.array(kept, dtype=np.int64)
     arrays = {"images": np.concatenate(images), "labels": labels[rows], "rows": rows}
     write_shard(output, arrays, {"corrupt": json.dumps(corrupt)})
