@@ -68,7 +68,8 @@ def test_what_the_copy_says_of_itself_is_true_of_the_copy(copy):
 
 def test_a_copy_is_verified_by_the_checksums_that_it_holds(copy):
     assert list(differences(copy)) == []
-    change(copy, "table2", "fid", 1.01, rows=0)
+    table = copy / "tables/table2.csv"
+    table.write_text(table.read_text().replace(pd.read_csv(table, dtype=str)["fid"][0], "9.99", 1))
     (copy / "figures/figure1.png").unlink()
     found = list(differences(copy))
     assert len(found) == 3
