@@ -122,7 +122,7 @@ def section(before: Path, rounds: int) -> str:
     """The section of RESULTS.md."""
     here = Path(__file__).resolve().parent.parent
     arms = ("repa", "stablevm-va-repa")
-    found: dict[Any, list[dict[str, float]]] = defaultdict(list)
+    timings: dict[Any, list[dict[str, float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         write_data(Path(folder), images=IMAGES, classes=1000, shape=(4, 32, 32), tokens=256, width=768)
         for number in range(rounds):
@@ -130,10 +130,10 @@ def section(before: Path, rounds: int) -> str:
                 for arm in arms:
                     result = child(checkout, Path(folder), arm)
                     print(checkout.name, arm, {name: round(value, 2) for name, value in result.items()}, flush=True)
-                    found[checkout == here, arm].append(result)
+                    timings[checkout == here, arm].append(result)
 
     def pair(arm: str, row: str) -> str:
-        values = [statistics.median(one[row] for one in found[now, arm]) for now in (False, True)]
+        values = [statistics.median(one[row] for one in timings[now, arm]) for now in (False, True)]
         return " / ".join(f"{value:.2f}" for value in values)
 
     ask = ["git", "-C", str(before), "rev-parse", "--short", "HEAD"]

@@ -129,7 +129,7 @@ def content(file: Path) -> Any:
     return file.read_bytes()
 
 
-def differences(found: Path, expected: Path) -> list[str]:
+def differences(results: Path, expected: Path) -> list[str]:
     """Files that are in one of two studies only, or not the same in both."""
 
     def names(results: Path) -> set[str]:
@@ -137,9 +137,9 @@ def differences(found: Path, expected: Path) -> list[str]:
         files = [file for file in files if file.suffix not in TIMED and file.name not in ("lock", "checksums.json")]
         return {str(file) for file in files if file.parts[0] != "logs" and "job" not in file.parts}
 
-    both = names(found) & names(expected)
-    odd = [f"{name}: only in one of them" for name in sorted(names(found) ^ names(expected))]
-    return odd + sorted(name for name in both if content(found / name) != content(expected / name))
+    both = names(results) & names(expected)
+    odd = [f"{name}: only in one of them" for name in sorted(names(results) ^ names(expected))]
+    return odd + sorted(name for name in both if content(results / name) != content(expected / name))
 
 
 def main() -> int:

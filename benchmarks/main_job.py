@@ -95,16 +95,16 @@ def section(before: Path, rounds: int, cores: int, kept: Path) -> str:
         "the default study, config/digits.yaml": (HERE, [], kept / "now"),
         "the former one, config/digits-arms.yaml": (HERE, arms, kept / "now"),
     }
-    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in cases}
+    costs: dict[str, list[tuple[float, ...]]] = {name: [] for name in cases}
     for number in range(rounds):
         for name in list(cases)[:: 1 if number % 2 == 0 else -1]:
             checkout, arguments, folder = cases[name]
             child = [sys.executable, "-m", "benchmarks.main_job", "--cores", str(cores), "--child", str(checkout)]
             child += [str(folder), json.dumps(arguments)]
             values = subprocess.run(child, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-            found[name].append(tuple(map(float, values)))
-            print("{}: {:.0f} CPU-seconds, {:.0f} of them starts; {:.0f} s".format(name, *found[name][-1]), flush=True)
-    medians = {name: [statistics.median(values) for values in zip(*each, strict=True)] for name, each in found.items()}
+            costs[name].append(tuple(map(float, values)))
+            print("{}: {:.0f} CPU-seconds, {:.0f} of them starts; {:.0f} s".format(name, *costs[name][-1]), flush=True)
+    medians = {name: [statistics.median(values) for values in zip(*each, strict=True)] for name, each in costs.items()}
     first = next(iter(medians.values()))
     lines = [
         HEADING,

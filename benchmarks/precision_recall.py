@@ -28,17 +28,17 @@ def features(images: int, dimension: int, scale: float, seed: int) -> torch.Tens
 def row(images: int, dimension: int) -> str:
     """The row of a case; call it in a process of its own, as what measures memory slows later allocations."""
     real, fake = features(images, dimension, 1.0, 1), features(images, dimension, 0.9, 2)
-    found: dict[str, tuple[float, float]] = {}
+    shares: dict[str, tuple[float, float]] = {}
 
     def theirs() -> None:
-        found["theirs"] = calculate_precision_recall_full(fake, real)
+        shares["theirs"] = calculate_precision_recall_full(fake, real)
 
     def ours() -> None:
         coverage = precision_recall(fake, real)
-        found["ours"] = coverage.precision, coverage.recall
+        shares["ours"] = coverage.precision, coverage.recall
 
     timed = compare("", ("torch-fidelity", theirs), ours, rounds=7 if images < 2000 else 3)
-    values = " / ".join("{:.4f}, {:.4f}".format(*found[name]) for name in ("theirs", "ours"))
+    values = " / ".join("{:.4f}, {:.4f}".format(*shares[name]) for name in ("theirs", "ours"))
     ratios = [f"{middle:.3g} ({low:.3g}-{high:.3g})" for middle, low, high in (timed.wall_ratio, timed.cpu_ratio)]
     seconds = " / ".join(f"{value:.3g}" for value in timed.seconds)
     return f"| {images:,}, {dimension:,} | {values} | {seconds} | {' | '.join(ratios)} |"

@@ -49,14 +49,14 @@ WRONG: dict[str, dict[str, Callable]] = {
 
 def pieces(results: Path, study: Study) -> dict[str, Record]:
     """One record of each kind: shards, a set of images, and a run of each kind of arm."""
-    found: dict[str, Record] = {}
+    records: dict[str, Record] = {}
     for record in read_records(results):
         kind = record.first.relative_to(results).parts
         if _replay_of(kind, record, study, STEPS)[0] is not None:
             run = study.runs().get(kind[1])
             parts = [run.objective, *(["aligned"] if run.alignment else [])] if run and kind[0] == "runs" else kind[:2]
-            found.setdefault(" ".join(parts) if kind[0] != "samples" else "images", record)
-    return found
+            records.setdefault(" ".join(parts) if kind[0] != "samples" else "images", record)
+    return records
 
 
 def changed(study: Study, **changes: Callable) -> Study:
@@ -93,11 +93,11 @@ def main() -> None:
     if "ATEN_CPU_CAPABILITY" in os.environ:
         row(PLAIN, results, study)
         return
-    found = pieces(results, study)
-    print(f"| replay | {' | '.join(found)} |\n| --- |{' --- |' * len(found)}", flush=True)
+    records = pieces(results, study)
+    print(f"| replay | {' | '.join(records)} |\n| --- |{' --- |' * len(records)}", flush=True)
     if "bf16" in sys.argv:
         study = changed(study, precision=lambda _: "bf16")
-        runs = {piece: record for piece, record in found.items() if record.first.name == "metrics.csv"}
+        runs = {piece: record for piece, record in records.items() if record.first.name == "metrics.csv"}
         against = {piece: [new for new, _ in replayed(results, study, record)] for piece, record in runs.items()}
         for name, machine in MACHINES.items():
             with machine():

@@ -62,10 +62,7 @@ def negative_cosine(projections: Tokens, features: Tokens) -> Float[Tensor, " ba
 
 
 def alignment_loss(
-    projections: Tokens,
-    features: Tokens,
-    weights: Float[Tensor, " batch"],
-    normaliser: Float[Tensor, ""] | None = None,
+    projections: Tokens, features: Tokens, weights: Float[Tensor, " batch"], normaliser: Float[Tensor, ""] | None = None
 ) -> Float[Tensor, ""]:
     """sum_b w_b l_RA,b / sum_b w_b (docs/paper.md#va-repa), without the factor lambda.
 

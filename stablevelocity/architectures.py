@@ -64,11 +64,6 @@ def _clip(name: str, width: int, patch: int) -> EncoderSpec:
     return EncoderSpec(name, width, patch, source, mean=CLIP_MEAN, std=CLIP_STD)
 
 
-def _moco() -> EncoderSpec:
-    # timm has the architecture but hands out no weights of MoCo-v3 (whose small model has other heads).
-    return EncoderSpec("vit_base_patch16_224", 768, 16, "the authors' vit-b-300ep.pth.tar, converted")
-
-
 def _ijepa(name: str, width: int, patch: int) -> EncoderSpec:
     return EncoderSpec(name, width, patch, "the authors' *.pth.tar, converted", class_token=False)
 
@@ -101,6 +96,7 @@ ENCODERS: dict[str, EncoderSpec] = {
     "clip-large": _clip("vit_large_patch14_clip_quickgelu_224.openai", 1024, 14),
     "ijepa-huge": _ijepa("vit_huge_patch14_gap_224.in1k_ijepa", 1280, 14),
     "ijepa-giant": _ijepa("vit_giant_patch16_gap_224.in22k_ijepa", 1408, 16),
-    "mocov3-base": _moco(),
+    # timm has the architecture but hands out no weights of MoCo-v3 (whose small model has other heads).
+    "mocov3-base": EncoderSpec("vit_base_patch16_224", 768, 16, "the authors' vit-b-300ep.pth.tar, converted"),
 }
 ENCODER_NAMES = (*DIGITS_VITS, *ENCODERS)

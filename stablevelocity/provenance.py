@@ -22,21 +22,9 @@ from stablevelocity.files import read_json, sha256, write_json
 PACKAGE = Path(__file__).parent
 SUFFIX = ".provenance.json"
 # What these yield is named in each stage's settings anyway; cli only passes arguments on.
-NOT_HASHED = {
-    "stablevelocity.study",
-    "stablevelocity.study.settings",
-    "stablevelocity.study.experiment_settings",
-    "stablevelocity.study.pretrained_settings",
-    "stablevelocity.study.constraints",
-    "stablevelocity.study.load",
-    "stablevelocity.study.reading",
-    "stablevelocity.study.study",
-    "stablevelocity.study.values",
-    "stablevelocity.study.layout",
-    "stablevelocity.cli",
-    "stablevelocity.cli.main",
-    "stablevelocity.errors",
-}
+_STUDY = "settings experiment_settings pretrained_settings constraints load reading study values layout"
+NOT_HASHED = {f"stablevelocity.{name}" for name in ("study", "cli", "cli.main", "errors")}
+NOT_HASHED |= {f"stablevelocity.study.{name}" for name in _STUDY.split()}
 VERSIONS = ("torch", "numpy", "diffusers", "timm", "torch-fidelity", "torchmetrics", "scikit-learn")
 
 
@@ -51,13 +39,7 @@ def code_hash(*modules: str) -> str:
 
 
 def write_provenance(
-    outputs: Sequence[Path],
-    *,
-    inputs: Iterable[Path],
-    settings: str,
-    code: str,
-    command: Sequence[str],
-    processes: int = 1,
+    outputs: Sequence[Path], *, inputs: Iterable[Path], settings: str, code: str, command: list[str], processes: int = 1
 ) -> None:
     """Write beside `outputs[0]` what `outputs` were made from, and what they are.
 
@@ -67,7 +49,7 @@ def write_provenance(
     write_facts(
         provenance_file(outputs[0]),
         {
-            "command": list(command),
+            "command": command,
             "settings": settings,
             "code": code,
             "processes": processes,
@@ -118,10 +100,7 @@ def name_from(folder: Path, path: Path) -> str:
 
 def environment() -> dict[str, Any]:
     return {
-        "versions": {
-            "python": platform.python_version(),
-            **{v: importlib.metadata.version(v) for v in VERSIONS},
-        },
+        "versions": {"python": platform.python_version(), **{v: importlib.metadata.version(v) for v in VERSIONS}},
         "host": f"{platform.system()} {platform.machine()}, {_processor()}",
         "device": _device(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -211,12 +190,12 @@ def _tree_digest(module: str) -> str:
 
 @functools.cache
 def _imports_of(module: str) -> frozenset[str]:
-    found, waiting = set(), {module}
+    reached, waiting = set(), {module}
     while waiting:
         here = waiting.pop()
-        if here not in found:
-            found.add(here)
+        if here not in reached:
+            reached.add(here)
             ours = {of for of, _, _ in _parse(here)[1] if of != "stablevelocity"}
             # Importing a.b.c runs a.b as well.
             waiting |= ours | {of.rsplit(".", 1)[0] for of in ours if of.count(".") > 1}
-    return frozenset(found)
+    return frozenset(reached)

@@ -32,9 +32,8 @@ def data_indices(seed: int, step: int, batch: int, size: int) -> Int[Tensor, " b
     """
     positions = torch.arange(step * batch, (step + 1) * batch)
     epochs = positions // size
-    return torch.cat(
-        [epoch_order(seed, int(epoch), size)[positions[epochs == epoch] % size] for epoch in torch.unique(epochs)]
-    )
+    parts = [(int(epoch), positions[epochs == epoch] % size) for epoch in torch.unique(epochs)]
+    return torch.cat([epoch_order(seed, epoch, size)[rows] for epoch, rows in parts])
 
 
 @dataclass

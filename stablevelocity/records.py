@@ -1,7 +1,7 @@
 """What lies beside the results of a study: which settings, code and files each was made from (`provenance.py`).
 
 Snakemake's own memory is a folder that may be deleted, and the times of files change when they are copied. The records
-are neither: from them the workflow knows what must be made again (docs/architecture.md).
+are neither: from them the workflow knows what must be made again (docs/running.md).
 """
 
 import contextlib
@@ -73,17 +73,19 @@ def read_records(results: Path | str, *, checkpoints: bool = False) -> list[Reco
 
 def record_paths(results: Path | str, *, checkpoints: bool = False) -> list[Path]:
     """Paths of the records below a folder, see `read_records`."""
-    found = []
+    paths = []
     for folder, folders, names in os.walk(results):
         if not checkpoints and "checkpoints" in folders:
             folders.remove("checkpoints")
-        found += [Path(folder) / name for name in names if name.endswith(SUFFIX)]
-    return sorted(found)
+        paths += [Path(folder) / name for name in names if name.endswith(SUFFIX)]
+    return sorted(paths)
 
 
 def read_record(path: Path) -> Record:
     facts = read_json(path, "settings", "code", "verified", "inputs", "outputs", "command")
-    if any(not {"sha256", "bytes", "mtime_ns"} <= set(state) for state in facts["outputs"].values()):
+    states = facts["outputs"].values() if isinstance(facts["outputs"], dict) else [None]
+    whole = all(isinstance(state, dict) and {"sha256", "bytes", "mtime_ns"} <= state.keys() for state in states)
+    if not (whole and isinstance(facts["inputs"], dict) and isinstance(facts["verified"], list)):
         raise UserError(f"{path}: is damaged; delete it with the file beside it to make that again")
     return Record(path, facts)
 
@@ -162,9 +164,8 @@ def codes_line(results: str, older: list[tuple[Record, str]]) -> str | None:
     if not older:
         return None
     proven = sum(record.verified_under(now) for record, now in older)
-    counts = ", ".join(
-        f"{count} by {code}" for code, count in Counter(record.code for record, _ in older).most_common()
-    )
+    codes = Counter(record.code for record, _ in older)
+    counts = ", ".join(f"{count} by {code}" for code, count in codes.most_common())
     return (
         f"{results}: {len(older)} results were made by other code ({counts}) and stay, {proven} of them verified; "
         f"`stablevelocity revalidate {results}` verifies them, `--config remake=code` makes them again"

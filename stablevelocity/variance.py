@@ -108,27 +108,27 @@ def variance_curve(
         raise UserError(f"variance_curve: {count} samples, {queries} queries; expected at least 2 and 1")
     slopes = _slopes(path := path or LinearPath(), grid, vector_field)
     flat = samples.reshape(count, -1)
-    data = flat.to(torch.promote_types(flat.dtype, torch.float32), copy=True)
+    points = flat.to(torch.promote_types(flat.dtype, torch.float32), copy=True)
     # Any point near the middle will do: V does not see a shift.
-    data -= data.mean(0)
+    points -= points.mean(0)
     chosen = torch.arange(count) if queries == count else torch.randperm(count, generator=generator)[:queries]
-    rows = memory_limit // (data.element_size() * (2 * count + 4 * data.shape[1]))
-    rows = min(rows, _CPU_ROWS) if data.device.type == "cpu" else rows
+    rows = memory_limit // (points.element_size() * (2 * count + 4 * points.shape[1]))
+    rows = min(rows, _CPU_ROWS) if points.device.type == "cpu" else rows
     rows = max(_NOISE_ROWS, rows // _NOISE_ROWS * _NOISE_ROWS)
-    half_squares = torch.einsum("nd,nd->n", data, data) / 2
-    deviations = torch.empty(len(grid), queries, dtype=data.dtype)
+    half_squares = torch.einsum("nd,nd->n", points, points) / 2
+    deviations = torch.empty(len(grid), queries, dtype=points.dtype)
     for index, t in enumerate(grid.tolist()):
         alpha, sigma = float(path.alpha(t)), float(path.sigma(t))
         for start in range(0, queries, rows):
-            with exact_arithmetic(data.device):
-                own = data[chosen[start : start + rows].to(data.device)]
+            with exact_arithmetic(points.device):
+                own = points[chosen[start : start + rows].to(points.device)]
                 x_t = own.mul(alpha).add_(_noise(own, generator), alpha=sigma)
-                logits = torch.addmm(half_squares, x_t, data.T, beta=-((alpha / sigma) ** 2), alpha=alpha / sigma**2)
-                own.addmm_(logits.softmax(1), data, alpha=-1)
+                logits = torch.addmm(half_squares, x_t, points.T, beta=-((alpha / sigma) ** 2), alpha=alpha / sigma**2)
+                own.addmm_(logits.softmax(1), points, alpha=-1)
                 deviations[index, start : start + len(own)] = own.square_().sum(1).cpu()
             if progress:
                 progress(index * queries + start + len(own), len(grid) * queries)
-    return VarianceCurve(grid, deviations * (slopes**2)[:, None], data.shape[1], count)
+    return VarianceCurve(grid, deviations * (slopes**2)[:, None], points.shape[1], count)
 
 
 def exact_variance_curve(

@@ -1,5 +1,7 @@
 """Files are whole or absent."""
 
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +127,15 @@ def test_temporary_files_of_libraries_are_removed_with_ours(tmp_path):
     (tmp_path / "vae" / ".tmpA1b2C3").touch()
     clear_safetensors_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["vae", "x"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077, 0o002])
+def test_the_mode_of_a_file_follows_the_umask_whoever_made_it(tmp_path, umask):
+    """Libraries make files that only their user may read, as `tempfile` does."""
+    before = os.umask(umask)
+    try:
+        with atomic_write(tmp_path / "shard.safetensors") as temporary:
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "shard.safetensors").stat().st_mode) == 0o666 & ~umask

@@ -1,4 +1,4 @@
-"""What a job's process imports: each heavy package costs it seconds before any work (docs/architecture.md).
+"""What a job's process imports: each heavy package costs it seconds before any work (docs/running.md).
 
 The table says which of `HEAVY` a verb may load by the import statements of its function. Verbs of the pretrained
 models (`NEED_DIFFUSERS`) are left out: they need diffusers and all that it imports.

@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+
+from stablevelocity.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -68,3 +71,17 @@ def test_every_reference_of_the_code_to_a_page_has_its_target() -> None:
 def test_the_code_cites_the_paper_by_anchors_and_not_by_numbers() -> None:
     lines = ((source, line.strip()) for source in SOURCES for line in (ROOT / source).read_text().splitlines())
     assert [(str(source), line) for source, line in lines if OLD_FORM.search(line)] == []
+
+
+def test_every_command_that_a_page_or_a_message_names_is_one() -> None:
+    """`stablevelocity <verb>`, and the verb that an error says makes what is missing."""
+    verbs = set(get_command(app).commands)
+    named = re.compile(r"\bstablevelocity ([a-z]+(?:-[a-z]+)*)(?![\w.:/-])|as `([a-z-]+)` (?:trains|makes) it")
+    found = {
+        (str(source), verb)
+        for source in [*PAGES, *SOURCES]
+        for pair in named.findall((ROOT / source).read_text())
+        if (verb := "".join(pair)) != "import"
+    }
+    assert len(found) > 50
+    assert [(source, verb) for source, verb in sorted(found) if verb not in verbs] == []

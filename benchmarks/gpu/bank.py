@@ -40,7 +40,7 @@ def one_bank(
 ) -> None:
     device, path = report.device, LinearPath()
     copy, product = report.rate("device copy") * 1e9, report.rate("matrix product fp32") * 1e12
-    step = report.found("training", "stablevm: step")
+    step = report.earlier("training", "stablevm: step")
     dimension = math.prod(shape)
     g = torch.Generator(device).manual_seed(0)
     bank = ReferenceBank(classes, capacity, shape, torch.float16, device, null)
@@ -121,12 +121,12 @@ def fid(report: Report) -> None:
     report.measured(
         "FID: mean and covariance, on the device", seconds, "s", floor=floor, note=f"{count} x {width}, float64"
     )
-    found = [gaussian_statistics(table) for table in tables]
-    seconds = median_seconds(lambda: frechet_distance(*found), cpu, rounds=1, warm_up=0)
+    statistics = [gaussian_statistics(table) for table in tables]
+    seconds = median_seconds(lambda: frechet_distance(*statistics), cpu, rounds=1, warm_up=0)
     report.measured(
         "FID: distance, on the device", seconds, "s", note="two eigendecompositions, one of singular values"
     )
-    distance = frechet_distance(*found)
+    distance = frechet_distance(*statistics)
     if report.time_left < 15 and not report.dry:
         report.error("FID on the CPU", "no time left for it")
         return

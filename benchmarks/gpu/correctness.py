@@ -216,11 +216,11 @@ def networks(report: Report) -> None:
     truth = results(model.double())
     model = model.float().to(device)
     cudnn = torch.backends.cudnn
-    found = [("as PyTorch comes (TF32 in convolutions)", None, cudnn.allow_tf32, TF32)]
-    found += [("without TF32", None, False, FLOAT32), ("bf16 autocast", torch.bfloat16, False, BF16)]
-    found += [("fp16 autocast", torch.float16, False, BF16 / 4)]
+    cases = [("as PyTorch comes (TF32 in convolutions)", None, cudnn.allow_tf32, TF32)]
+    cases += [("without TF32", None, False, FLOAT32), ("bf16 autocast", torch.bfloat16, False, BF16)]
+    cases += [("fp16 autocast", torch.float16, False, BF16 / 4)]
     before = cudnn.allow_tf32
-    for name, dtype, tf32, bound in found:
+    for name, dtype, tf32, bound in cases:
         with report.guarded(f"SiT, {name}"):
             cudnn.allow_tf32 = tf32
             for what, value, true in zip(
@@ -246,14 +246,14 @@ def solvers(report: Report) -> None:
     start = torch.randn(64, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
     times = uniform_times(10 if report.dry else 50)
     maruyama = functools.partial(euler_maruyama, path=path, diffusion="t")
-    found: dict[str, Callable] = {
+    solvers: dict[str, Callable] = {
         "Euler": lambda v, x, g: euler(v, x, times),
         "Heun": lambda v, x, g: heun(v, x, times),
         "Euler-Maruyama": lambda v, x, g: maruyama(v, x, times, generator=g),
         "StableVS": lambda v, x, g: stablevs(v, x, times, xi=0.7, path=path),
         "StableVS with noise": lambda v, x, g: stablevs(v, x, times, xi=0.7, path=path, noise_factor=0.5, generator=g),
     }
-    for name, solver in found.items():
+    for name, solver in solvers.items():
         ends = []
         for where in ("cpu", device):
             own = mixture.to(where)

@@ -102,9 +102,9 @@ class Report:
 
     def rate(self, name: str) -> float:
         """A ceiling that the part `ceilings` measured, in its unit; NaN when it did not."""
-        return self.found("ceilings", name)
+        return self.earlier("ceilings", name)
 
-    def found(self, part: str, name: str) -> float:
+    def earlier(self, part: str, name: str) -> float:
         """The newest measured value of an earlier row; NaN when there is none."""
         values = [row["measured"] for row in read_rows(self.folder) if (row["part"], row["name"]) == (part, name)]
         return values[-1] if values else math.nan

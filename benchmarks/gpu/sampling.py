@@ -129,8 +129,8 @@ def decoding(report: Report) -> None:
     latents = torch.randn(batch, 4, side, side, device=device)
     with torch.no_grad():
         work = batch * flops(lambda x: model.decode(x), latents[:1])
-    found = [("float32, as the project does", torch.float32, "tf32"), ("bfloat16", torch.bfloat16, "bf16")]
-    for name, dtype, ceiling in found:
+    cases = [("float32, as the project does", torch.float32, "tf32"), ("bfloat16", torch.bfloat16, "bf16")]
+    for name, dtype, ceiling in cases:
         with report.guarded(f"decoding, {name}"):
             own = model.to(dtype=dtype)
             seconds = median_seconds(lambda own=own: decode_latents(own, latents, 0.18215), device, rounds=3, warm_up=1)

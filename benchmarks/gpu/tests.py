@@ -33,9 +33,9 @@ def run(report: Report) -> None:
 def note_result(report: Report, case: ElementTree.Element) -> None:
     name = f"{case.get('classname')}::{case.get('name')}"
     for kind in ("failure", "error", "skipped"):
-        found = case.find(kind)
-        if found is not None:
-            message = (found.get("message") or "").splitlines() or [""]
+        outcome = case.find(kind)
+        if outcome is not None:
+            message = (outcome.get("message") or "").splitlines() or [""]
             if kind == "skipped":
                 report.measured(f"{name} skipped", 1, "", note=message[0])
             else:

@@ -213,13 +213,13 @@ def waits(report: Report, job: Trainer) -> None:
             train_steps(job, job.step + 1)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    found = Counter(
+    waits = Counter(
         f"{Path(warning.filename).parent.name}/{Path(warning.filename).name}:{warning.lineno}"
         for warning in caught
         if "synchronizing" in str(warning.message)
     )
     report.measured(
-        "waits for the device", found.total(), "a step", note="; ".join(f"{n}x {at}" for at, n in found.items())
+        "waits for the device", waits.total(), "a step", note="; ".join(f"{n}x {at}" for at, n in waits.items())
     )
 
 

@@ -14,8 +14,6 @@ from stablevelocity.study.constraints import aligned_arms, image_counts, least_i
 from stablevelocity.study.pretrained_settings import VIDEO
 from stablevelocity.study.reading import shortened
 
-FEW = 400  # train digits among which a class may be missing
-
 
 def check_machine(study: Study, *, list_images: bool = True) -> None:
     """Raise UserError for the first thing that the study names and that is not there, or not what it is taken for.
@@ -96,13 +94,13 @@ def _autoencoder_config(key: str, name: str, revision: str | None) -> dict:
         return _json(key, Path(name) / "config.json")
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, "config.json", revision=revision)
-    if not isinstance(found, str):
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    if not isinstance(cached, str):
         raise UserError(
             f"{key}: {name!r} at {revision} is not on this machine; "
             f"fetch it with `stablevelocity download {name} --revision {revision}`"
         )
-    return _json(key, Path(found))
+    return _json(key, Path(cached))
 
 
 def _json(key: str, path: Path) -> dict:
@@ -126,8 +124,8 @@ def _check_encoder(study: Study) -> None:
 def _check_images(study: Study, list_images: bool) -> None:
     images, (train, _) = study.images, image_counts(study)
     _there("images.path", images.path, folder=True)
-    if images.dataset == "digits" and (train or 0) > FEW:
-        return  # each class has some
+    if images.dataset == "digits" and (train or 0) > 400:
+        return  # among so many each class has some
     from stablevelocity.data.class_folders import check_classes_have_images
     from stablevelocity.data.stages.images import source_of
 

@@ -20,20 +20,17 @@ AUTOENCODERS = {
 
 
 def download(name: str, *, revision: str | None = None, output: Path | None = None) -> Path:
-    """Fetch one thing and say where it lies.
+    """Fetch one thing and say where it lies: "cifar10" (into the folder `output`), an encoder of the registry (its
+    weights become the file `output`), or a hub id "owner/name" (into the hub's cache).
 
-    Args:
-        name: "cifar10" (into the folder `output`), an encoder of the registry ("dinov2-base"; its weights become
-            the file `output`), or a hub id "owner/name" (into the hub's cache).
-        revision: commit of the hub repository; may be left out where this package knows a pin.
-
-    Raises UserError when no revision is known, when `output` is missing, or the file is not the pinned one.
+    `revision` (a commit) may be left out where this package knows a pin. Raises UserError when none is known, when
+    `output` is missing, or the file is not the pinned one.
     """
     if name == "cifar10":
-        from stablevelocity.data.images import download_cifar10
+        from torchvision.datasets import CIFAR10
 
         folder = _needed(output, name)
-        download_cifar10(folder)
+        CIFAR10(str(folder), download=True)
         return folder
     if name in ENCODERS:
         return _encoder(name, revision, _needed(output, name))
@@ -56,11 +53,11 @@ def _encoder(name: str, revision: str | None, output: Path) -> Path:
     from huggingface_hub import hf_hub_download
 
     with _failures_named(spec.source, pinned):
-        found = Path(hf_hub_download(spec.source, "model.safetensors", revision=pinned))
-    if spec.pin is not None and pinned == spec.pin.revision and sha256(found) != spec.pin.sha256:
-        raise UserError(f"download: {name} at {pinned} is not the file it was (SHA-256 {sha256(found)[:16]}...)")
+        cached = Path(hf_hub_download(spec.source, "model.safetensors", revision=pinned))
+    if spec.pin is not None and pinned == spec.pin.revision and sha256(cached) != spec.pin.sha256:
+        raise UserError(f"download: {name} at {pinned} is not the file it was (SHA-256 {sha256(cached)[:16]}...)")
     with atomic_write(output) as temporary:
-        shutil.copyfile(found, temporary)
+        shutil.copyfile(cached, temporary)
     return output
 
 

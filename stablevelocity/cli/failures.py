@@ -1,7 +1,10 @@
 """What of an error is one line for the user, and what is a mistake of this program, which shows its traceback."""
 
+import csv
 import json
+import sys
 import tarfile
+import traceback
 import zipfile
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from stablevelocity.errors import UserError
 
 # A file that is not what it should be, cut or damaged.
 FORMATS = (SafetensorError, zipfile.BadZipFile, tarfile.TarError, json.JSONDecodeError, UnicodeDecodeError, EOFError)
+FORMATS += (csv.Error,)
 
 
 def one_line(error: BaseException) -> str | None:
@@ -21,7 +25,7 @@ def one_line(error: BaseException) -> str | None:
         return f"{error.filename}: no such file"
     if isinstance(error, OSError):
         what, reason = error.filename or _file_of(error), error.strerror or str(error)
-    elif isinstance(error, FORMATS):
+    elif isinstance(error, FORMATS) or _of_pandas(error):
         what, reason = _file_of(error), f"is damaged or of another kind ({error})"
     else:
         return None
@@ -29,13 +33,15 @@ def one_line(error: BaseException) -> str | None:
     return f"{what}: {reason}" if what else reason
 
 
+def _of_pandas(error: BaseException) -> bool:
+    """Whether it says that a CSV is empty or none; if pandas is not loaded, it does not."""
+    errors = getattr(sys.modules.get("pandas"), "errors", None)
+    return errors is not None and isinstance(error, (errors.EmptyDataError, errors.ParserError))
+
+
 def _file_of(error: BaseException) -> Path | None:
     """The file that was at work where the error came from: such errors do not say themselves."""
-    frames, trace = [], error.__traceback__
-    while trace is not None:
-        frames.append(trace.tb_frame)
-        trace = trace.tb_next
-    for frame in reversed(frames):
+    for frame in reversed([frame for frame, _ in traceback.walk_tb(error.__traceback__)]):
         if frame.f_globals.get("__name__", "").startswith("stablevelocity."):
             paths = [value for value in frame.f_locals.values() if isinstance(value, Path)]
             if paths:

@@ -25,13 +25,8 @@ from stablevelocity.provenance import code_hash, provenance_file, write_provenan
 def record(_: None, makes: list[Path], reads: list[Path], settings: str, code: list[str], **__: object) -> None:
     """After a verb that the workflow called: leave beside what it made what that was made from."""
     if makes:
-        write_provenance(
-            makes,
-            inputs=reads,
-            settings=settings,
-            code=code_hash(*(f"stablevelocity.{module}" for module in code)),
-            command=sys.argv,
-        )
+        hashed = code_hash(*(f"stablevelocity.{module}" for module in code))
+        write_provenance(makes, inputs=reads, settings=settings, code=hashed, command=sys.argv)
 
 
 def write_usage(file: Path, start: float) -> None:

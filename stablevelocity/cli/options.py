@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stablevelocity.errors import UserError
-from stablevelocity.files import clear_leftovers, write_csv
-from stablevelocity.study import Study
+from stablevelocity.files import clear_leftovers, damaged_put_aside, write_csv
+from stablevelocity.study import Run, Study, load_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,20 @@ def _folder(output: Path) -> Path:
     return _can_be_made(output)
 
 
-StudyFile = Annotated[Path, typer.Option("--study", help="study file, YAML or JSON")]
+def _study(context: typer.Context, file: Path) -> Study:
+    """A damaged shard of its results that the verb meets is put aside."""
+    context.with_resource(damaged_put_aside(file.parent))
+    return load_study(file)
+
+
+def optional(text: str) -> Path | None:
+    """For options that a rule gives empty where there is no such file."""
+    return Path(text) if text else None
+
+
+StudyFile = Annotated[
+    Study, typer.Option("--study", parser=Path, callback=_study, metavar="<path>", help="study file, YAML or JSON")
+]
 Output = Annotated[Path, typer.Option("--output", callback=_file)]
 OutputFolder = Annotated[Path, typer.Option("--output", callback=_folder)]
 ImageShard = Annotated[Path, typer.Option("--images", help="shard of images")]
@@ -51,8 +64,7 @@ AutoencoderFile = Annotated[Path, typer.Option("--autoencoder", help="descriptio
 EncoderFile = Annotated[Path, typer.Option("--encoder", help="description of the encoder")]
 
 
-def run_of(study: Study, name: str):
-    """The run `name` of a study."""
+def run_of(study: Study, name: str) -> Run:
     runs = study.runs()
     if name not in runs:
         raise UserError(f"--run {name}: no such run in study {study.name!r}; there are {', '.join(runs)}")

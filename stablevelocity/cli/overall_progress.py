@@ -43,13 +43,13 @@ class OverallProgress(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         event, now = str(getattr(record, "event", "")), self.clock()
         last = False
-        if event == "job_info":
+        if event == "job_info" and record.jobid in self.jobs:  # type: ignore[attr-defined]
             self.running[record.jobid] = now  # type: ignore[attr-defined]
         elif event == "job_finished" and record.job_id in self.running:  # type: ignore[attr-defined]
             number: int = record.job_id  # type: ignore[attr-defined]
             self.measured[number] = now - self.running.pop(number)
             last = len(self.measured) == len(self.jobs)
-            if number in self.jobs and self.jobs[number].rule == "figure" and self.figures < FIRST_FIGURES:
+            if self.jobs[number].rule == "figure" and self.figures < FIRST_FIGURES:
                 self.figures += 1
                 self.clear()
                 self.stream.write(f"made {self.jobs[number].output}\n")
@@ -69,9 +69,9 @@ class OverallProgress(logging.Filter):
             self.stream.write("\r\033[K")
 
     def line(self, now: float) -> str:
-        done = sum(self.jobs[number].estimate for number in self.measured if number in self.jobs)
+        done = sum(self.jobs[number].estimate for number in self.measured)
         total = sum(job.estimate for job in self.jobs.values())
-        names = [self.jobs[number].label for number in self.running if number in self.jobs]
+        names = [self.jobs[number].label for number in self.running]
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         return (
             f"{done / total:4.0%}  {len(self.measured)} of {len(self.jobs)} jobs, {_clock(now - self.began)} gone, "
@@ -82,9 +82,8 @@ class OverallProgress(logging.Filter):
         """Seconds to go: a job takes what those of its rule took so far, or its estimate at the speed of all so far."""
         by_rule: dict[str, list[float]] = {}
         for number, seconds in self.measured.items():
-            if number in self.jobs:
-                by_rule.setdefault(self.jobs[number].rule, []).append(seconds)
-        estimated = sum(self.jobs[number].estimate for number in self.measured if number in self.jobs)
+            by_rule.setdefault(self.jobs[number].rule, []).append(seconds)
+        estimated = sum(self.jobs[number].estimate for number in self.measured)
         speed = sum(map(sum, by_rule.values())) / estimated if estimated else 1.0
         left = 0.0
         for number, job in self.jobs.items():
@@ -98,9 +97,7 @@ class OverallProgress(logging.Filter):
 def show_overall_progress(workflow: Any, study: Study) -> None:
     """Install it in a Snakemake that is about to run its jobs here; not where the user asks for more words, or none."""
     settings = workflow.output_settings
-    handlers = [
-        handler for handler in workflow.logger_manager.logger.handlers if handler.name == "DefaultStreamHandler"
-    ]
+    handlers = [one for one in workflow.logger_manager.logger.handlers if one.name == "DefaultStreamHandler"]
     if not handlers or settings.verbose or settings.printshellcmds or settings.quiet:
         return
     jobs = {}

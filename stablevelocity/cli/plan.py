@@ -36,16 +36,11 @@ SampleSet = tuple[str, int, str]  # run, step, sampler
 
 @dataclass(frozen=True)
 class Throughput:
-    """How fast one device is.
+    """How fast one device is; where a model was measured, that takes the place of the other two."""
 
-    peak: its dense operations per second at the training precision, in units of 10^12.
-    utilisation: share of the peak that is reached (model FLOPs utilisation).
-    measured: training images per second and device by model name; takes the place of the two above.
-    """
-
-    peak: float = 989.0  # H100 SXM, bfloat16, without sparsity
-    utilisation: float = UTILISATION
-    measured: dict[str, float] = field(default_factory=dict)
+    peak: float = 989.0  # dense operations, 10^12 per second, at the training precision: H100 SXM, bfloat16
+    utilisation: float = UTILISATION  # share of the peak that is reached (model FLOPs utilisation)
+    measured: dict[str, float] = field(default_factory=dict)  # training images per second and device by model name
 
     def rate(self, model: str, training_flops: float) -> float:
         """Operations per second when training `model`, whose training takes `training_flops` per image."""
@@ -226,15 +221,15 @@ def tables_of(study: Study) -> dict[str, list[SampleSet]]:
     variants = of_base(pairs, "REPA", "iREPA", "REG") & own_model
     regimes = of_base(cuts, "SiT", "REPA") & own_model
     main = study.sampling.main
-    of = {run.name: run.arm for run in study.runs().values()}
+    arm_of = {run.name: run.arm for run in study.runs().values()}
     first_step = min(run.steps[0] for run in study.runs().values())
     guided = {name for name, sampler in study.sampling.samplers.items() if sampler.guidance > 1}
     sets = study.sample_sets()
     return {
         "table 1 (guided)": [s for s in sets if s[2] in guided],
-        "table 2 (model sizes)": [s for s in sets if s[2] == main and of[s[0]] in repa],
-        "table 3 (alignments)": [s for s in sets if s[2] == main and of[s[0]] in variants and s[1] == first_step],
-        "figure 3b (regimes)": [s for s in sets if s[2] == main and of[s[0]] in regimes and s[1] == first_step],
+        "table 2 (model sizes)": [s for s in sets if s[2] == main and arm_of[s[0]] in repa],
+        "table 3 (alignments)": [s for s in sets if s[2] == main and arm_of[s[0]] in variants and s[1] == first_step],
+        "figure 3b (regimes)": [s for s in sets if s[2] == main and arm_of[s[0]] in regimes and s[1] == first_step],
     }
 
 
@@ -270,18 +265,18 @@ def read_measured(entries: Iterable[str]) -> dict[str, float]:
     return measured
 
 
-def plan_text(found: Plan) -> str:
+def plan_text(cost: Plan) -> str:
     """The plan as lines of text."""
     lines = [f"{'':28} {'runs':>5} {'train GPU-h':>12} {'sample GPU-h':>13} {'disk':>9} {'wall h':>9}"]
-    for group in (found.tables, found.arms, [found.total]):
+    for group in (cost.tables, cost.arms, [cost.total]):
         lines += [
             f"{row.name[:28]:28} {row.runs:5d} {_hours(row.training_hours):>12} {_hours(row.sampling_hours):>13} "
             f"{_bytes(row.disk):>9} {_hours(row.wall_hours):>9}"
             for row in group
         ]
         lines.append("")
-    sizes = ", ".join(f"{name} {_bytes(size)}" for name, size in found.data.items())
-    lines += [f"data shards: {sizes}", *found.notes]
+    sizes = ", ".join(f"{name} {_bytes(size)}" for name, size in cost.data.items())
+    lines += [f"data shards: {sizes}", *cost.notes]
     lines.append("Tables share runs; the last row counts each once. Not counted: data stages, decoding, evaluation.")
     return "\n".join(lines)
 

@@ -63,12 +63,10 @@ def revalidate(results: Path, runs: list[str], steps: int) -> Iterator[Outcome]:
         agrees = largest <= (0 if exact else TOLERANCE[_precision(kind, study)])
         how = "equal bits" if largest == 0 else f"largest difference {largest:.1e} of the largest number"
         how = how if np.isfinite(largest) else "other labels, shapes or steps"
-        outcome = Outcome(record, agrees, f"{what}, {how}")
         if agrees:
-            record.add_check(
-                code=trainers_code() if module is None else code_hash(module), by=outcome.by, **environment()
-            )
-        yield outcome
+            code = trainers_code() if module is None else code_hash(module)
+            record.add_check(code=code, by=f"{what}, {how}", **environment())
+        yield Outcome(record, agrees, f"{what}, {how}")
     if (results / SEAL).exists():
         seal(results)
 
@@ -85,8 +83,8 @@ def spread(new: np.ndarray, old: np.ndarray) -> float:
     if np.array_equal(new, old):
         return 0.0
     difference = np.abs(new.astype(float) - old)
-    found = (difference.mean() if new.dtype == np.uint8 else difference.max()) / np.abs(old.astype(float)).max()
-    return float(found) if np.isfinite(found) and new.dtype != np.int64 else np.inf
+    share = (difference.mean() if new.dtype == np.uint8 else difference.max()) / np.abs(old.astype(float)).max()
+    return float(share) if np.isfinite(share) and new.dtype != np.int64 else np.inf
 
 
 def _precision(kind: tuple[str, ...], study: Study) -> str:
@@ -102,10 +100,7 @@ def _replay_of(kind: tuple[str, ...], record: Record, study: Study, steps: int) 
         return lambda: _train(record, study, kind[1], steps), None
     if kind[:2] == ("data", "latents") and kind[-1].endswith(".safetensors"):
         images, autoencoder = record.inputs
-        return (
-            lambda: _encode(latent_encoder(autoencoder), images, record.first),
-            "stablevelocity.data.stages.latents",
-        )
+        return lambda: _encode(latent_encoder(autoencoder), images, record.first), "stablevelocity.data.stages.latents"
     if kind[:2] == ("data", "features") and kind[-1].endswith(".safetensors"):
         images, encoder = record.inputs
         model = open_encoder(encoder)

@@ -22,29 +22,18 @@ from stablevelocity.cli.warm_start import VARIABLE
 from stablevelocity.provenance import read_code
 
 # What the jobs of a small study import, and torch._dynamo, which the first AdamW does.
-MODULES = (
-    "stablevelocity.cli.main",
-    "stablevelocity.cluster.launch",
-    "stablevelocity.data.stages.features",
-    "stablevelocity.data.stages.images",
-    "stablevelocity.data.stages.latents",
-    "stablevelocity.data.stages.manifests",
-    "stablevelocity.evaluation.stages",
-    "stablevelocity.evaluation.sweep_stage",
-    "stablevelocity.experiments.toy",
-    "stablevelocity.experiments.variance_study",
-    "stablevelocity.reporting.make",
-    "stablevelocity.reporting.page",
-    "stablevelocity.sampling.stages",
-    "stablevelocity.training.alignment_curve",
-    "stablevelocity.training.gradient_variance",
-    "stablevelocity.training.trainer",
-    "matplotlib.backends.backend_agg",
-    "matplotlib.backends.backend_pdf",
-    "matplotlib.backends.backend_svg",
+STAGES = (
+    "cli.main cluster.launch data.stages.features data.stages.images data.stages.latents "
+    "data.stages.manifests evaluation.stages evaluation.sweep_stage experiments.toy "
+    "experiments.variance_study reporting.make reporting.page sampling.stages training.alignment_curve "
+    "training.gradient_variance training.trainer"
+)
+LIBRARIES = [
+    *(f"matplotlib.backends.backend_{kind}" for kind in ("agg", "pdf", "svg")),
     "sklearn.datasets",
     "torch._dynamo",
-)
+]
+MODULES = [*(f"stablevelocity.{stage}" for stage in STAGES.split()), *LIBRARIES]
 
 
 def serve(listener: socket.socket) -> None:

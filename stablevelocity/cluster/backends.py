@@ -11,7 +11,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -26,7 +26,7 @@ ENDED |= {"REVOKED", "TIMEOUT"}
 GONE = "GONE"  # the backend does not know the job any more: it ended a while ago
 # In what sbatch says when it may take the same job later.
 TRANSIENT = ("unable to contact", "timed out", "connection refused", "authentication", "munge", "try again")
-TRANSIENT += ("resource t", "temporarily unable", "maxsubmitjob")
+TRANSIENT += ("resource t", "temporarily unable", "submitjob")  # MaxSubmitJobs, GrpSubmitJobs
 NO_SLURM = "{} is not on PATH; expected a login node of a SLURM cluster"
 TORCH_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
@@ -35,26 +35,9 @@ class Unreachable(Exception):
     """The backend does not answer, or takes no job, for now: nothing is known, wait."""
 
 
-class Backend(Protocol):
-    def submit(self, job: Callable[[], None], name: str, folder: Path) -> str:
-        """Submit a callable; return its id. Raises UserError when it is refused, Unreachable when it may be later."""
-        ...
-
-    def find(self, name: str) -> str | None:
-        """Return the id of a job by its name, when there is one that has not ended."""
-        ...
-
-    def states(self, job_ids: list[str]) -> dict[str, str]:
-        """Return by job: a word such as RUNNING or FAILED, PENDING with its reason, or GONE."""
-        ...
-
-    def cancel_command(self, job_id: str) -> str:
-        """Return the command that stops a job."""
-        ...
-
-
-def backend(launcher: str, site: Site) -> Backend:
-    return Slurm(site) if launcher == "slurm" else LocalProcesses(site)
+def taken_later(said: str) -> bool:
+    """Whether SLURM, which says this, may take the same job later."""
+    return any(part in said.lower() for part in TRANSIENT)
 
 
 def is_over(state: str) -> bool:
@@ -91,6 +74,7 @@ class Slurm:
         return {name: value for name, value in parameters.items() if value is not None}
 
     def submit(self, job: Callable[[], None], name: str, folder: Path) -> str:
+        """Submit a callable; return its id. Raises UserError when it is refused, Unreachable when it may be later."""
         with clean_environment():
             try:
                 requeues = self.site.training.max_requeues
@@ -101,11 +85,12 @@ class Slurm:
                 said = one_line(str(error))
             except (FileNotFoundError, RuntimeError):  # submitit looks for srun
                 raise UserError(NO_SLURM.format("sbatch")) from None
-        if any(part in said.lower() for part in TRANSIENT):
+        if taken_later(said):
             raise Unreachable(said)
         raise UserError(f"SLURM refuses the training job: {said}")
 
     def find(self, name: str) -> str | None:
+        """Return the id of a job by its name, when there is one that has not ended."""
         for line in self._squeue("--user", getpass.getuser(), "--name", name, "--format", "%A %T").splitlines():
             job_id, state = line.split()
             if not is_over(state):
@@ -113,11 +98,12 @@ class Slurm:
         return None
 
     def states(self, job_ids: list[str]) -> dict[str, str]:
-        found = dict.fromkeys(job_ids, GONE)
+        """Return by job: a word such as RUNNING or FAILED, PENDING with its reason, or GONE."""
+        states = dict.fromkeys(job_ids, GONE)
         for line in self._squeue("--jobs", ",".join(job_ids), "--format", "%A %T %r").splitlines():
             job_id, state, reason = line.split(maxsplit=2)
-            found[job_id] = f"{state} ({reason})" if state == "PENDING" else state
-        return found
+            states[job_id] = f"{state} ({reason})" if state == "PENDING" else state
+        return states
 
     def _squeue(self, *options: str) -> str:
         command = ["squeue", "--noheader", "--states", "all", *options]
@@ -134,6 +120,7 @@ class Slurm:
         raise Unreachable(one_line(done.stderr))
 
     def cancel_command(self, job_id: str) -> str:
+        """Return the command that stops a job."""
         return f"scancel {job_id}"
 
 
@@ -152,9 +139,8 @@ class LocalProcesses:
             raise UserError(f"training.nodes: {jobs.nodes} given, the launcher submitit-local has 1")
         with clean_environment(), children_ignore_signals():
             executor = LocalExecutor(private_folder(folder))
-            executor.update_parameters(
-                tasks_per_node=jobs.gpus or jobs.processes, gpus_per_node=jobs.gpus, timeout_min=366 * 24 * 60
-            )
+            tasks, year = jobs.gpus or jobs.processes, 366 * 24 * 60
+            executor.update_parameters(tasks_per_node=tasks, gpus_per_node=jobs.gpus, timeout_min=year)
             pid = executor.submit(job).job_id
         return f"{pid}.{_start_of(pid)}"
 
@@ -167,6 +153,13 @@ class LocalProcesses:
 
     def cancel_command(self, job_id: str) -> str:
         return f"kill {job_id.split('.')[0]}"
+
+
+Backend = Slurm | LocalProcesses
+
+
+def backend(launcher: str, site: Site) -> Backend:
+    return Slurm(site) if launcher == "slurm" else LocalProcesses(site)
 
 
 def _start_of(pid: str) -> str | None:

@@ -32,19 +32,18 @@ def table(runs: dict[str, Run], layout: Layout) -> str:
     queue = _states([record for record in records.values() if record and record["job"]])
     rows = [COLUMNS, *(_row(run, layout.run(name), records[name], queue) for name, run in runs.items())]
     widths = [max(len(row[k]) for row in rows) for k in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
 def _states(records: list[dict[str, Any]]) -> dict[str, str]:
     """State by job, each backend asked once."""
-    found: dict[str, str] = {}
+    states: dict[str, str] = {}
     for launcher in {record["launcher"] for record in records}:
         jobs = sorted({record["job"] for record in records if record["launcher"] == launcher})
         with contextlib.suppress(UserError, Unreachable):
-            found |= backend(launcher, Site()).states(jobs)
-    return found
+            states |= backend(launcher, Site()).states(jobs)
+    return states
 
 
 def _row(run: Run, files: RunFiles, record: dict[str, Any] | None, queue: dict[str, str]) -> tuple[str, ...]:
@@ -70,8 +69,8 @@ def _checkpoints(files: RunFiles, record: dict[str, Any] | None) -> Path | None:
     """The folder of the run's present settings, or the one written last."""
     if record:
         return files.checkpoints(record["hash"])
-    found = sorted(files.checkpoints("").glob("*/"), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else None
+    folders = sorted(files.checkpoints("").glob("*/"), key=lambda path: path.stat().st_mtime)
+    return folders[-1] if folders else None
 
 
 def _state(

@@ -3,8 +3,10 @@
 It looks up the account with sacct, sacctmgr or sshare, without a time limit, before every submission, and turns to
 sacct for the states of jobs whenever slurmctld does not answer. On a cluster without accounting, or with a late one,
 rules fail or are waited for without end. The account has been tried with `sbatch --test-only` already (preflight.py).
+And a job that SLURM takes later only, at a limit on submitted jobs, is an error to it.
 """
 
+import functools
 import shlex
 import subprocess
 import sys
@@ -14,6 +16,8 @@ from typing import Any
 
 import snakemake_executor_plugin_slurm as plugin
 
+from stablevelocity.cluster.backends import one_line, taken_later
+
 ASK_AGAIN = 10.0  # seconds
 MIN_JOB_AGE = 300  # SLURM's default, seconds
 
@@ -21,6 +25,7 @@ MIN_JOB_AGE = 300  # SLURM's default, seconds
 def patch() -> None:
     """Patch the plugin in this process."""
     plugin.Executor.get_account_arg = account_argument  # pyright: ignore[reportAttributeAccessIssue]
+    plugin.Executor._report_job_error_threadsafe = submitted_later(plugin.Executor._report_job_error_threadsafe)
     plugin.get_min_job_age = last_answer(plugin.get_min_job_age)
 
 
@@ -50,3 +55,28 @@ def last_answer(ask: Callable[[], int | None]) -> Callable[[], int]:
         return last
 
     return answer
+
+
+def submitted_later(report: Callable[..., None]) -> Callable[..., None]:
+    """`report` of a job that could not be submitted; one that SLURM may take later is submitted again instead.
+
+    It waits in a thread that submits, so that the others of the study are not asked for in vain.
+    """
+
+    def report_or_submit(executor: Any, submitted: Any, message: str) -> None:
+        said, _, call = message.partition("\n    sbatch call:")
+        threads = executor._job_submission_executor
+        if call and taken_later(said) and not threads._shutdown:
+            say_once(one_line(said).rstrip("'."))
+            time.sleep(ASK_AGAIN)
+            if not threads._shutdown:
+                threads.submit(executor.run_job, submitted.job)
+                return
+        report(executor, submitted, message)
+
+    return report_or_submit
+
+
+@functools.cache
+def say_once(said: str) -> None:
+    print(f"SLURM takes no more jobs for now ({said}); the others are submitted later", file=sys.stderr, flush=True)

@@ -16,13 +16,8 @@ from stablevelocity.study import Study
 # What both kinds of jobs may ask for, as submitit names it; sbatch's options have dashes.
 OPTIONS = ("account", "constraint", "cpus_per_task", "gpus_per_node", "gres", "mem", "nodes", "ntasks_per_node")
 OPTIONS += ("partition", "qos", "time")
-SUBMITIT_NAMES = {
-    "runtime": "time",
-    "mem_mb": "mem",
-    "slurm_account": "account",
-    "slurm_partition": "partition",
-    "gpu": "gpus_per_node",
-}
+SUBMITIT_NAMES = {"runtime": "time", "mem_mb": "mem", "gpu": "gpus_per_node"}
+SUBMITIT_NAMES |= {"slurm_account": "account", "slurm_partition": "partition"}
 
 
 def check_slurm(site: Site, rules: dict[str, dict[str, Any]]) -> None:
@@ -39,9 +34,18 @@ def check_slurm(site: Site, rules: dict[str, dict[str, Any]]) -> None:
     asked: set[tuple[str, ...]] = set()
     for jobs, parameters in wanted.items():
         options = tuple(f"--{name.replace('_', '-')}={parameters[name]}" for name in OPTIONS if name in parameters)
-        if options not in asked:
-            asked.add(options)
-            _test_only(jobs, options)
+        if options in asked:
+            continue
+        asked.add(options)
+        with clean_environment():
+            try:
+                command = ["sbatch", "--test-only", *options, "--wrap", "true"]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            except subprocess.TimeoutExpired:
+                raise UserError("SLURM does not answer: sbatch --test-only took more than 60 s") from None
+        if done.returncode != 0:
+            said = one_line(done.stderr).replace("allocation failure: ", "")
+            raise UserError(f"SLURM refuses the jobs of {jobs} ({' '.join(options)}): {said}")
 
 
 def check_training(site: Site, study: Study) -> None:
@@ -55,15 +59,3 @@ def check_training(site: Site, study: Study) -> None:
             f"{SITE_FILE}: training: missing, so each run would train on 1 processor and {site.training.mem_gb:g} GB;"
             " expected gpus and mem_gb, see config/site.example.yaml"
         )
-
-
-def _test_only(jobs: str, options: tuple[str, ...]) -> None:
-    command = ["sbatch", "--test-only", *options, "--wrap", "true"]
-    with clean_environment():
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        except subprocess.TimeoutExpired:
-            raise UserError("SLURM does not answer: sbatch --test-only took more than 60 s") from None
-    if done.returncode != 0:
-        said = one_line(done.stderr).replace("allocation failure: ", "")
-        raise UserError(f"SLURM refuses the jobs of {jobs} ({' '.join(options)}): {said}")

@@ -68,9 +68,7 @@ class ClassFolders:
 
     def __init__(self, path: Path, *, size: int) -> None:
         if not (path / "train").is_dir():
-            raise UserError(
-                f"images: {path} has neither train/<class>/<image> nor {ImageNetTar.FILE}; expected one of them"
-            )
+            raise UserError(f"images: {path} has neither train/<class>/<image> nor {ImageNetTar.FILE}; expected one")
         self._path = path
         self._size = size
         self.class_names = _folders(path / "train")

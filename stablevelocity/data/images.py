@@ -1,12 +1,13 @@
 """Image data sets behind one interface: digits, CIFAR-10, class folders, the official ImageNet tars.
 
-A source lists its images in a fixed order (`index`) and reads any of them (`load`), so that shards can be cut
-by any number of jobs. What cannot be read is returned by name with its reason, never skipped in silence.
+A source lists (key, label) of its images in a fixed order (`index`) and reads any of them (`load`), so that shards can
+be cut by any number of jobs; `class_names` are in the order of the labels. What cannot be read is returned by name with
+its reason, never skipped in silence.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,21 +17,9 @@ from stablevelocity.data.decoding import Loaded, center_crop, collect
 from stablevelocity.errors import UserError
 
 
-class ImageSource(Protocol):
-    """A data set: class names in label order, images listed per split, images read by key."""
-
-    class_names: list[str]
-
-    def index(self, split: Split) -> list[tuple[str, int]]:
-        """(key, label) of every image of a split, in an order that never changes."""
-        ...
-
-    def load(self, keys: Sequence[str]) -> Loaded: ...
-
-
 def open_source(
     dataset: str, path: Path | str | None, *, size: int, held_out: float = 0.2, seed: int = 0
-) -> ImageSource:
+) -> "ImageSource":
     """The data set named in a study: "digits", "cifar10" (local copy in `path`), or "folder".
 
     A folder holds `train/<class>/<image>` and `val/<class>/<image>`, or the official
@@ -138,19 +127,16 @@ def _cifar10_binary(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), rows[:, 0].astype(np.int64)
 
 
-def download_cifar10(path: Path | str) -> None:
-    """Fetch CIFAR-10 into `path`: the only place where images come from the network, and only when asked."""
-    from torchvision.datasets import CIFAR10
-
-    CIFAR10(str(path), download=True)
+ImageSource = Digits | Cifar10 | ClassFolders | ImageNetTar
 
 
-def check_count(found: int, problems: int, expected: int | None, where: str) -> None:
-    """Refuse a data set that is not whole: `found` listed images, `problems` of them unreadable.
+def check_count(count: int, problems: int, expected: int | None, where: str) -> None:
+    """Refuse a data set that is not whole: `count` listed images, `problems` of them unreadable.
 
     `expected` is what the study asks for (1,281,167 for ImageNet), or None for no check.
     """
-    if expected is not None and found - problems != expected:
+    readable = count - problems
+    if expected is not None and readable != expected:
         raise UserError(
-            f"images: {where} has {found - problems:,} readable images ({problems:,} unreadable), expected {expected:,}"
+            f"images: {where} has {readable:,} readable images ({problems:,} unreadable), expected {expected:,}"
         )

@@ -93,9 +93,14 @@ def read_shard(path: Path | str, *names: str, mode: Literal["r", "r+"] = "r") ->
     if missing:
         raise UserError(f"{path}: this shard has no {missing[0]!r}; it has {', '.join(list(header)[:5])}")
     try:
-        size = start + max(entry["data_offsets"][1] for entry in header.values())
-        if size != Path(path).stat().st_size:
-            raise ValueError(f"expected {size} bytes")
+        places = sorted(entry["data_offsets"] for entry in header.values())
+        ends = [0, *(end for _, end in places)]  # each array begins where the one before it ends
+        if not places or [begin for begin, _ in places] != ends[:-1] or start + ends[-1] != Path(path).stat().st_size:
+            raise ValueError(f"expected {start + ends[-1]} bytes, without gaps")
+        for name, entry in header.items():
+            size = math.prod(entry["shape"]) * np.dtype(DTYPES[entry["dtype"]]).itemsize
+            if entry["data_offsets"][1] - entry["data_offsets"][0] != size:
+                raise ValueError(f"{name} has other bytes than its shape says")
         return {
             name: np.memmap(path, DTYPES[entry["dtype"]], mode, start + entry["data_offsets"][0], tuple(entry["shape"]))
             for name, entry in header.items()
@@ -107,6 +112,14 @@ def read_shard(path: Path | str, *names: str, mode: Literal["r", "r+"] = "r") ->
 def shard_info(path: Path | str) -> dict[str, str]:
     """What `write_shard` was given as `info`."""
     return _read_header(path)[0].get("__metadata__", {})
+
+
+def is_done(path: Path | str, info: dict[str, str]) -> bool:
+    """Whether a whole shard with this `info` is there, from an earlier, stopped call."""
+    try:
+        return shard_info(path) == info and bool(read_shard(path))
+    except (OSError, UserError):
+        return False
 
 
 def _read_header(path: Path | str) -> tuple[dict[str, Any], int]:
@@ -158,13 +171,13 @@ class ShardSet:
             layout = {name: (np.dtype(spec["dtype"]), *map(int, spec["shape"])) for name, spec in arrays}
             counts = [int(entry["count"]) for entry in shards]
             sums = [(int(entry["bytes"]), entry["sha256"]) for entry in shards]
-            found = [entry["file"] for entry in shards]
+            file_names = [entry["file"] for entry in shards]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{manifest}: is no manifest of shards ({type(error).__name__}: {error})") from None
         missing = [name for name in names if name not in layout]
-        if missing or not found:
+        if missing or not file_names:
             raise UserError(f"{manifest}: its shards hold no `{missing[0] if missing else 'arrays'}`")
-        self.files = [Path(manifest).parent / _bare_name(name, manifest) for name in found]
+        self.files = [Path(manifest).parent / _bare_name(name, manifest) for name in file_names]
         for file, (size, digest) in zip(self.files, sums, strict=True):
             if not file.exists():
                 raise UserError(f"{file}: shard is missing; run the workflow again to make it")

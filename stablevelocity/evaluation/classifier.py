@@ -77,11 +77,7 @@ class DigitClassifier(nn.Module):
 
 
 def train_classifier(
-    images: UInt8[np.ndarray, "n size size 3"],
-    labels: Int[np.ndarray, " n"],
-    *,
-    seed: int,
-    steps: int = 400,
+    images: UInt8[np.ndarray, "n size size 3"], labels: Int[np.ndarray, " n"], *, seed: int, steps: int = 400
 ) -> DigitClassifier:
     """Train a classifier: AdamW on smoothed cross-entropy, one-cycle rate, shifts by up to one pixel as augmentation.
 
@@ -92,17 +88,17 @@ def train_classifier(
         raise UserError(f"digit classifier: {len(images)} images and {len(labels)} labels given, expected as many")
     torch.manual_seed(seed)
     classifier = DigitClassifier(size=images.shape[1], num_classes=int(labels.max()) + 1)
-    data = _to_floats(torch.from_numpy(np.ascontiguousarray(images)))
+    pixels = _to_floats(torch.from_numpy(np.ascontiguousarray(images)))
     targets = torch.from_numpy(np.asarray(labels, dtype=np.int64))
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
     generator = torch.Generator().manual_seed(seed)
 
     def loss() -> Tensor:
-        rows = torch.randint(len(data), (BATCH,), generator=generator)
+        rows = torch.randint(len(pixels), (BATCH,), generator=generator)
         row, column = torch.randint(3, (2,), generator=generator).tolist()
-        padded = F.pad(data[rows], (1, 1, 1, 1), mode="replicate")
-        x = padded[:, :, row : row + data.shape[2], column : column + data.shape[3]]
+        padded = F.pad(pixels[rows], (1, 1, 1, 1), mode="replicate")
+        x = padded[:, :, row : row + pixels.shape[2], column : column + pixels.shape[3]]
         return F.cross_entropy(classifier.run(x, dropout=0.2).logits, targets[rows], label_smoothing=SMOOTHING)
 
     train_small("digit classifier", classifier, loss, optimizer, schedule, steps=steps, clip=None)

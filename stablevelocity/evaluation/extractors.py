@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from stablevelocity.data.shards import ShardSet, read_shard, shard_info, write_manifest, write_shard
+from stablevelocity.data.shards import ShardSet, is_done, write_manifest, write_shard
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation.classifier import FeatureBatch, load_classifier
 from stablevelocity.evaluation.image_sets import ImageSet
@@ -111,7 +111,7 @@ def extract_features(images: ImageSet, extractor: Extractor, manifest: Path) -> 
     for start in range(0, len(images), SHARD_ROWS):
         rows = min(SHARD_ROWS, len(images) - start)
         shard = manifest.parent / f"{manifest.stem}-{start // SHARD_ROWS:05d}.safetensors"
-        if not _is_done(shard, rows, info):
+        if not is_done(shard, info):
             batches = []
             for batch in itertools.islice(images.batches(BATCH, start), math.ceil(rows / BATCH)):
                 batches.append(extractor(torch.from_numpy(np.array(batch))))
@@ -121,13 +121,6 @@ def extract_features(images: ImageSet, extractor: Extractor, manifest: Path) -> 
         shards.append(shard)
     write_manifest(manifest, shards, **info, name=extractor.name)
     return FeatureStore(manifest)
-
-
-def _is_done(shard: Path, rows: int, info: dict[str, str]) -> bool:
-    try:
-        return shard_info(shard) == info and len(read_shard(shard, "pool")["pool"]) == rows
-    except (OSError, UserError):
-        return False
 
 
 class FeatureStore(ShardSet):

@@ -1,16 +1,18 @@
 """Images to be scored, from wherever they lie: shards, an `.npz` in ADM's layout, or a folder of files.
 
-`open_images(path)` gives an `ImageSet`; it is read in file order, batch by batch, so that memory does not grow with the
-number of images. Nothing is resized or cropped: arrays must be 8-bit RGB, and files come out of training's decoder.
+`open_images(path)` gives an `ImageSet`; its `batches(size, start)` are consecutive images in file order, so that memory
+does not grow with their number, and its `identity` changes when they do. Nothing is resized or cropped: arrays must be
+8-bit RGB, and files come out of training's decoder.
 """
 
 import hashlib
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol, runtime_checkable
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,40 +22,6 @@ from stablevelocity.data.decoding import FORMATS, check_regular, decode, files_b
 from stablevelocity.data.shards import ShardSet
 from stablevelocity.errors import UserError
 from stablevelocity.progress import log
-
-
-@runtime_checkable
-class ImageSet(Protocol):
-    """Images of one size, in a fixed order."""
-
-    identity: str
-    """Changes when the images change."""
-
-    def __len__(self) -> int: ...
-
-    def batches(self, size: int, start: int = 0) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
-        """Consecutive images from `start` on, `size` at a time (the last batch may be smaller)."""
-        ...
-
-
-def open_images(path: Path | str) -> ImageSet:
-    """Open a manifest of shards (or its folder), an ADM `.npz`, or a folder of image files.
-
-    Raises UserError, one line, for an absent path, an empty folder, fewer than two images, or an array that is not
-    uint8 (n, height, width, 3). Files in a folder are checked as they are read.
-    """
-    path = Path(path)
-    if (path / "manifest.json").exists():
-        path = path / "manifest.json"
-    kinds = {".json": ImageShards, ".npz": NpzImages}
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder; expected a manifest of shards, an .npz or a folder")
-    if not path.is_dir() and path.suffix not in kinds:
-        raise UserError(f"{path}: expected a manifest of shards (.json), an .npz or a folder of images")
-    images = ImageFolder(path) if path.is_dir() else kinds[path.suffix](path)
-    if len(images) < 2:
-        raise UserError(f"{path}: holds {len(images)} image(s); metrics need at least 2")
-    return images
 
 
 class ImageShards:
@@ -118,8 +86,8 @@ class ImageFolder:
     """
 
     def __init__(self, folder: Path):
-        found = files_below(folder)
-        reasons = {file: _no_image(file) for file in found.files} | dict.fromkeys(found.hidden, "hidden name")
+        listing = files_below(folder)
+        reasons = {file: _no_image(file) for file in listing.files} | dict.fromkeys(listing.hidden, "hidden name")
         self.files = [file for file, reason in reasons.items() if reason is None]
         others = [f"{shown(file.relative_to(folder))} ({reason})" for file, reason in reasons.items() if reason]
         left_out = f"{len(others)} other file(s): {', '.join(others[:4])}{' ...' if len(others) > 4 else ''}"
@@ -145,6 +113,29 @@ class ImageFolder:
                 f"{self._shape[1]}x{self._shape[0]}; resize all images to one size first"
             )
         return image
+
+
+ImageSet = ImageShards | NpzImages | ImageFolder
+
+
+def open_images(path: Path | str) -> ImageSet:
+    """Open a manifest of shards (or its folder), an ADM `.npz`, or a folder of image files.
+
+    Raises UserError, one line, for an absent path, an empty folder, fewer than two images, or an array that is not
+    uint8 (n, height, width, 3). Files in a folder are checked as they are read.
+    """
+    path = Path(path)
+    if (path / "manifest.json").exists():
+        path = path / "manifest.json"
+    kinds = {".json": ImageShards, ".npz": NpzImages}
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; expected a manifest of shards, an .npz or a folder")
+    if not path.is_dir() and path.suffix not in kinds:
+        raise UserError(f"{path}: expected a manifest of shards (.json), an .npz or a folder of images")
+    images = ImageFolder(path) if path.is_dir() else kinds[path.suffix](path)
+    if len(images) < 2:
+        raise UserError(f"{path}: holds {len(images)} image(s); metrics need at least 2")
+    return images
 
 
 def _no_image(file: Path) -> str | None:
@@ -178,7 +169,7 @@ def _identity(files: list[Path], folder: Path) -> str:
 def _check_array(path: Path, name: str, dtype: str, shape: tuple[int, ...]) -> None:
     if dtype != "uint8":
         raise UserError(f"{path}: `{name}` holds {dtype}, expected uint8 in 0..255")
-    if len(shape) != 4 or shape[-1] != 3 or 0 in shape[1:]:
+    if len(shape) != 4 or shape[-1] != 3 or min(shape[1:]) < 1 or not 0 <= math.prod(shape) < 2**63:
         raise UserError(f"{path}: `{name}` has shape {shape}, expected (n, height, width, 3)")
 
 

@@ -108,10 +108,12 @@ def extrapolated_frechet(table: Table, reference: GaussianStatistics, *, seed: i
         return None
     counts = np.unique(np.linspace(smallest, count, 15).round().astype(int))
     rng = np.random.default_rng(seed)
+    group = max(1, MATRIX_BUDGET // (8 * len(statistics.mean) ** 2))  # covariances held at a time
     distances = torch.zeros(len(counts)).double()
     for _ in range(4):
         chosen = torch.from_numpy(rng.permutation(count)[None] < counts[:, None])
-        distances += _frechet_of(chosen, table, statistics.mean, reference) / 4
+        sets = (each for part in chosen.split(group) for each in _statistics_of(part, table, statistics.mean))
+        distances += torch.tensor([frechet_distance(each, reference) for each in sets], dtype=torch.float64) / 4
     slope, intercept = np.polyfit(1 / counts, distances.numpy(), 1)
     return float(intercept), float(slope)
 
@@ -143,15 +145,6 @@ def real_baseline(table: Table, *, repeats: int = 10, seed: int = 0) -> RealBase
         halves = torch.stack([rank < half, rank >= count - half])
         values.append(frechet_distance(*_statistics_of(halves, table, statistics.mean)))
     return RealBaseline(float(np.mean(values)), min(values), max(values), half)
-
-
-def _frechet_of(
-    times: Shaped[Tensor, "sets n"], table: Table, centre: Float[Tensor, " d"], reference: GaussianStatistics
-) -> Float[Tensor, " sets"]:
-    """FID of the images taken `times` times each, for each row of `times`; few covariances held at a time."""
-    group = max(1, MATRIX_BUDGET // (8 * len(centre) ** 2))
-    sets = (statistics for part in times.split(group) for statistics in _statistics_of(part, table, centre))
-    return torch.tensor([frechet_distance(each, reference) for each in sets], dtype=torch.float64)
 
 
 def _statistics_of(

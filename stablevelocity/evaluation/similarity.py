@@ -40,7 +40,8 @@ def compare_images(
     """
     if images.shape != others.shape or not len(images):
         raise UserError(f"compared images have shapes {images.shape} and {others.shape}; expected equal ones")
-    lpips = _lpips(_backbone()) if min(images.shape[1:3]) >= LPIPS_MIN_SIZE and _backbone().is_file() else None
+    backbone = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_BACKBONE
+    lpips = _lpips(backbone) if min(images.shape[1:3]) >= LPIPS_MIN_SIZE and backbone.is_file() else None
     size = max(1, min(64, MOST_PIXELS // (images.shape[1] * images.shape[2])))
     parts = []
     for start in range(0, len(images), size):
@@ -54,10 +55,6 @@ def compare_images(
             columns["feature_distance"] = (ours - theirs).norm(dim=1)
         parts.append(pd.DataFrame({name: column.double().numpy() for name, column in columns.items()}))
     return pd.concat(parts, ignore_index=True)
-
-
-def _backbone() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_BACKBONE
 
 
 @functools.cache

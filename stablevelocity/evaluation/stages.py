@@ -100,18 +100,10 @@ def evaluate_real_images(
     """
     evaluate_samples(settings, classifier, reference, heldout, output, {"sampler": "real"}, real=True)
     halves = real_baseline([ReferenceStatistics.load(reference).features], seed=settings.seed)
-    row = (
-        pd.DataFrame([halves])
-        .rename(columns={"mean": "value"})
-        .assign(
-            sampler="real",
-            extractor=settings.extractor,
-            metric="fid_halves",
-            reference=f"the other {halves.images:,}",
-            note="mean, lowest and highest of 10 splits, not an interval",
-        )
-    )
-    write_table(pd.concat([pd.read_csv(output), row]), {}, output)
+    row = {"sampler": "real", "extractor": settings.extractor, "metric": "fid_halves", **halves._asdict()}
+    row |= {"value": row.pop("mean"), "reference": f"the other {halves.images:,}"}
+    row |= {"note": "mean, lowest and highest of 10 splits, not an interval"}
+    write_table(pd.concat([pd.read_csv(output), pd.DataFrame([row])]), {}, output)
 
 
 def evaluate_any(

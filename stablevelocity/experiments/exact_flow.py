@@ -95,9 +95,9 @@ def exact_flow_table(settings: ExactFlow) -> pd.DataFrame:
     rows = []
     for (d, exponent, spread), guidance, seed in itertools.product(mixtures, settings.guidance, settings.seeds):
         mixture = ClassMixture.draw(d, exponent, spread, settings.modes, settings.classes, seed)
-        of = {"dimension": d, "exponent": exponent, "spread": spread, "guidance": guidance, "seed": seed}
+        keys = {"dimension": d, "exponent": exponent, "spread": spread, "guidance": guidance, "seed": seed}
         plain = spread == settings.spreads[0] and guidance == settings.guidance[0]
-        rows += [of | row for row in _arms(settings, mixture, guidance, seed, plain=plain)]
+        rows += [keys | row for row in _arms(settings, mixture, guidance, seed, plain=plain)]
         progress.update()
     return pd.DataFrame(rows)
 

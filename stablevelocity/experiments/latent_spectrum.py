@@ -17,9 +17,9 @@ def latent_spectrum(latents: Path, samples: int = 20_000) -> pd.DataFrame:
     Columns: axis (from 1), deviation, samples and exponent, minus the slope of log deviation over log axis on the first
     half of the axes that the samples span: what `ExactFlow.exponents` is to be compared with.
     """
-    data = Latents(latents)
-    rows = random_rows(len(data), samples, 0)
-    means = data.means(rows).flatten(1).double()
+    dataset = Latents(latents)
+    rows = random_rows(len(dataset), samples, 0)
+    means = dataset.means(rows).flatten(1).double()
     deviation = torch.linalg.svdvals(means - means.mean(0)).numpy() / math.sqrt(len(rows) - 1)
     half = np.arange(1, max(2, min(deviation.size, len(rows) - 1) // 2) + 1)
     slope = np.polyfit(np.log(half), np.log(deviation[: half.size]), 1)[0]

@@ -127,9 +127,7 @@ def run_toy(settings: Toy) -> ToyTables:
     Raises UserError when a batch is larger than its set of references (STF noises the first ones).
     """
     if settings.batch > settings.references:
-        raise UserError(
-            f"toy: batch {settings.batch}, references {settings.references}; expected at least as many references"
-        )
+        raise UserError(f"toy: batch {settings.batch}, references {settings.references}; expected at least as many")
     mixture = paper_mixture(DIMENSION, MIXTURE_SEED)
     error, averages = train(settings, mixture)
     gradients = _gradient_variance(settings, mixture, averages)
@@ -152,13 +150,9 @@ def train(settings: Toy, mixture: GaussianMixture) -> tuple[pd.DataFrame, Parame
         draws = [Draw.of(mixture, settings.batch, settings.references, stream) for stream in streams]
         dropout = torch.cat([mlp.dropout_factors(1, settings.batch, stream) for stream in streams], 1)
         pairs = [batch_of(objective, draw) for objective, draw in product(objectives, draws)]
-        features = time_features(torch.stack([draw.t for draw in draws]))
-        predicted = velocities(
-            parameters,
-            torch.stack([x_t for x_t, _ in pairs]),
-            features.repeat(repeats, 1, 1),
-            dropout.repeat(1, repeats, 1, 1),
-        )
+        features = time_features(torch.stack([draw.t for draw in draws])).repeat(repeats, 1, 1)
+        x_t = torch.stack([x_t for x_t, _ in pairs])
+        predicted = velocities(parameters, x_t, features, dropout.repeat(1, repeats, 1, 1))
         losses = (predicted - torch.stack([target for _, target in pairs])).square().sum(2).mean(1)
         optimizer.zero_grad()
         # Runs share no parameter: the gradient of the sum is each run's own.
@@ -198,8 +192,8 @@ def evaluation(settings: Toy, mixture: GaussianMixture) -> Callable[[Parameters]
 
 def _predict(parameters: Parameters, run: int, x: Tensor, t: float) -> Tensor:
     """Velocity of one run's network at (x, t), without dropout."""
-    one = {name: value[run : run + 1] for name, value in parameters.items()}
-    return velocities(one, x[None], time_features(torch.full((1, len(x)), t)))[0]
+    own = {name: value[run : run + 1] for name, value in parameters.items()}
+    return velocities(own, x[None], time_features(torch.full((1, len(x)), t)))[0]
 
 
 def target_variance(settings: Toy, mixture: GaussianMixture) -> pd.DataFrame:
@@ -240,8 +234,8 @@ def _gradient_variance(settings: Toy, mixture: GaussianMixture, averages: Parame
         weights = {name: value[run : run + 1].clone().requires_grad_() for name, value in averages.items()}
         for t, objective in product(GRADIENT_TIMES, settings.objectives):
             loss = loss_of(objective, seed, t, weights)
-            result = gradient_variance(loss, list(weights.values()), GRADIENT_BATCHES)
-            rows.append((objective, seed, t, result.per_parameter, result.trace, result.signal))
+            variance = gradient_variance(loss, list(weights.values()), GRADIENT_BATCHES)
+            rows.append((objective, seed, t, variance.per_parameter, variance.trace, variance.signal))
     return pd.DataFrame(rows, columns=["objective", "seed", "t", "variance", "trace", "signal"])
 
 

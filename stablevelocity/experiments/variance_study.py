@@ -16,28 +16,25 @@ from stablevelocity.study.experiment_settings import Variance
 from stablevelocity.variance import VarianceCurve, exact_variance_curve, split_point, variance_curve
 
 
-def _tables(source: str, curve: VarianceCurve, law: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(curve, split point) as tables; `samples` counts the noised samples."""
-    names = {"source": source, "law": law, "samples": curve.deviations.shape[1]}
-    split = {"source": source, "dimension": curve.dimension, "law": law, **split_point(curve)._asdict()}
-    return curve.table().assign(**names), pd.DataFrame([split])
-
-
-def _generator(settings: Variance) -> torch.Generator:
-    return torch.Generator().manual_seed(settings.seed)
+def _tables(source: str, curves: dict[str, VarianceCurve]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(curves, split points) by distribution; `samples` counts the noised samples."""
+    tables, splits = [], []
+    for law, curve in curves.items():
+        tables.append(curve.table().assign(source=source, law=law, samples=curve.deviations.shape[1]))
+        splits.append({"source": source, "dimension": curve.dimension, "law": law, **split_point(curve)._asdict()})
+    return pd.concat(tables), pd.DataFrame(splits)
 
 
 def gmm_tables(settings: Variance, dimension: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Curves of the paper's mixture by the empirical and by the exact distribution, and the split point of each."""
     mixture = paper_mixture(dimension, settings.seed)
-    generator = _generator(settings)
+    generator = torch.Generator().manual_seed(settings.seed)
     samples = mixture.sample(settings.gmm_samples, generator).float()
     times = torch.linspace(0.01, 0.99, settings.gmm_times, dtype=torch.float64)
     progress = Progress(f"variance gmm-{dimension}", settings.gmm_times * len(samples), "samples")
     empirical = variance_curve(samples, times=times, generator=generator, progress=_updates(progress))
     exact = exact_variance_curve(mixture, times=times, queries=settings.exact_samples, generator=generator)
-    parts = [_tables(f"gmm-{dimension}", curve, law) for curve, law in ((empirical, "empirical"), (exact, "exact"))]
-    return pd.concat([curve for curve, _ in parts]), pd.concat([split for _, split in parts])
+    return _tables(f"gmm-{dimension}", {"empirical": empirical, "exact": exact})
 
 
 def data_tables(settings: Variance, source: str, manifest: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -47,15 +44,15 @@ def data_tables(settings: Variance, source: str, manifest: Path) -> tuple[pd.Dat
     covariance; whatever this curve shows too is no property of the data. `exact`: latents as training draws them, a
     mixture of one Gaussian per image.
     """
-    generator = _generator(settings)
-    data = ShardSet(manifest, "images") if source == "pixels" else Latents(manifest)
-    rows = random_rows(len(data), settings.data_samples, settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
+    dataset = ShardSet(manifest, "images") if source == "pixels" else Latents(manifest)
+    rows = random_rows(len(dataset), settings.data_samples, settings.seed)
     mixture = None
-    if isinstance(data, ShardSet):
-        samples = torch.from_numpy(data.rows("images", rows)).float().flatten(1) / 127.5 - 1.0
+    if isinstance(dataset, ShardSet):
+        samples = torch.from_numpy(dataset.rows("images", rows)).float().flatten(1) / 127.5 - 1.0
     else:
-        samples = data.means(rows).flatten(1)
-        variances = data.deviations(rows).flatten(1).double().square().clamp_min(1e-12)
+        samples = dataset.means(rows).flatten(1)
+        variances = dataset.deviations(rows).flatten(1).double().square().clamp_min(1e-12)
         mixture = GaussianMixture(torch.full((len(rows),), 1 / len(rows)), samples, variances)
     times = torch.linspace(0.01, 0.99, settings.data_times, dtype=torch.float64)
     progress = Progress(f"variance {source}", 2 * settings.data_times * len(samples), "samples")
@@ -65,8 +62,7 @@ def data_tables(settings: Variance, source: str, manifest: Path) -> tuple[pd.Dat
     if mixture is not None:
         queries = settings.exact_samples
         curves["exact"] = exact_variance_curve(mixture, times=times, queries=queries, generator=generator)
-    parts = [_tables(source, curve, law) for law, curve in curves.items()]
-    return pd.concat([curve for curve, _ in parts]), pd.concat([split for _, split in parts])
+    return _tables(source, curves)
 
 
 def gaussian_like(samples: Float[Tensor, "count d"], generator: torch.Generator) -> Float[Tensor, "count d"]:
@@ -79,7 +75,7 @@ def gaussian_like(samples: Float[Tensor, "count d"], generator: torch.Generator)
 def reference_table(settings: Variance, dimension: int = 100) -> pd.DataFrame:
     """V of the `dimension`-dimensional mixture by empirical distributions of growing size M, and exactly."""
     mixture = paper_mixture(dimension, settings.seed)
-    generator = _generator(settings)
+    generator = torch.Generator().manual_seed(settings.seed)
     times = torch.linspace(0.1, 0.9, 17, dtype=torch.float64)
     progress = Progress("variance by references", len(settings.reference_counts), "sizes")
     curves = []

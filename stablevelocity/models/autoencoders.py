@@ -42,13 +42,13 @@ def train_autoencoder(
     """
     torch.manual_seed(seed)
     model = SmallAutoencoder(widths=widths, channels=channels, side=images.shape[1])
-    data = torch.from_numpy(np.asarray(images))
+    pixels = torch.from_numpy(np.asarray(images))
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)
 
     def loss() -> Tensor:
-        x = to_unit_range(data[torch.randint(len(data), (batch,), generator=generator)])
+        x = to_unit_range(pixels[torch.randint(len(pixels), (batch,), generator=generator)])
         posterior = model.encode(x).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator)
         reconstruction = model.decode(posterior.mean + posterior.std * noise).sample

@@ -61,11 +61,11 @@ def train_classifier_vit(
     generator = torch.Generator().manual_seed(seed)
     side, classes = images.shape[1], int(labels.max()) + 1
     model = build_digits_vit(side=side, patch=PATCH, width=WIDTH, depth=DEPTH, heads=HEADS, classes=classes)
-    data, target = to_unit_range(torch.from_numpy(images)), torch.from_numpy(labels).long()
-    padded = F.pad(data, (SHIFT,) * 4, value=-1.0)
+    train_images, target = to_unit_range(torch.from_numpy(images)), torch.from_numpy(labels).long()
+    padded = F.pad(train_images, (SHIFT,) * 4, value=-1.0)
 
     def loss() -> Tensor:
-        rows = torch.randint(len(data), (batch,), generator=generator)
+        rows = torch.randint(len(train_images), (batch,), generator=generator)
         return F.cross_entropy(model(_shifted(padded, rows, side, generator)), target[rows])
 
     _train(model, loss, steps)
@@ -87,12 +87,12 @@ def train_unlabelled_vit(
     model: Any = build_digits_vit(side=images.shape[1], patch=PATCH, width=WIDTH, depth=DEPTH, heads=HEADS, classes=1)
     head = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
     pixels = nn.Linear(WIDTH, 3 * PATCH**2)
-    data = to_unit_range(torch.from_numpy(images))
+    train_images = to_unit_range(torch.from_numpy(images))
     other = (torch.arange(2 * batch) + batch) % (2 * batch)
 
     def loss() -> Tensor:
-        rows = torch.randint(len(data), (batch,), generator=generator)
-        views = _moved(data[rows].repeat(2, 1, 1, 1), generator)
+        rows = torch.randint(len(train_images), (batch,), generator=generator)
+        views = _moved(train_images[rows].repeat(2, 1, 1, 1), generator)
         hidden = torch.rand(2 * batch, 1, grid, grid, generator=generator) < HIDDEN
         dark = views.masked_fill(hidden.repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3), -1.0)
         tokens = model.forward_features(dark)[:, model.num_prefix_tokens :]
@@ -144,14 +144,10 @@ def _moved(x: Float[Tensor, "n 3 height width"], generator: torch.Generator) -> 
 
 
 @torch.no_grad()
-def classify(
-    model: nn.Module, images: UInt8[np.ndarray, "n side side 3"], *, batch: int = 256
-) -> Float[np.ndarray, "n classes"]:
+def classify(model: nn.Module, images: UInt8[np.ndarray, "n side side 3"]) -> Float[np.ndarray, "n classes"]:
     """Class probabilities of images."""
-    parts = [
-        model(to_unit_range(torch.from_numpy(np.array(images[k : k + batch])))) for k in range(0, len(images), batch)
-    ]
-    return torch.cat(parts).softmax(1).numpy()
+    parts = [torch.from_numpy(np.array(images[k : k + 256])) for k in range(0, len(images), 256)]
+    return torch.cat([model(to_unit_range(part)) for part in parts]).softmax(1).numpy()
 
 
 def save_digits_vit(model: nn.Module, folder: Path | str, **info: Any) -> None:

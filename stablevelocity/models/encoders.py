@@ -113,9 +113,8 @@ def load_encoder(name: str, path: Path | str, *, grid: int) -> Encoder:
     if name in DIGITS_VITS:
         model: Any = load_digits_vit(file.parent)
         if model.patch_embed.grid_size != (grid, grid):
-            raise UserError(
-                f"encoder {name}: gives {model.patch_embed.grid_size} tokens, the network has {grid}x{grid}"
-            )
+            given = model.patch_embed.grid_size
+            raise UserError(f"encoder {name}: gives {given} tokens, the network has {grid}x{grid}")
         return Encoder(model, name=name, grid=grid, mean=HALF, std=HALF, identity=identity)
     spec = ENCODERS[name]
     if file.suffix != ".safetensors":

@@ -110,10 +110,10 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Transformer block with adaLN-zero; chunks: shift, scale, gate of attention, then of the MLP."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.attn = Attention(width, heads)
-        self.mlp = Mlp(width, int(width * mlp_ratio))
+        self.mlp = Mlp(width, 4 * width)
         self.adaLN_modulation = _modulation(width, 6)
 
     def forward(self, x: Tokens, activated: Float[Tensor, "batch width"]) -> Tokens:

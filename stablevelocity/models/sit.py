@@ -74,7 +74,6 @@ class SiT(nn.Module):
         projector: Literal["mlp", "conv"] = "mlp",
         projector_width: int = 2048,
         class_dim: int | None = None,
-        mlp_ratio: float = 4.0,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -88,13 +87,9 @@ class SiT(nn.Module):
             raise UserError(f"SiT: encoder_depth {encoder_depth} given, expected 1 to {depth}")
         if projector not in ("mlp", "conv"):
             raise UserError(f"SiT: projector {projector!r} given, expected 'mlp' or 'conv'")
-        self.input_size = input_size
-        self.in_channels = in_channels
-        self.patch_size = patch_size
-        self.num_classes = num_classes
-        self.encoder_depth = encoder_depth
-        self.projector = projector
-        self.class_dim = class_dim
+        self.input_size, self.in_channels, self.patch_size = input_size, in_channels, patch_size
+        self.num_classes, self.class_dim = num_classes, class_dim
+        self.encoder_depth, self.projector = encoder_depth, projector
         self.gradient_checkpointing = gradient_checkpointing
         self.grid = input_size // patch_size
 
@@ -104,17 +99,14 @@ class SiT(nn.Module):
         # A frozen parameter, not a buffer: published checkpoints hold it, and it counts in their sizes.
         self.pos_embed = nn.Parameter(position_table(width, self.grid), requires_grad=False)
         self.class_embedder = None if class_dim is None else nn.Linear(class_dim, width)
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.final_layer = FinalLayer(width, patch_size**2 * in_channels, class_dim)
-        if projector_dims:
-            self.projectors = nn.ModuleList(
-                _mlp_projector(width, projector_width, dim)
-                if projector == "mlp"
-                else nn.Conv2d(width, dim, kernel_size=3, padding=1)
-                for dim in projector_dims
-            )
-        else:
-            self.projectors = nn.ModuleList()
+        self.projectors = nn.ModuleList(
+            _mlp_projector(width, projector_width, dim)
+            if projector == "mlp"
+            else nn.Conv2d(width, dim, kernel_size=3, padding=1)
+            for dim in projector_dims
+        )
         if not self.pos_embed.is_meta:  # models that are only counted have no values
             self._initialise()
 

@@ -84,14 +84,13 @@ def load_small_autoencoder(folder: Path) -> SmallAutoencoder | None:
     """The autoencoder in `folder`; None where its `config.json` describes another architecture."""
     config = read_json(folder / "config.json")
     try:
-        expected = autoencoder_config(config["block_out_channels"], config["latent_channels"], config["sample_size"])
+        widths, channels, side = config["block_out_channels"], config["latent_channels"], config["sample_size"]
+        expected = autoencoder_config(widths, channels, side)
     except (KeyError, TypeError):
         return None
     if any(config.get(key) != value for key, value in expected.items()):
         return None
-    model = SmallAutoencoder(
-        widths=config["block_out_channels"], channels=config["latent_channels"], side=config["sample_size"]
-    )
+    model = SmallAutoencoder(widths=widths, channels=channels, side=side)
     model.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
     return model
 

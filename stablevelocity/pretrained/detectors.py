@@ -13,24 +13,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from sklearn.svm import SVC
 
+from stablevelocity.pretrained import scenes
 from stablevelocity.pretrained.benchmarks.geneval import DetectedObject, is_correct
 from stablevelocity.pretrained.benchmarks.t2v_compbench import answer, consistency, points
 from stablevelocity.pretrained.prompts import digit_requirement
-from stablevelocity.pretrained.scenes import (
-    CELL,
-    COLORS,
-    DIGIT,
-    DIRECTIONS,
-    FRAMES,
-    NAMES,
-    SPEED,
-    TASKS,
-    digit_images,
-    draw_scene,
-    draw_video_scene,
-    render,
-    render_video,
-)
 
 #: A cell holds an object if its brightness adds up to this many full pixels (the thinnest digits have about 25).
 PRESENT = 12.0
@@ -51,13 +37,13 @@ class DigitDetector:
     def __init__(self, seed: int = 0):
         generator = np.random.default_rng(seed)
         crops, labels = [], []
-        for digit, images in enumerate(digit_images("train")):
+        for digit, images in enumerate(scenes.digit_images("train")):
             for image in images:
                 # As a model would draw it: a little off its place, dimmer, blurred by the autoencoder.
                 for _ in range(2):
-                    canvas = np.zeros((CELL, CELL))
+                    canvas = np.zeros((scenes.CELL, scenes.CELL))
                     top, left = generator.integers(1, 4, 2)
-                    canvas[top : top + DIGIT, left : left + DIGIT] = image * generator.uniform(0.7, 1.0)
+                    canvas[top : top + scenes.DIGIT, left : left + scenes.DIGIT] = image * generator.uniform(0.7, 1.0)
                     canvas += generator.normal(0, 0.05, canvas.shape)
                     crops.append(_features(np.clip(canvas, 0, 1)))
                     labels.append(digit)
@@ -65,17 +51,17 @@ class DigitDetector:
 
     def read(self, image: UInt8[np.ndarray, "size size 3"]) -> list[Detection]:
         """Objects of an image in reading order of its cells."""
-        corners = [(top, left) for top in (0, CELL) for left in (0, CELL)]
+        corners = [(top, left) for top in (0, scenes.CELL) for left in (0, scenes.CELL)]
         cells = [self._read_cell(image, top, left) for top, left in corners]
-        return [thing for thing in cells if thing is not None]
+        return [detection for detection in cells if detection is not None]
 
     def __call__(self, image: UInt8[np.ndarray, "size size 3"], tag: str) -> list[DetectedObject]:
         """As a GenEval detector: boxes are the digits' extent around their centres, all equally sure."""
         objects = []
-        for thing in self.read(image):
-            (y, x), half = thing.centre, DIGIT / 2
+        for detection in self.read(image):
+            (y, x), half = detection.centre, scenes.DIGIT / 2
             box = (x - half, y - half, x + half, y + half)
-            objects.append(DetectedObject(NAMES[thing.digit], box, 1.0, lambda color=thing.color: color))
+            objects.append(DetectedObject(scenes.NAMES[detection.digit], box, 1.0, lambda color=detection.color: color))
         return objects
 
     def read_frame(self, frame: UInt8[np.ndarray, "size size 3"]) -> Detection | None:
@@ -85,12 +71,12 @@ class DigitDetector:
             return None
         middle = _centroid(brightness)
         sides = zip(middle, brightness.shape, strict=True)
-        top, left = (int(np.clip(round(m - CELL / 2 + 0.5), 0, side - CELL)) for m, side in sides)
-        thing = self._read_cell(frame, top, left)
-        return thing and replace(thing, centre=middle)
+        top, left = (int(np.clip(round(m - scenes.CELL / 2 + 0.5), 0, side - scenes.CELL)) for m, side in sides)
+        detection = self._read_cell(frame, top, left)
+        return detection and replace(detection, centre=middle)
 
     def _read_cell(self, image: np.ndarray, top: int, left: int) -> Detection | None:
-        cell = image[top : top + CELL, left : left + CELL]
+        cell = image[top : top + scenes.CELL, left : left + scenes.CELL]
         brightness = _brightness(cell)
         if brightness.sum() < PRESENT:
             return None
@@ -123,8 +109,8 @@ def _color(cell: np.ndarray, brightness: np.ndarray) -> str:
     """The named colour nearest in direction to the bright pixels' mean."""
     mean = (cell.reshape(-1, 3) * brightness.reshape(-1, 1)).sum(0)
     mean = mean / max(float(np.linalg.norm(mean)), 1e-9)
-    names = list(COLORS)
-    values = np.array([COLORS[name] for name in names], float)
+    names = list(scenes.COLORS)
+    values = np.array([scenes.COLORS[name] for name in names], float)
     return names[int(np.argmax(values @ mean / np.linalg.norm(values, axis=1)))]
 
 
@@ -135,15 +121,15 @@ def score_video(requirement: dict[str, Any], frames: list[Detection | None]) -> 
     least half of what the training videos show.
     """
     wanted = requirement["include"][0]
-    present = [f is not None and NAMES[f.digit] == wanted["class"] for f in frames]
+    present = [f is not None and scenes.NAMES[f.digit] == wanted["class"] for f in frames]
     holds = [p and f is not None and f.color == wanted["color"] for p, f in zip(present, frames, strict=True)]
     first, last = frames[0], frames[-1]
     if first is None or last is None:
         return answer(holds, present), False
     shift = np.array(last.centre) - np.array(first.centre)
-    along = float(shift @ np.array(DIRECTIONS[requirement["moving"]]))
+    along = float(shift @ np.array(scenes.DIRECTIONS[requirement["moving"]]))
     across = float(np.sqrt(max(float(shift @ shift) - along**2, 0.0)))
-    return answer(holds, present), along > across and along >= SPEED * (FRAMES - 1) / 2
+    return answer(holds, present), along > across and along >= scenes.SPEED * (scenes.FRAMES - 1) / 2
 
 
 def detector_accuracy(detector: DigitDetector, count: int = 300, seed: int = 0) -> dict[str, float]:
@@ -155,11 +141,11 @@ def detector_accuracy(detector: DigitDetector, count: int = 300, seed: int = 0) 
     generator = np.random.default_rng([seed, 2])
     images, consistent, moved = [], [], []
     for i in range(count):
-        scene = draw_scene(TASKS[i % len(TASKS)], generator)
-        detected = detector(render(scene, generator, "held_out"), scene.task)
+        scene = scenes.draw_scene(scenes.TASKS[i % len(scenes.TASKS)], generator)
+        detected = detector(scenes.render(scene, generator, "held_out"), scene.task)
         images.append(is_correct(digit_requirement(scene), detected))
-        video = draw_video_scene(generator)
-        frames = [detector.read_frame(frame) for frame in render_video(video, generator, "held_out")]
+        video = scenes.draw_video_scene(generator)
+        frames = [detector.read_frame(frame) for frame in scenes.render_video(video, generator, "held_out")]
         letter, right = score_video({**digit_requirement(video), "moving": video.moving}, frames)
         consistent.append(points(letter))
         moved.append(right)

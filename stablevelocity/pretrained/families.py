@@ -107,16 +107,11 @@ class Family:
         if solver not in SOLVERS[self.name] or kind not in ("long", "short", "stablevs", "control"):
             known = ", ".join(f"{solver}-(long|short|stablevs|control)" for solver in SOLVERS[self.name])
             raise UserError(f"{self.name}: arm {name!r}; expected one of {known}")
+        low: Any = kind if kind in ("stablevs", "control") else "base"
         long, short = BASE_STEPS[self.name]
-        low = kind if kind in ("stablevs", "control") else "base"
-        return Arm(
-            cast(Solver, solver),
-            cast(Low, low),
-            short if kind == "short" else long,
-            float(at) if at else xi,
-            low_steps,
-            noise_factor if kind == "stablevs" else 0.0,
-        )
+        steps = short if kind == "short" else long
+        noise = noise_factor if kind == "stablevs" else 0.0
+        return Arm(cast(Solver, solver), low, steps, float(at) if at else xi, low_steps, noise)
 
     def text_arguments(self, prompts: list[str], with_encoders: bool) -> dict[str, Any]:
         """What the pipeline's call needs to know of the prompts: words, or embeddings where it has no encoders."""

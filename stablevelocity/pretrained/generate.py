@@ -169,14 +169,8 @@ class _Clock:
     def timing(self, low_steps: int, pictures: int) -> Timing:
         assert self._first is not None
         marks = [self._first, *self._step_ends]
-        return Timing(
-            end_to_end=self._ended - self._started,
-            denoising=marks[-1] - marks[0],
-            low_regime=marks[-1] - marks[len(marks) - 1 - low_steps],
-            steps=len(self._step_ends),
-            low_steps=low_steps,
-            pictures=pictures,
-        )
+        low = marks[-1] - marks[-1 - low_steps]
+        return Timing(self._ended - self._started, marks[-1] - marks[0], low, len(marks) - 1, low_steps, pictures)
 
     def _before_network(self, *arguments: object) -> None:
         self._first = self._first or self._now()

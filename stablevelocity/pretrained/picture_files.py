@@ -112,7 +112,6 @@ def write_video(path: Path, frames: np.ndarray, fps: int, quality: int = 12) -> 
 
     factor = max(1, 256 // frames.shape[2])
     large = frames.repeat(factor, 1).repeat(factor, 2)
+    rate = ["-crf", str(quality)]
     with atomic_write(path) as temporary:
-        iio.imwrite(
-            temporary, large, fps=fps, codec="libx264", macro_block_size=2, output_params=["-crf", str(quality)]
-        )
+        iio.imwrite(temporary, large, fps=fps, codec="libx264", macro_block_size=2, output_params=rate)

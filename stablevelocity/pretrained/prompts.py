@@ -109,11 +109,11 @@ def digit_video_prompts(count: int, seed: int) -> list[Requirement]:
 def digit_requirement(scene: Scene) -> Requirement:
     """The GenEval line of a scene. Of two objects with a relation the second clause is placed by the first."""
     include: list[dict[str, Any]] = []
-    things = scene.objects[::-1] if scene.relation else scene.objects
-    for thing in things:
-        clause: dict[str, Any] = {"class": NAMES[thing.digit], "count": thing.count}
-        if thing.color:
-            clause["color"] = thing.color
+    ordered = scene.objects[::-1] if scene.relation else scene.objects
+    for wanted in ordered:
+        clause: dict[str, Any] = {"class": NAMES[wanted.digit], "count": wanted.count}
+        if wanted.color:
+            clause["color"] = wanted.color
         include.append(clause)
     if scene.relation:
         include[1]["position"] = [scene.relation, 0]

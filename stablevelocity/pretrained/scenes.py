@@ -64,20 +64,17 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        words = [_noun_phrase(thing) for thing in self.objects]
+        words = [_noun_phrase(wanted) for wanted in self.objects]
         if self.moving:
             return f"{words[0]} moving {self.moving}"
         return f" {self.relation or 'and'} ".join(words)
 
 
-def plural(digit: int) -> str:
-    return NAMES[digit] + ("es" if NAMES[digit].endswith("x") else "s")
-
-
-def _noun_phrase(thing: Object) -> str:
-    if thing.count > 1:
-        return f"{NUMERALS[thing.count]} {plural(thing.digit)}"
-    return " ".join(word for word in ("a", thing.color, NAMES[thing.digit]) if word)
+def _noun_phrase(wanted: Object) -> str:
+    name = NAMES[wanted.digit]
+    if wanted.count > 1:
+        return f"{NUMERALS[wanted.count]} {name}{'es' if name.endswith('x') else 's'}"
+    return " ".join(word for word in ("a", wanted.color, name) if word)
 
 
 def draw_scene(task: str, generator: np.random.Generator) -> Scene:
@@ -104,8 +101,8 @@ def draw_scene(task: str, generator: np.random.Generator) -> Scene:
 
 def draw_video_scene(generator: np.random.Generator) -> Scene:
     """A random coloured digit and a direction."""
-    thing = Object(int(generator.integers(10)), color=str(generator.choice(list(COLORS))))
-    return Scene("colors", (thing,), moving=str(generator.choice(list(DIRECTIONS))))
+    wanted = Object(int(generator.integers(10)), color=str(generator.choice(list(COLORS))))
+    return Scene("colors", (wanted,), moving=str(generator.choice(list(DIRECTIONS))))
 
 
 @functools.cache
@@ -132,14 +129,14 @@ def render(
         cells = list(choices[generator.integers(len(choices))])
     else:
         cells = [cells[i] for i in generator.permutation(4)]
-    for thing in scene.objects:
-        color = thing.color or str(generator.choice(list(COLORS)))
-        for _ in range(thing.count):
+    for wanted in scene.objects:
+        color = wanted.color or str(generator.choice(list(COLORS)))
+        for _ in range(wanted.count):
             row, column = cells.pop(0)
             jitter = generator.integers(-1, 2, 2)
             margin = (CELL - DIGIT) // 2
             top, left = row * CELL + margin + jitter[0], column * CELL + margin + jitter[1]
-            canvas[top : top + DIGIT, left : left + DIGIT] += _colored(thing.digit, color, generator, split)
+            canvas[top : top + DIGIT, left : left + DIGIT] += _colored(wanted.digit, color, generator, split)
     return canvas.round().astype(np.uint8)
 
 
@@ -147,8 +144,8 @@ def render_video(
     scene: Scene, generator: np.random.Generator, split: Literal["train", "held_out"] = "train"
 ) -> UInt8[np.ndarray, "frames size size 3"]:
     """One digit in straight motion, wholly inside every frame."""
-    thing, step = scene.objects[0], np.array(DIRECTIONS[scene.moving or "left"]) * SPEED
-    picture = _colored(thing.digit, thing.color or str(generator.choice(list(COLORS))), generator, split)
+    wanted, step = scene.objects[0], np.array(DIRECTIONS[scene.moving or "left"]) * SPEED
+    picture = _colored(wanted.digit, wanted.color or str(generator.choice(list(COLORS))), generator, split)
     travel = step * (FRAMES - 1)
     low, high = np.maximum(0, -travel), SIZE - DIGIT - np.maximum(0, travel)
     start = generator.integers(low, high + 1)

@@ -107,12 +107,8 @@ def arm_row(
     name: str, timing: Timing, summary: dict[str, float], error: float, pairs: pd.DataFrame | None
 ) -> dict[str, Any]:
     """One row of tables 4 and 5. Seconds are per picture."""
-    row: dict[str, Any] = {
-        "arm": name,
-        "steps": timing.steps,
-        "low_steps": timing.low_steps,
-        "pictures": timing.pictures,
-    }
+    row: dict[str, Any] = {"arm": name}
+    row |= {key: getattr(timing, key) for key in ("steps", "low_steps", "pictures")}
     main = "consistency" if "consistency" in summary else "overall"
     row |= {"score": summary[main], "score_error": error}
     row |= {f"score_{key}": value for key, value in summary.items() if key != main}

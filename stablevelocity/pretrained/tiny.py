@@ -286,6 +286,5 @@ def _causal_autoencoder() -> dict[str, Any]:
     return {"base_dim": 16, "z_dim": CHANNELS, "dim_mult": [1, 2, 2], "num_res_blocks": 1, **statistics}
 
 
-TINY_FAMILIES: dict[str, TinyFamily] = {
-    family.name: family for family in (TinySD3(), TinyFlux(), TinyQwenImage(), TinyWan())
-}
+_ALL: tuple[TinyFamily, ...] = (TinySD3(), TinyFlux(), TinyQwenImage(), TinyWan())
+TINY_FAMILIES = {family.name: family for family in _ALL}

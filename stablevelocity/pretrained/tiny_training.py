@@ -118,10 +118,8 @@ def train_flow(family: TinyFamily, latents: Tensor, captions: list[str], budget:
         velocity = family.velocity(transformer, (1 - at) * z + at * eps, t, text * kept[:, None, None])
         return (velocity - (eps - z)).square().mean()
 
-    steps, schedule = budget.steps, _rate(optimizer, budget.steps)
-    average, losses = train_small(
-        f"{family.name}: transformer", transformer, loss, optimizer, schedule, steps=steps, ema=budget.ema
-    )
+    steps, schedule, name = budget.steps, _rate(optimizer, budget.steps), f"{family.name}: transformer"
+    average, losses = train_small(name, transformer, loss, optimizer, schedule, steps=steps, ema=budget.ema)
     return average, float(np.mean(losses[-max(1, steps // 10) :]))
 
 

@@ -4,6 +4,7 @@ A figure is drawn twice, at the width of a page and at that of a column: `panels
 """
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
 from stablevelocity.files import atomic_write
+from stablevelocity.reporting.format import typeset
 from stablevelocity.reporting.results import DataFrame
 from stablevelocity.reporting.statistics import t_factor
 from stablevelocity.reporting.templates import TEMPLATES
@@ -110,11 +112,14 @@ def panels(
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """One legend for all panels, each label once; the figure grows by its height."""
+    """One legend for all panels, each label once, in as many columns as fit; the figure grows by its height."""
     once = dict(zip(labels, handles, strict=True))
-    columns = 4 if is_wide() else 2
+    for columns in range(4 if is_wide() else 2, 0, -1):
+        legend = figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=columns)
+        if legend.get_window_extent().width < figure.bbox.width:
+            break
+        legend.remove()
     figure.set_figheight(figure.get_figheight() + 0.16 * -(-len(once) // columns) + 0.1)
-    figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=columns)
 
 
 def colour(index: int) -> str:
@@ -125,12 +130,17 @@ def marker(index: int) -> str:
     return MARKERS[index % len(MARKERS)]
 
 
+def label_of(study: Study, arm: str, width: int = 60) -> str:
+    """The label of an arm as a figure has it: in lines of `width` characters, and no mathematics in it."""
+    return textwrap.fill(typeset(study.arms[arm].label), width, break_on_hyphens=False).replace("$", r"\$")
+
+
 def arm_looks(study: Study) -> dict[str, dict[str, Any]]:
     """Colour, marker and label of each arm, the same in all figures of a study."""
     # The marker is shifted at each round of the colours, so that no two of 64 arms look alike.
     return {
-        name: {"color": colour(index), "marker": marker(index + index // len(COLOURS)), "label": arm.label}
-        for index, (name, arm) in enumerate(study.arms.items())
+        name: {"color": colour(index), "marker": marker(index + index // len(COLOURS)), "label": label_of(study, name)}
+        for index, name in enumerate(study.arms)
     }
 
 
@@ -165,7 +175,8 @@ def mark_published(axes: Axes, what: str) -> None:
     axes.set_facecolor("#fbf6e6")
     for side in axes.spines.values():
         side.set(visible=True, color=PUBLISHED_COLOUR, linestyle="--")
-    axes.set_title(f"PUBLISHED VALUES\n{what}", color=PUBLISHED_COLOUR, pad=7)
+    size = "medium" if is_wide() else "small"
+    axes.set_title(f"PUBLISHED VALUES\n{what}", color=PUBLISHED_COLOUR, pad=7, fontsize=size)
 
 
 def plain_log(axis: Axis, low: float, high: float) -> None:
@@ -211,7 +222,7 @@ def dots(axes: Axes, study: Study, values: DataFrame) -> None:
         axes.plot(seeds.mean(), place, mark, color=paint, markersize=5.5)
     axes.margins(x=0.06)
     axes.set_ylim(len(values) - 0.4, -0.6)
-    axes.set_yticks(range(len(values)), [study.arms[arm].label for arm in values.index])
+    axes.set_yticks(range(len(values)), [label_of(study, arm, 40 if is_wide() else 20) for arm in values.index])
     axes.grid(axis="y", visible=False)
 
 

@@ -1,6 +1,8 @@
 """Copies of a finished study: a small one to keep in the repository, and an archive to hand on."""
 
 import json
+import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -24,6 +26,8 @@ LIMIT = 4_000_000
 LARGEST_READ = 200_000
 """Bytes of a file that a table was computed from, above which it stays with the study."""
 CRATE = "ro-crate-metadata.json"
+LINK = re.compile(r' ?<a( class="file")? href="(?!#|https:)([^"]+)">(.*?)</a>')
+"""In a page, to a file."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of each file in an archive: the same results give the same bytes."""
 
@@ -40,7 +44,8 @@ def make_reference(results: Path, out: Path) -> None:
     size = sum((results / name).stat().st_size for name in files)
     if size > LIMIT:
         raise UserError(f"{results}: the copy would have {size:,} bytes; expected at most {LIMIT:,}")
-    facts = _write_copy(study, results, files, out) | {"copied": datetime.now(UTC).isoformat(timespec="seconds")}
+    facts = _write_copy(study, results, files, out, out if out.resolve().is_relative_to(Path.cwd()) else None)
+    facts |= {"copied": datetime.now(UTC).isoformat(timespec="seconds")}
     former = read_json(out / PROVENANCE)["sha256"] if (out / PROVENANCE).exists() else {}
     for name in set(former) - set(facts["sha256"]):
         (out / name).unlink(missing_ok=True)
@@ -56,7 +61,7 @@ def make_archive(results: Path, out: Path) -> None:
     files += [str(file.relative_to(results)) for file in drawn if not file.name.endswith(".provenance.json")]
     with tempfile.TemporaryDirectory() as folder, atomic_write(out) as temporary:
         copy = Path(folder)
-        write_json(copy / PROVENANCE, _write_copy(study, results, sorted(set(files)), copy))
+        write_json(copy / PROVENANCE, _write_copy(study, results, sorted(set(files)), copy, None))
         write_json(copy / CRATE, _crate(study, copy))
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(copy.rglob("*")):
@@ -81,15 +86,37 @@ def _finished(results: Path) -> tuple[Study, list[str]]:
     return study, [name for name in dict.fromkeys(files) if name not in large]
 
 
-def _write_copy(study: Study, results: Path, files: list[str], out: Path) -> dict[str, Any]:
-    """Copy files and records; return what is true of them."""
+def _write_copy(study: Study, results: Path, files: list[str], out: Path, place: Path | None) -> dict[str, Any]:
+    """Copy files and records; return what is true of them. `place`: where the copy will lie, if it is known."""
     for name in files:
         with atomic_write(out / name) as temporary:
             shutil.copyfile(results / name, temporary)
+            if name == LAYOUT.report:
+                temporary.write_text(_relinked(temporary.read_text(), results, files, place))
     jobs = read_jobs(results)
     jobs.write(out / RECORDS)
     checksums = {name: sha256(out / name) for name in [*files, RECORDS]}
     return {"study": study.name, **_made(study, jobs), "durations": _durations(results), "sha256": checksums}
+
+
+def _relinked(page: str, results: Path, files: list[str], place: Path | None) -> str:
+    """The page with the links that hold in a copy of `files`.
+
+    Those to files outside of the study, such as the repository's, go by the way from `place`. Of those that would lead
+    nowhere the words stay, but for the links that are nothing besides (class "file").
+    """
+
+    def relink(found: re.Match[str]) -> str:
+        only_link, address, words = found.groups()
+        target = Path(os.path.normpath(results / address))
+        if not address.startswith("../"):
+            if any(name == address or (address.endswith("/") and name.startswith(address)) for name in files):
+                return found.group()
+        elif place is not None and target.exists():
+            return found.group().replace(address, Path(os.path.relpath(target, place)).as_posix())
+        return "" if only_link else found.group().partition("<")[0] + words
+
+    return LINK.sub(relink, page)
 
 
 def _made(study: Study, jobs: Jobs) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import torch.multiprocessing
 from jaxtyping import Float64, Int, Int64, UInt8
 from torch import Tensor
 
-from stablevelocity.data.shards import read_shard, shard_info, write_shard
+from stablevelocity.data.shards import is_done, read_shard, write_shard
 from stablevelocity.errors import UserError
 from stablevelocity.interpolants import Interpolant, LinearPath
 from stablevelocity.models.autoencoders import AnyAutoencoder, decode_latents
@@ -135,9 +135,8 @@ class BlockSampler:
         def joint_velocity(x: Tensor, t: Tensor, y: Int[Tensor, " b"]) -> Tensor:
             size = math.prod(shape)
             with self._autocast():
-                latent, token = self.model.joint_velocity(
-                    x[:, :size].reshape(len(x), *shape), x[:, size:], t.float(), y
-                )
+                latents = x[:, :size].reshape(len(x), *shape)
+                latent, token = self.model.joint_velocity(latents, x[:, size:], t.float(), y)
             return torch.cat([latent.flatten(1), token], dim=1)
 
         return latent_velocity if self.model.class_dim is None else joint_velocity
@@ -189,14 +188,13 @@ def write_blocks(
 ) -> None:
     """Write the blocks that `folder` does not hold yet, assigned round-robin to `processes`."""
     info = {"identity": block_sampler.identity(weights)}
-    missing = [number for number in numbers if not _is_done(_block_file(folder, number), info)]
+    missing = [number for number in numbers if not is_done(_block_file(folder, number), info)]
     processes = min(processes, len(missing))
     if processes <= 1:
         _work(0, block_sampler, missing, folder, info, 1)
         return
-    block_sampler = (
-        block_sampler.to("cpu") if block_sampler.device == "cpu" else replace(block_sampler.to("cpu"), device="cuda")
-    )
+    device = "cpu" if block_sampler.device == "cpu" else "cuda"
+    block_sampler = replace(block_sampler.to("cpu"), device=device)
     # A server that has imported this module forks the workers: torch is imported once, and no fork copies the
     # threads or the CUDA state of this process.
     multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
@@ -228,13 +226,6 @@ def _work(
 
 def _block_file(folder: Path, number: int) -> Path:
     return folder / f"block-{number:06d}.safetensors"
-
-
-def _is_done(file: Path, info: dict[str, str]) -> bool:
-    try:
-        return shard_info(file) == info
-    except (OSError, UserError):
-        return False
 
 
 @contextmanager

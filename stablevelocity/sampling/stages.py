@@ -28,35 +28,21 @@ def open_sampler(weights: Path, autoencoder: Path, sampler: Sampler, sampling: S
             f"describes {given['identity']} at scale {given['scale']}"
         )
     decoder = load_autoencoder(description["decoder"], description["decoder_revision"])
-    block_sampler = BlockSampler(
-        model,
-        decoder,
-        float(description["scale"]),
-        sampler,
-        seed=info["run"]["seed"] if sampling.seed == "by_run" else sampling.seed,
-        block=sampling.block,
-        precision=sampling.precision,
-    )
+    seed = info["run"]["seed"] if sampling.seed == "by_run" else sampling.seed
+    scale = float(description["scale"])
+    blocks = BlockSampler(model, decoder, scale, sampler, seed, sampling.block, sampling.precision)
     decoder_name = autoencoder_identity(description["decoder"], description["decoder_revision"])
+    identity = f"{sha256(weights)}, {given['identity']}, {decoder_name}"
     if sampling.compile:
         model.compile_blocks()
-    return (
-        block_sampler.to("cuda" if torch.cuda.is_available() else "cpu"),
-        f"{sha256(weights)}, {given['identity']}, {decoder_name}" + (", compiled" if sampling.compile else ""),
-    )
+        identity += ", compiled"
+    return blocks.to("cuda" if torch.cuda.is_available() else "cpu"), identity
 
 
 def write_sample_shard(
     weights: Path, autoencoder: Path, sampler: Sampler, sampling: Sampling, shard: int, output: Path, processes: int = 1
 ) -> None:
     """Make one of the `sampling.shards` shards of a set."""
-    block_sampler, identity = open_sampler(weights, autoencoder, sampler, sampling)
-    generate_shard(
-        block_sampler,
-        output,
-        images=sampling.images,
-        shard=shard,
-        shards=sampling.shards,
-        processes=processes,
-        weights=identity,
-    )
+    blocks, identity = open_sampler(weights, autoencoder, sampler, sampling)
+    which = {"images": sampling.images, "shard": shard, "shards": sampling.shards}
+    generate_shard(blocks, output, **which, processes=processes, weights=identity)

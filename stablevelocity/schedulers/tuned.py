@@ -52,10 +52,11 @@ def tuned_options(scheduler: str, config: Mapping[str, Any], file: Path | str | 
         file = cached[0]
     if not Path(file).is_file():
         raise UserError(f"{scheduler}: tuning={str(file)!r}: no such file; {how}")
-    tuning = read_json(file)
-    differing = sorted(
-        key for key, value in tuning["base_config"].items() if base_config(config).get(key, value) != value
-    )
+    tuning = read_json(file, "base_config", "options", "calls", "scheduler", "class")
+    made_for = tuning["base_config"]
+    if not isinstance(made_for, dict):
+        raise UserError(f"{scheduler}: {file}: is no tuning; {how}")
+    differing = sorted(key for key, value in made_for.items() if base_config(config).get(key, value) != value)
     if differing:
         raise UserError(f"{scheduler}: {file} was made for another base schedule ({differing[0]} differs); {how}")
     if tuning["options"] is None:

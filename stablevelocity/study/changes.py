@@ -37,12 +37,12 @@ def _same(then: Any, now: Any) -> bool:
 @functools.cache
 def _defaults() -> dict[str, list[Any]]:
     """By name of a key: its defaults in the sections that have it."""
-    found, waiting = defaultdict(list), [Section]
+    defaults, waiting = defaultdict(list), [Section]
     while waiting:
         section = waiting.pop()
         waiting += section.__subclasses__()
         for name, field in section.model_fields.items():
             if not field.is_required():
                 default = field.get_default(call_default_factory=True, validated_data={})
-                found[name].append(TypeAdapter(Any).dump_python(default, mode="json"))
-    return found
+                defaults[name].append(TypeAdapter(Any).dump_python(default, mode="json"))
+    return defaults

@@ -90,9 +90,9 @@ def autoencoder_fits(study: Study) -> Problems:
     """Images are halved per level of an autoencoder trained here, then cut into patches."""
     autoencoder = study.autoencoder
     for key in ("revision", "decoder_revision"):
-        of = "pretrained" if key == "revision" else "decoder"
-        if getattr(autoencoder, key) is not None and getattr(autoencoder, of) is None:
-            yield f"autoencoder.{key}", f"given without autoencoder.{of}, whose revision it is"
+        owner = "pretrained" if key == "revision" else "decoder"
+        if getattr(autoencoder, key) is not None and getattr(autoencoder, owner) is None:
+            yield f"autoencoder.{key}", f"given without autoencoder.{owner}, whose revision it is"
     if autoencoder.pretrained is not None:
         return
     levels = len(autoencoder.widths)

@@ -80,8 +80,8 @@ class RunFiles:
     @property
     def growing_metrics(self) -> list[Path]:
         """metrics.csv of every folder of checkpoints that has one, the one written last at the end."""
-        found = self.folder.glob("checkpoints/*/metrics.csv")
-        return sorted(found, key=lambda path: path.stat().st_mtime)
+        files = self.folder.glob("checkpoints/*/metrics.csv")
+        return sorted(files, key=lambda path: path.stat().st_mtime)
 
 
 @dataclass(frozen=True)

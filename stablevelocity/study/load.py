@@ -31,8 +31,9 @@ def parse_study(content: Any, source: str = "study") -> Study:
         study = Study.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{source}: {first_problem(error, Study)}") from None
-    for key, problem in (found for constraint in CONSTRAINTS for found in constraint(study)):
-        raise UserError(f"{source}: {key}: {problem}")
+    for constraint in CONSTRAINTS:
+        for key, problem in constraint(study):
+            raise UserError(f"{source}: {key}: {problem}")
     return study
 
 

@@ -101,25 +101,22 @@ def comparisons(study: Study) -> list[tuple[str, str, str]]:
     with STF, and with CFM where neither is told the class.
     """
     plain, stablevm = baseline(study), find(study, "SiT", objective="stablevm")
-    found = [
+    unlabelled = find(study, "SiT", objective="stablevm", labels=False), find(study, "SiT", labels=False)
+    candidates = [
         ("stablevm", stablevm, plain),
         ("stablevm-stf", stablevm, find(study, "SiT", objective="stf")),
-        (
-            "stablevm-unlabelled",
-            find(study, "SiT", objective="stablevm", labels=False),
-            find(study, "SiT", labels=False),
-        ),
+        ("stablevm-unlabelled", *unlabelled),
     ]
     for base in ("REPA", "iREPA", "REG"):
         whole = find(study, base, regimes=("whole",))
-        found.append((base.lower(), whole, plain))
+        candidates.append((base.lower(), whole, plain))
         for suffix, arm in (
             ("low", find(study, base, regimes=(HARD, SOFT))),
             ("high", find(study, base, regimes=(HIGH,))),
             ("stable", find(study, base, objective="stablevm", regimes=(SOFT, HARD))),
         ):
-            found += [(f"{base.lower()}-{suffix}", arm, whole), (f"{base.lower()}-{suffix}-gain", arm, plain)]
-    return [(name, arm, against) for name, arm, against in found if arm and against]
+            candidates += [(f"{base.lower()}-{suffix}", arm, whole), (f"{base.lower()}-{suffix}-gain", arm, plain)]
+    return [(name, arm, against) for name, arm, against in candidates if arm and against]
 
 
 def target_text(arm: Arm) -> str:
@@ -139,9 +136,9 @@ def alignment_text(arm: Arm) -> str:
         return "–"
     text = f"{alignment.schedule} weight"
     if alignment.schedule != "uniform":
-        text += f", xi = {_split_text(alignment)}" + (
-            f", k = {alignment.k:g}" if alignment.schedule == "sigmoid" else ""
-        )
+        text += f", xi = {_split_text(alignment)}"
+    if alignment.schedule == "sigmoid":
+        text += f", k = {alignment.k:g}"
     text += f", lambda = {alignment.coefficient:g}, {alignment.projector} projector"
     if alignment.spatial_norm is not None:
         text += f", gamma = {alignment.spatial_norm:g}"
@@ -170,15 +167,15 @@ def ablations(study: Study) -> list[tuple[str, str, str]]:
 
     `base` is the study's first StableVM arm without alignment, or with the soft variance-aware weight, of each method.
     """
-    found = []
+    ablated = []
     for method in ("SiT", "REPA", "iREPA", "REG"):
         base = find(study, method, objective="stablevm", regimes=("none" if method == "SiT" else SOFT,))
         for arm in study.arms if base else ():
             ours, theirs = flat_settings(study, arm), flat_settings(study, str(base))
             apart = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
             if len(apart) == 1 and apart[0] in ABLATED:
-                found.append((apart[0], arm, str(base)))
-    return sorted(found, key=lambda one: ABLATED.index(one[0]))
+                ablated.append((apart[0], arm, str(base)))
+    return sorted(ablated, key=lambda one: ABLATED.index(one[0]))
 
 
 def flat_settings(study: Study, arm: str) -> dict[str, Any]:

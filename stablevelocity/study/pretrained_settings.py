@@ -1,7 +1,4 @@
-"""The `pretrained` section of a study: large models, or tiny ones of the same classes, under StableVS.
-
-Light on purpose (no torch): Snakemake reads it on every start.
-"""
+"""The `pretrained` section of a study: large models, or tiny ones of the same classes, under StableVS."""
 
 from typing import Annotated, Literal
 
@@ -27,12 +24,7 @@ FamilyName = Literal["sd35", "flux", "qwen-image", "wan22"]
 #: The paper's base steps of each model (docs/paper.md#stablevs): long, short.
 BASE_STEPS: dict[str, tuple[int, int]] = {"sd35": (30, 20), "flux": (30, 20), "qwen-image": (30, 17), "wan22": (30, 20)}
 #: Base solvers, the paper's main one first.
-SOLVERS: dict[str, tuple[str, ...]] = {
-    "sd35": ("euler", "dpm"),
-    "flux": ("euler",),
-    "qwen-image": ("euler",),
-    "wan22": ("unipc",),
-}
+SOLVERS = {"sd35": ("euler", "dpm"), "flux": ("euler",), "qwen-image": ("euler",), "wan22": ("unipc",)}
 VIDEO = ("wan22",)
 #: Tiny autoencoders that come from another family's where the study has it: flux has sd35's class, and wan22's is
 #: qwen-image's with time.

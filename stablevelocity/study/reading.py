@@ -93,14 +93,8 @@ def first_problem(error: ValidationError, model: type[Section] | None = None) ->
 
 
 _REPR = reprlib.Repr()
-for _limit, _most in {
-    "maxlevel": 3,
-    "maxdict": 4,
-    "maxlist": 6,
-    "maxstring": 80,
-    "maxother": 80,
-    "maxlong": 30,
-}.items():
+_LIMITS = {"maxlevel": 3, "maxdict": 4, "maxlist": 6, "maxstring": 80, "maxother": 80, "maxlong": 30}
+for _limit, _most in _LIMITS.items():
     setattr(_REPR, _limit, _most)
 
 

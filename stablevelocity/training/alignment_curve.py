@@ -32,17 +32,17 @@ def alignment_curve(weights: Path, latents: Path, features: Path, images: int = 
     network.to(device)
     if info["run"]["alignment"] is None:
         raise UserError(f"{weights}: run {info['run']['name']} has no alignment, so there is no curve to draw")
-    data = Latents(latents)
-    encoder = open_features(features, len(data), network.grid, device)
-    images = min(images, len(data))
-    rows = torch.randperm(len(data), generator=generator(0, 0, "alignment images"))[:images]
-    noise = torch.randn(images, *data.shape, generator=generator(0, 0, "alignment noise"))
-    x0 = data.sample(rows, torch.zeros_like(noise))
+    dataset = Latents(latents)
+    encoder = open_features(features, len(dataset), network.grid, device)
+    images = min(images, len(dataset))
+    rows = torch.randperm(len(dataset), generator=generator(0, 0, "alignment images"))[:images]
+    noise = torch.randn(images, *dataset.shape, generator=generator(0, 0, "alignment noise"))
+    x0 = dataset.sample(rows, torch.zeros_like(noise))
     tokens, class_token = encoder.tokens(encoder.read(rows, class_token=info["run"]["class_token"]))
     gamma = info["run"]["alignment"]["spatial_norm"]
     if gamma is not None:
         tokens = spatial_normalise(tokens.float(), gamma)
-    labels = data.labels[rows]
+    labels = dataset.labels[rows]
     token, token_noise = None, None
     if class_token is not None and info["run"]["class_token"]:
         token = class_token.float()

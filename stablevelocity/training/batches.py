@@ -154,9 +154,8 @@ class BatchMaker:
             eps = torch.randn(training.batch, self.features.width, generator=generator)
             class_noise = pinned(eps[mine], self.device)
         latents, noise = pinned(latents, self.device), pinned(draws.noise[mine], self.device)
-        return StepData(
-            step, weight_sum, draws.t[mine], noise, labels, draws.pick[mine], latents, inserted, features, class_noise
-        )
+        t, pick = draws.t[mine], draws.pick[mine]
+        return StepData(step, weight_sum, t, noise, labels, pick, latents, inserted, features, class_noise)
 
     def make(self, read: StepData) -> Batch:
         """This process's batch; with a bank, the data is inserted first. No wait for a device that holds the bank."""

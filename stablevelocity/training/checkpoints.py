@@ -38,10 +38,10 @@ def load_last(folder: Path, kept: list[int], main: bool = True) -> tuple[dict[st
     there = checkpoint_steps(folder)
     gone = min((step for step in kept if step not in there), default=None)
     for step in reversed([step for step in there if gone is None or step < gone]):
-        if (found := load_or_put_aside(folder, step, main)) is not None:
+        if (loaded := load_or_put_aside(folder, step, main)) is not None:
             for later in [other for other in there if other > step and main]:
                 checkpoint_path(folder, later).unlink(missing_ok=True)
-            return found
+            return loaded
     return None
 
 
@@ -59,10 +59,10 @@ def load_or_put_aside(folder: Path, step: int, main: bool = True) -> tuple[dict[
 
 def load_kept(folder: Path, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State and info of a checkpoint whose weights are a result. Raises UserError when it is damaged."""
-    found = load_or_put_aside(folder, step)
-    if found is None:
+    loaded = load_or_put_aside(folder, step)
+    if loaded is None:
         raise UserError(f"{checkpoint_path(folder, step)}: is damaged; start again, and it is made again")
-    return found
+    return loaded
 
 
 def tell_of_others(folder: Path) -> None:

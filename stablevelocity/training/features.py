@@ -1,7 +1,11 @@
-"""The frozen encoder's tokens of the training images: read from disk, or made at every step from the images."""
+"""The frozen encoder's tokens of the training images: read from disk, or made at every step from the images.
+
+Row i belongs to image i of the latents; `width` is that of a token, `encoder` its identity. `read` reads from disk what
+the tokens of some rows take; it may run in a thread, ahead of the step that asks for `tokens`, which may be given the
+same arrays on another device. Raises UserError where a class token is asked of an encoder that has none.
+"""
 
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from jaxtyping import Int
@@ -13,25 +17,9 @@ from stablevelocity.files import read_json
 from stablevelocity.models.encoders import Encoder, Tokens, load_encoder
 
 
-class Features(Protocol):
-    """Tokens by row; row i belongs to image i of the latents. `width` is that of a token, `encoder` its identity.
-
-    `read` reads from disk what the tokens of some rows take; it may run in a thread, ahead of the step that asks for
-    `tokens`, which may be given the same arrays on another device. Raises UserError where a class token is asked of an
-    encoder that has none.
-    """
-
-    width: int
-    encoder: str
-
-    def read(self, indices: Int[Tensor, " batch"], *, class_token: bool = False) -> dict[str, Tensor]: ...
-
-    def tokens(self, read: dict[str, Tensor]) -> Tokens: ...
-
-
 def open_features(
     manifest: Path | str, images: int, grid: int, device: torch.device | str = "cpu", *, checksums: bool = True
-) -> Features:
+) -> "Features":
     """The features that `manifest` describes, checked against `images` latents and a `grid` x `grid` network.
 
     `checksums` as for `ShardSet`. Raises UserError when they do not belong together.
@@ -86,6 +74,9 @@ class OnlineFeatures:
     def tokens(self, read: dict[str, Tensor]) -> Tokens:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type != "cpu"):
             return self._model(read["images"])
+
+
+Features = StoredFeatures | OnlineFeatures
 
 
 def _check(manifest: Path | str, encoder: str, rows: int, images: int, tokens: int, grid: int) -> None:

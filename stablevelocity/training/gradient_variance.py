@@ -25,20 +25,20 @@ def gradient_variance(settings: GradientVariance, weights: list[Path], latents: 
     batches, times n/(n - 1): its mean is the trace of the gradient's covariance, unbiased).
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data, rows = Latents(latents), []
+    dataset, rows = Latents(latents), []
     for file in weights:
         network, info = load_network(file)
         run = Run.model_validate(info["run"])
-        default = build_network(run, data.shape, data.num_classes, info["feature_width"])
+        default = build_network(run, dataset.shape, dataset.num_classes, info["feature_width"])
         names = [name for name, parameter in default.named_parameters() if parameter.requires_grad]
         trained = [network.to(device).get_parameter(name).requires_grad_(True) for name in names]
         progress = Progress(f"gradients {run.name} step {info['step']}", 2 * settings.batches, "batches")
 
         # Twice, so that no more than two gradients are in memory: draws and bank depend on the step alone.
         means: dict[str, Tensor] = {}
-        for _, objective, gradient in _gradients(network, trained, run, settings, data, device, progress):
+        for _, objective, gradient in _gradients(network, trained, run, settings, dataset, device, progress):
             means[objective] = means.get(objective, torch.zeros_like(gradient)) + gradient / settings.batches
-        for number, objective, gradient in _gradients(network, trained, run, settings, data, device, progress):
+        for number, objective, gradient in _gradients(network, trained, run, settings, dataset, device, progress):
             deviation = (gradient - means[objective]).square().sum() * settings.batches / (settings.batches - 1)
             rows.append((info["step"], objective, number, gradient.square().sum().item(), deviation.item()))
     table = pd.DataFrame(rows, columns=["step", "objective", "batch", "squared_norm", "squared_deviation"])
@@ -50,12 +50,12 @@ def _gradients(
     trained: list[Tensor],
     run: Run,
     settings: GradientVariance,
-    data: Latents,
+    dataset: Latents,
     device: torch.device,
     progress: Progress,
 ) -> Iterator[tuple[int, str, Tensor]]:
     """(batch, objective, gradient in float64) of each batch with each target, for steps after the run's last."""
-    makers = _makers(run, settings, data, device)
+    makers = _makers(run, settings, dataset, device)
     for number in range(settings.batches):
         for objective, maker in makers.items():
             batch = maker.make(maker.read(run.training.steps + number))
@@ -66,13 +66,13 @@ def _gradients(
         progress.update(1)
 
 
-def _makers(run: Run, settings: GradientVariance, data: Latents, device: torch.device) -> dict[str, BatchMaker]:
+def _makers(run: Run, settings: GradientVariance, dataset: Latents, device: torch.device) -> dict[str, BatchMaker]:
     plain = {"alignment": None, "class_token": False}
     cfm = run.model_copy(update=plain | {"objective": "cfm", "stablevm": None})
     stable = run.model_copy(update=plain | {"objective": "stf", "stablevm": settings.stablevm})
-    found = {
-        "cfm": BatchMaker(cfm, data, None, None, device, 0, 1),
-        "stablevm": BatchMaker(stable, data, None, build_bank(stable, data, device), device, 0, 1),
+    makers = {
+        "cfm": BatchMaker(cfm, dataset, None, None, device, 0, 1),
+        "stablevm": BatchMaker(stable, dataset, None, build_bank(stable, dataset, device), device, 0, 1),
     }
-    found["stablevm"].fill_bank()
-    return found
+    makers["stablevm"].fill_bank()
+    return makers

@@ -114,9 +114,7 @@ class MetricsStream:
             if self._fields is None:
                 self._fields = list(row)
                 writer.writeheader()
-            writer.writerow(
-                {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
-            )
+            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
             file.flush()
             os.fsync(file.fileno())
 

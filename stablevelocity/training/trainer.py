@@ -23,6 +23,7 @@ from stablevelocity.data.latents import Latents
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
 from stablevelocity.models.networks import build_network
+from stablevelocity.models.train_small import update_average, warmed_decay
 from stablevelocity.models.weight_files import save_tensors
 from stablevelocity.progress import Progress, log
 from stablevelocity.study import Run
@@ -123,10 +124,10 @@ class Trainer:
 
     def resume(self) -> bool:
         """Continue from the last checkpoint of this very run, if there is one."""
-        found = checkpoints.load_last(self.checkpoints, self.run.steps, self.accelerator.is_main_process)
-        if found is None:
+        checkpoint = checkpoints.load_last(self.checkpoints, self.run.steps, self.accelerator.is_main_process)
+        if checkpoint is None:
             return False
-        state, info = found
+        state, info = checkpoint
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
@@ -220,11 +221,8 @@ class Trainer:
         self._update_ema()
         return merged
 
-    @torch.no_grad()
     def _update_ema(self) -> None:
-        """EMA with warm-up: decay min(decay, (1 + n)/(10 + n)), n the updates made before this one."""
-        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(self._averaged, list(self.trained.values()), 1 - decay)
+        update_average(self._averaged, self.trained.values(), warmed_decay(self.settings.ema, self.step))
 
     # --- the run ---------------------------------------------------------------------------------------
 
@@ -264,10 +262,8 @@ class Trainer:
                 if self.step % settings.log_every == 0 or finished:
                     row = record.row(self.accelerator)
                     if stream:
-                        rate = progress.rate * settings.batch
-                        stream.write(
-                            {"step": self.step, **row, "images_per_s": rate, "memory_mb": memory_mb(self.device)}
-                        )
+                        rate, memory = progress.rate * settings.batch, memory_mb(self.device)
+                        stream.write({"step": self.step, **row, "images_per_s": rate, "memory_mb": memory})
                 if self.step % settings.checkpoint_every == 0 or self.step in self.run.steps or self.stopping:
                     self.save()
                 if self.stopping and not finished:

@@ -276,7 +276,7 @@ FOLDERS: list[tuple[str, dict[str, dict[str, int]], dict[str, Any], str]] = [
     ("no train", {"val": {"a": 2}}, {}, r"images\.path: .*neither train/<class>/<image>"),
     ("no val", {"train": {"a": 20, "b": 20}}, {}, r"images\.path: .*0 images in val/"),
     ("a class in val alone", {"train": {"a": 20}, "val": {"b": 20}}, {}, r"images\.path: .*train has not.*'b'"),
-    ("an empty class", {"train": {"a": 9, "b": 0}, "val": {"a": 20}}, {}, r"images\.path: .* of class 'b'"),
+    ("an empty class", {"train": {"a": 9, "b": 0}, "val": {"a": 20, "b": 3}}, {}, r"images\.path: .* of class 'b'"),
     ("few in val", {"train": {"a": 30}, "val": {"a": 9}}, {}, r"9 images in val/, but the metrics need 10"),
     ("more shards than images", {"train": {"a": 30}, "val": {"a": 20}}, {"images.shards": 31}, r"images\.shards: 31"),
     ("too few by count", {"train": {"a": 30}, "val": {"a": 20}}, {"images.count": 31}, r"images\.count: 31 asked for"),

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from bad_inputs.case import Case, command
+from stablevelocity.data.shards import write_shard
 from stablevelocity.evaluation.classifier import DigitClassifier, load_classifier, save_classifier
 from stablevelocity.evaluation.extractors import load_extractor
 from stablevelocity.evaluation.score import ReferenceStatistics
@@ -351,6 +353,18 @@ def digits_encoder(change: Callable[[Path], object]) -> Callable[[Path], None]:
     return attempt
 
 
+def means_beyond_half_precision(folder: Path) -> None:
+    """Finite weights whose latents are written as half precision cannot hold them: VAEs that want float32."""
+    SmallAutoencoder(widths=[8, 8], channels=2, side=8).save_pretrained(folder / "vae")
+    weights(lambda s: s | {"quant_conv.bias": torch.full((4,), 1e6)})(folder / "vae")
+    (folder / "vae.json").write_text(json.dumps({"autoencoder": str(folder / "vae"), "revision": None}))
+    write_shard(folder / "i.safetensors", {"images": np.zeros((3, 8, 8, 3), np.uint8), "labels": np.zeros(3, np.int64)})
+    output = folder / "made" / "latents.safetensors"
+    command(
+        "latent-shard", "--images", folder / "i.safetensors", "--autoencoder", folder / "vae.json", "--output", output
+    )
+
+
 def classifier(change: Callable[[Path], object]) -> Callable[[Path], None]:
     def attempt(folder: Path) -> None:
         save_classifier(DigitClassifier(size=8, num_classes=3), folder / "judge")
@@ -404,6 +418,7 @@ CASES += [Case(f"weights: {name}", raw(content), line) for name, content, line i
 CASES += [Case(f"autoencoder {name}", autoencoder(change), line) for name, change, line in AUTOENCODERS]
 CASES += [Case(f"digits-vit {name}", digits_encoder(change), line) for name, change, line in ENCODERS]
 CASES += [
+    Case("autoencoder beyond half precision", means_beyond_half_precision, "mean of 3 images .*largest value is 1e.06"),
     Case("classifier with weights cut", classifier(cut_file("model.safetensors", 900)), "of a digit classifier"),
     Case("classifier without weights", classifier(lambda f: (f / "model.safetensors").unlink()), "no such file"),
     Case(

@@ -21,13 +21,21 @@ from stablevelocity.errors import UserError
 
 @dataclass(frozen=True)
 class SlowTask(Task):
-    """A task whose every step waits a while first; the weights do not depend on it."""
+    """A task whose every step waits a while first, and after the first checkpoint as long as there is a file `hold`
+    beside its folder; the weights do not depend on it.
+    """
 
     seconds: float = 0.0
+
+    @property
+    def hold(self) -> Path:
+        return self.folder.with_name("hold")
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         def slow() -> bool:
             time.sleep(self.seconds)
+            while self.hold.exists() and self.last_step():
+                time.sleep(0.01)
             return should_stop()
 
         return super().train(slow)

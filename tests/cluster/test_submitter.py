@@ -1,5 +1,6 @@
 """The submitter of training runs, without SLURM: processes of this machine, or a queue that answers from a list."""
 
+import errno
 import json
 import math
 import os
@@ -8,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ from stablevelocity.cluster.submitter import Submitter
 from stablevelocity.cluster.tasks import batches, last_row
 from stablevelocity.errors import UserError
 from stablevelocity.files import write_json
+from stablevelocity.locks import _tell_once
 from stablevelocity.study import load_study, study_json
 from stablevelocity.study.layout import Layout
 
@@ -239,38 +241,57 @@ def test_wiped_outputs_come_back_without_training(task: SlowTask) -> None:
 # --- processes of this machine -----------------------------------------------------------------------------
 
 
-def start_submitter(
-    data: Path, folder: Path, seconds: float, steps: int, launcher: str = "submitit-local"
-) -> subprocess.Popen[str]:
-    site = folder / "site.yaml"
+@pytest.fixture
+def held(data: Path, tmp_path: Path) -> Iterator[SlowTask]:
+    """A run of 40 steps that goes on after its first checkpoint when the file `hold` is gone."""
+    held = slow_task(data, tmp_path / "runs", "a", 0.0, 40)
+    held.hold.parent.mkdir()
+    held.hold.touch()
+    yield held
+    held.hold.unlink(missing_ok=True)
+
+
+def start_submitter(task: SlowTask, launcher: str) -> subprocess.Popen[str]:
+    site = task.folder.with_name("site.yaml")
     site.write_text("poll_seconds: 0.2\n")
-    script = str(HERE / "slow_training.py")
-    arguments = [str(data), str(folder / "runs"), "a", launcher, str(site), str(seconds), str(steps)]
+    data = task.latents.parents[1]
+    arguments = [str(data), str(task.folder.parent), "a", launcher, str(site), "0", str(task.run.training.steps)]
     environment = os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent / 'training'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, script, *arguments]
+    command = [sys.executable, str(HERE / "slow_training.py"), *arguments]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def test_after_ctrl_c_twice_the_processes_go_on_and_the_next_submitter_waits_for_them(
-    data: Path, tmp_path: Path
-) -> None:
-    first = start_submitter(data, tmp_path, 0.4, 40)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/a/checkpoints/*/step-*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+def wait_until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120  # a limit for a test that hangs, not a promise
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> list[str]:
+    """The lines that a process says until one has these words."""
+    assert process.stderr
+    lines = [process.stderr.readline()]
+    while words not in lines[-1]:
+        assert lines[-1], f"it has ended: {lines}"
+        lines.append(process.stderr.readline())
+    return lines
+
+
+def test_after_ctrl_c_twice_the_processes_go_on_and_the_next_submitter_waits_for_them(held: SlowTask) -> None:
+    first = start_submitter(held, "submitit-local")
+    wait_until(held.last_step)
     os.killpg(first.pid, signal.SIGINT)  # as a terminal does
-    assert first.stderr
-    while "Ctrl-C again leaves" not in (line := first.stderr.readline()):
-        assert line, "the submitter has ended"
-        told = line
+    told = read_until(first, "Ctrl-C again leaves")[-2]
     assert re.search(r"train a: job (\d+)\.\d+ goes on; to stop it: kill \1$", told)
     assert first.poll() is None
     os.killpg(first.pid, signal.SIGINT)
     assert first.wait(60) == 130
-    second = start_submitter(data, tmp_path, 0.4, 40)
+    second = start_submitter(held, "submitit-local")
+    before = "".join(read_until(second, "RUNNING"))
+    held.hold.unlink()
     _, said = second.communicate(timeout=120)
     assert second.returncode == 0, said
-    assert "submitted" not in said
+    assert "submitted" not in before + said
     assert "train a: finished, 40 steps" in said
 
 
@@ -291,21 +312,35 @@ def test_after_a_run_that_fails_for_good_the_next_of_its_job_is_trained(
     assert [line[1] for line in lines[1:]] == ['failed: "the loss is not finite"', "finished"]
 
 
-def test_two_that_train_one_run_in_their_own_processes_take_turns(data: Path, tmp_path: Path) -> None:
+def test_two_that_train_one_run_in_their_own_processes_take_turns(held: SlowTask) -> None:
     """As when Snakemake was killed and started again, and the training of before lives."""
-    first = start_submitter(data, tmp_path, 0.3, 40, "local")
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/a/checkpoints/*/step-*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    told = re.split(
-        "  +", table({"a": slow_task(data, tmp_path, "a", 0, 40).run}, Layout(str(tmp_path))).splitlines()[1]
-    )
-    second = start_submitter(data, tmp_path, 0.3, 40, "local")
+    first = start_submitter(held, "local")
+    wait_until(held.last_step)
+    told = re.split("  +", table({"a": held.run}, Layout(str(held.folder.parents[1]))).splitlines()[1])
+    second = start_submitter(held, "local")
+    # Until it waits for the lock: /proc/locks has an arrow there.
+    lock = f":{held.files.lock.stat().st_ino} "
+    wait_until(lambda: [line for line in Path("/proc/locks").read_text().splitlines() if "->" in line and lock in line])
+    held.hold.unlink()
     said = [process.communicate(timeout=120)[1] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], said
     assert "continues from step" not in said[1]  # there was nothing left to do
     assert told[:2] == ["a", "RUNNING"]
     assert re.fullmatch(r"\d+:\d\d", told[-1])
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_run_is_trained_where_the_file_system_has_no_locks(
+    task: SlowTask, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    _tell_once.cache_clear()
+    launch([task], "local", SITE)
+    assert task.complete()
+    assert len([record for record in caplog.records if "has no locks" in record.message]) == 1
 
 
 # --- SLURM's answers, from commands that say what the real ones say ----------------------------------------
@@ -320,6 +355,7 @@ POLICY = "Batch job submission failed: Job violates accounting/QOS policy (job s
         ("Batch job submission failed: Unable to contact slurm controller (connect failure)", Unreachable),
         ("Slurm temporarily unable to accept job, sleeping and retrying", Unreachable),
         (f"QOSMaxSubmitJobPerUserLimit\nsbatch: error: {POLICY}", Unreachable),
+        (f"AssocGrpSubmitJobsLimit\nsbatch: error: {POLICY}", Unreachable),
         (f"AssocMaxWallDurationPerJobLimit\nsbatch: error: {POLICY}", UserError),
         ("invalid partition specified: x", UserError),
     ],

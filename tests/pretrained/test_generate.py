@@ -202,10 +202,23 @@ def test_seeds_differ_in_every_number():
     assert max(seeds) < 2**63
 
 
-def test_a_shard_that_is_not_there_is_refused(load, tmp_path):
+@pytest.mark.parametrize("shard, shards, prompts", [(2, 2, 2), (4, 5, 1), (0, 5, 1), (0, 1, 0)])
+def test_a_shard_that_is_not_there_or_holds_no_prompt_is_refused(shard, shards, prompts, load, tmp_path):
     family = FAMILIES["sd35"]
-    with pytest.raises(UserError, match="shard 2 of 2"):
-        generate(family, load(family), small_arm(family), [], tmp_path, images=1, seed=0, batch=1, shard=2, shards=2)
+    given = some_prompts(family, prompts)
+    with pytest.raises(UserError, match=rf"shard {shard} of {shards}: expected one of at most {prompts}, the number"):
+        generate(
+            family,
+            load(family),
+            small_arm(family),
+            given,
+            tmp_path,
+            images=1,
+            seed=0,
+            batch=1,
+            shard=shard,
+            shards=shards,
+        )
 
 
 def test_offloading_without_an_accelerator_is_refused(load):

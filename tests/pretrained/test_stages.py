@@ -1,6 +1,7 @@
 """Devices of jobs, what pictures belong to, and scores of the originals."""
 
 import math
+import os
 import threading
 from types import SimpleNamespace
 
@@ -48,6 +49,22 @@ def test_jobs_at_one_time_have_an_accelerator_each():
             assert third == []
     waiting.join(10)
     assert third == ["cuda:1"]
+
+
+@pytest.mark.usefixtures("two_devices")
+def test_a_device_is_not_locked_in_a_folder_or_through_a_link_of_another_user(tmp_path):
+    """The folder is shared and its name can be known: another may have put something there first."""
+    folder = tmp_path / f"stablevelocity-{os.geteuid()}"
+    (tmp_path / "victim").write_text("precious")
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(UserError, match="others may write in it"), stages.own_device(0):
+        pass
+    folder.chmod(0o700)
+    (folder / "GPU-0.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match=r"GPU-0\.lock: cannot be locked"), stages.own_device(0):
+        pass
+    assert (tmp_path / "victim").read_text() == "precious"
 
 
 @pytest.mark.usefixtures("two_devices")

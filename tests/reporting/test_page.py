@@ -85,7 +85,7 @@ def test_every_figure_stands_in_the_page_with_words_for_the_blind(digits):
         png = base64.b64decode(narrow["srcset"].split(",", 1)[1])
         assert Image.open(io.BytesIO(png)).width == 650
     for name in registry.figures(synthetic.digits()):
-        assert f'<a href="figures/{name}.svg">' in page
+        assert f'<a class="file" href="figures/{name}.svg">' in page
         assert (digits / f"figures/{name}.svg").exists()
 
 

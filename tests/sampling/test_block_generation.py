@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 
 from stablevelocity.data.shards import ShardSet, read_shard, write_manifest
 from stablevelocity.errors import UserError
 from stablevelocity.evaluation.image_sets import open_images
 from stablevelocity.interpolants import LinearPath
 from stablevelocity.models.sit import SiT
+from stablevelocity.models.small_autoencoder import SmallAutoencoder
 from stablevelocity.sampling import euler, generate, heun, thin_times, uniform_times
 from stablevelocity.sampling.export import write_npz, write_png_folder
 from stablevelocity.sampling.generate import BlockSampler, generate_shard, shard_blocks, write_blocks
@@ -30,14 +30,7 @@ def block_sampler(sampler: Sampler = STOCHASTIC, *, class_dim: int | None = None
     for parameter in model.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.2)
-    autoencoder = AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
-        norm_num_groups=4,
-        mid_block_add_attention=False,
-    )
+    autoencoder = SmallAutoencoder(widths=[8, 8], channels=4, side=8)
     return BlockSampler(model.eval(), autoencoder.eval(), 0.5, sampler, block=8, **settings)
 
 

@@ -4,6 +4,7 @@ import os
 import socket
 
 import torch
+from forks import processes
 from scheduler_cases import BASES, noise, run, velocity
 
 #: Steps done before a scheduler is sent: one above xi, where multistep history matters, and one below.
@@ -43,7 +44,12 @@ def test_what_accelerate_gathers_from_another_process_goes_on_as_the_original(tm
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(process, (port, tmp_path), nprocs=2)  # type: ignore[attr-defined]
+    children = [processes().Process(target=process, args=(rank, port, tmp_path)) for rank in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0]
     ends = torch.load(tmp_path / "ends.pt")
     assert len(ends) == 6
     pairs = [(base, done) for base in BASES.values() for done in DONE]

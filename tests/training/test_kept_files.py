@@ -6,27 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_trainer import assert_same_run, spawn
+from forks import spawn
 from tiny_run import tiny_run
-from tiny_training import train_whole, trainer, write_data
+from tiny_training import assert_same_run, train_whole, trainer
 
 from stablevelocity.errors import UserError
 from stablevelocity.models.weight_files import load_tensors, save_tensors
 from stablevelocity.records import read_record
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_data(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("unbroken")
-    assert spawn(train_whole, tiny_run(), data, folder) == 0
-    return folder
 
 
 def flip(file: Path, position: int, bit: int = 0) -> None:
@@ -113,11 +99,14 @@ def test_foreign_bytes_at_the_end_of_the_metrics_are_left_out(
     assert_same_run(tmp_path, unbroken)
 
 
-def test_checkpoints_of_another_setting_are_spoken_of_in_one_line(data: Path, tmp_path: Path, caplog) -> None:
+@pytest.mark.parametrize("change", [{"steps": 6}, {"micro_batch": 4}])
+def test_checkpoints_of_another_setting_are_spoken_of_in_one_line(
+    change: dict[str, int], data: Path, tmp_path: Path, caplog
+) -> None:
     trainer(tiny_run("plain", steps=4), data, tmp_path).train()
     old = next(path.parent for path in tmp_path.glob("checkpoints/*/step-*"))
     caplog.set_level(logging.INFO, "stablevelocity")
-    trainer(tiny_run("plain", steps=6), data, tmp_path).train()
+    trainer(tiny_run("plain", **{"steps": 4} | change), data, tmp_path).train()
     told = [record.message for record in caplog.records if old.name in record.message]
     assert len(told) == 1
     assert "starts at step 0" in told[0]

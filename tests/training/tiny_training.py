@@ -1,6 +1,6 @@
 """Data for `tiny_run`, and ways to start and kill it (used by the tests)."""
 
-import multiprocessing
+import csv
 import os
 import resource
 import signal
@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from stablevelocity.data.shards import write_manifest, write_shard
 from stablevelocity.errors import UserError
 from stablevelocity.study import Run
 
+MEASURED = ("images_per_s", "memory_mb")  # of the machine, not of the run
 IMAGES, CLASSES, SHAPE, TOKENS, WIDTH = 96, 3, (2, 4, 4), 4, 6
 
 
@@ -56,14 +57,26 @@ def trainer(run: Run, data: Path, folder: Path):
     return Trainer(run, data / "latents" / "train.json", features, folder)
 
 
-# --- processes -------------------------------------------------------------------------------------------
+# --- what a run leaves -----------------------------------------------------------------------------------
 
 
-def processes():
-    """Children forked from a server that has the heavy imports behind it."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stablevelocity.training.trainer", "tiny_training"])
-    return context
+def weights(folder: Path, step: int = 24) -> dict[str, torch.Tensor]:
+    return load_file(folder / "weights" / f"step-{step:08d}.safetensors")
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "metrics.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k not in MEASURED} for row in csv.DictReader(file)]
+
+
+def assert_same_run(folder: Path, unbroken: Path) -> None:
+    expected, found = weights(unbroken), weights(folder)
+    assert set(found) == set(expected)
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    assert metrics(folder) == metrics(unbroken)
+
+
+# --- in processes of their own ---------------------------------------------------------------------------
 
 
 def train_whole(run: Run, data: Path, folder: Path) -> None:

@@ -1,5 +1,5 @@
 # What lies beside a result says what it was made from, and so what is made again, with or without Snakemake's own memory
-# in .snakemake/ (docs/architecture.md). Included last: it asks every rule what it would make its files from today.
+# in .snakemake/ (docs/running.md). Included last: it asks every rule what it would make its files from today.
 from snakemake.dag import DAG
 from snakemake.iocontainers import Wildcards
 from snakemake.settings.enums import RerunTrigger

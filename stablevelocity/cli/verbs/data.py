@@ -18,8 +18,6 @@ from stablevelocity.cli.options import (
     TrainImages,
 )
 from stablevelocity.errors import UserError
-from stablevelocity.files import damaged_put_aside
-from stablevelocity.study import load_study
 
 app = typer.Typer()
 
@@ -31,7 +29,7 @@ def image_index(study: StudyFile, split: Split, output: Output) -> None:
     """List the images of a split, in their fixed order."""
     from stablevelocity.data.stages.images import write_image_index
 
-    write_image_index(load_study(study).images, split, output)
+    write_image_index(study.images, split, output)
 
 
 @app.command()
@@ -47,7 +45,7 @@ def image_shard(
 
     if shard >= of:
         raise UserError(f"--shard {shard} --of {of}: expected 0 to {of - 1}")
-    write_image_shard(load_study(study).images, index, shard, of, output)
+    write_image_shard(study.images, index, shard, of, output)
 
 
 @app.command()
@@ -61,7 +59,7 @@ def image_manifest(
     """Check the shards of a split against its index, and describe them."""
     from stablevelocity.data.stages.images import write_image_manifest
 
-    write_image_manifest(load_study(study).images, index, shards, output, corrupt)
+    write_image_manifest(study.images, index, shards, output, corrupt)
 
 
 @app.command()
@@ -69,8 +67,7 @@ def autoencoder(study: StudyFile, train: TrainImages, heldout: HeldOutImages, ou
     """Train the autoencoder, or describe the pretrained one, with its held-out PSNR."""
     from stablevelocity.data.stages.latents import write_autoencoder
 
-    with damaged_put_aside(study.parent):
-        write_autoencoder(load_study(study).autoencoder, train, heldout, output)
+    write_autoencoder(study.autoencoder, train, heldout, output)
 
 
 @app.command()
@@ -94,8 +91,7 @@ def encoder(study: StudyFile, train: TrainImages, heldout: HeldOutImages, output
     """Train the frozen encoder on the train split, or describe the pretrained one."""
     from stablevelocity.data.stages.features import write_encoder
 
-    with damaged_put_aside(study.parent):
-        write_encoder(load_study(study).encoder, train, heldout, output)
+    write_encoder(study.encoder, train, heldout, output)
 
 
 @app.command()
@@ -150,9 +146,8 @@ def convert(
 
     if kind not in ("", "ema", "raw"):
         raise UserError(f"--kind {kind}: expected ema or raw")
-    run = convert_checkpoint(
-        checkpoint, output, kind=kind or None, reversed_time=reversed_time, step=step, classes=classes
-    )
+    which = kind or None
+    run = convert_checkpoint(checkpoint, output, kind=which, reversed_time=reversed_time, step=step, classes=classes)
     typer.echo(f"{output}: {run.training.model.name}")
 
 

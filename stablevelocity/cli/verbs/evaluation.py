@@ -5,14 +5,23 @@ from typing import Annotated, Literal
 
 import typer
 
-from stablevelocity.cli.options import AutoencoderFile, HeldOutImages, Output, RunName, StudyFile, TrainImages, run_of
-from stablevelocity.files import damaged_put_aside
-from stablevelocity.study import load_study
+from stablevelocity.cli.options import (
+    AutoencoderFile,
+    HeldOutImages,
+    Output,
+    RunName,
+    StudyFile,
+    TrainImages,
+    optional,
+    run_of,
+)
 
 app = typer.Typer()
 
 
-ClassifierFile = Annotated[str, typer.Option("--judge", help="description of the digit classifier; empty: Inception")]
+ClassifierFile = Annotated[
+    Path | None, typer.Option("--judge", parser=optional, help="digit classifier; empty: Inception")
+]
 ReferenceFile = Annotated[Path, typer.Option("--reference", help="reference made by `reference`")]
 
 
@@ -21,8 +30,7 @@ def judge(study: StudyFile, train: TrainImages, heldout: HeldOutImages, output: 
     """Train the digit classifier whose features take Inception's place."""
     from stablevelocity.evaluation.stages import prepare_classifier
 
-    with damaged_put_aside(study.parent):
-        prepare_classifier(load_study(study).evaluation, train, heldout, output)
+    prepare_classifier(study.evaluation, train, heldout, output)
 
 
 @app.command()
@@ -30,14 +38,13 @@ def reference(
     study: StudyFile,
     train: TrainImages,
     output: Output,
-    heldout: Annotated[str, typer.Option(help="manifest of the held-out images; empty: none are kept beside")] = "",
-    judge: ClassifierFile = "",
+    heldout: Annotated[Path | None, typer.Option(parser=optional, help="manifest of the held-out images")] = None,
+    judge: ClassifierFile = None,
 ) -> None:
     """Statistics and features of the reference images."""
     from stablevelocity.evaluation.stages import write_reference
 
-    with damaged_put_aside(study.parent):
-        write_reference(load_study(study).evaluation, _path(judge), train, _path(heldout), output)
+    write_reference(study.evaluation, judge, train, heldout, output)
 
 
 @app.command()
@@ -49,27 +56,24 @@ def evaluate(
     samples: Annotated[Path, typer.Option(help="manifest of the set")],
     reference: ReferenceFile,
     output: Output,
-    judge: ClassifierFile = "",
+    judge: ClassifierFile = None,
 ) -> None:
     """FID, sFID, IS, precision and recall of one set of images of a study."""
     from stablevelocity.evaluation.stages import evaluate_samples
 
-    loaded = load_study(study)
-    of = run_of(loaded, run)
-    facts = {"run": run, "arm": of.arm, "seed": of.seed, "step": step, "sampler": sampler}
-    with damaged_put_aside(study.parent):
-        evaluate_samples(loaded.evaluation, _path(judge), reference, samples, output, facts)
+    resolved = run_of(study, run)
+    facts = {"run": run, "arm": resolved.arm, "seed": resolved.seed, "step": step, "sampler": sampler}
+    evaluate_samples(study.evaluation, judge, reference, samples, output, facts)
 
 
 @app.command()
 def floor(
-    study: StudyFile, heldout: HeldOutImages, reference: ReferenceFile, output: Output, judge: ClassifierFile = ""
+    study: StudyFile, heldout: HeldOutImages, reference: ReferenceFile, output: Output, judge: ClassifierFile = None
 ) -> None:
     """The real-vs-real baseline: the same metrics of held-out images, which no generator is expected to beat."""
     from stablevelocity.evaluation.stages import evaluate_real_images
 
-    with damaged_put_aside(study.parent):
-        evaluate_real_images(load_study(study).evaluation, _path(judge), reference, heldout, output)
+    evaluate_real_images(study.evaluation, judge, reference, heldout, output)
 
 
 @app.command()
@@ -81,16 +85,13 @@ def sweep(
     reference: ReferenceFile,
     output: Output,
     images_output: Annotated[Path, typer.Option(help="similarity to the long run, image by image")],
-    judge: ClassifierFile = "",
+    judge: ClassifierFile = None,
     processes: Annotated[int, typer.Option(min=1, help="the numbers do not depend on it")] = 1,
 ) -> None:
     """Few-step and same-noise study of a run: every solver, StableVS and its control arm."""
     from stablevelocity.evaluation.sweep_stage import run_sweep
 
-    loaded = load_study(study)
-    run_of(loaded, run)
-    files = (weights, autoencoder, _path(judge), reference, output, images_output)
-    run_sweep(loaded, run, *files, processes)
+    run_sweep(study, run_of(study, run), weights, autoencoder, judge, reference, output, images_output, processes)
 
 
 @app.command()
@@ -107,7 +108,3 @@ def score(
     from stablevelocity.evaluation.stages import evaluate_any
 
     evaluate_any(samples, reference, extractor, weights, output, features, bootstrap)
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None

@@ -1,12 +1,13 @@
-"""Verbs of the command line for pretrained models. Heavy imports happen in the verb."""
+"""Verbs of pretrained models. Heavy imports happen in the verb."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from stablevelocity.cli.options import Output, OutputFolder, StudyFile
+from stablevelocity.cli.options import Output, OutputFolder, StudyFile, optional
 from stablevelocity.errors import UserError
+from stablevelocity.study import Study
 from stablevelocity.study.pretrained_settings import Pretrained
 
 app = typer.Typer()
@@ -122,15 +123,13 @@ def tiny_model(
     study: StudyFile,
     family: FamilyName,
     output: Annotated[Path, typer.Option(help="training.json of the pipeline folder")],
-    autoencoder: Annotated[
-        str, typer.Option(help="training.json of the pipeline to take it from; empty: train one")
-    ] = "",
+    autoencoder: Annotated[Path | None, typer.Option(parser=optional, help="training.json to take it from")] = None,
 ) -> None:
     """Train a tiny model of a family's real classes on captioned digits."""
     from stablevelocity.pretrained.stages import train_tiny_model
 
     _set_threads()
-    train_tiny_model(_settings(study, family), family, Path(autoencoder).parent if autoencoder else None, output)
+    train_tiny_model(_settings(study, family), family, autoencoder and autoencoder.parent, output)
 
 
 @app.command()
@@ -140,15 +139,14 @@ def generate_arms(
     prompt_file: PromptFile,
     shard: Annotated[int, typer.Option(min=0, help="counted from 0")],
     output: Output,
-    model: Annotated[str, typer.Option(help="training.json of a tiny pipeline; empty: the study's own")] = "",
+    model: Annotated[Path | None, typer.Option(parser=optional, help="training.json of a tiny pipeline")] = None,
     device: str | None = None,
 ) -> None:
     """Every arm of a family on one share of the prompts."""
     from stablevelocity.pretrained import stages
 
     _set_threads()
-    folder = Path(model).parent if model else None
-    stages.generate_arms(_settings(study, family), family, folder, prompt_file, shard, device, output)
+    stages.generate_arms(_settings(study, family), family, model and model.parent, prompt_file, shard, device, output)
 
 
 @app.command()
@@ -206,13 +204,11 @@ def _set_threads() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1").partition(",")[0]))
 
 
-def _settings(study: Path, family: str | None = None) -> Pretrained:
+def _settings(study: Study, family: str | None = None) -> Pretrained:
     """The section of a study, which must have the family."""
-    from stablevelocity.study import load_study
-
-    settings = load_study(study).pretrained
-    if settings is None:
-        raise UserError(f"{study}: has no section pretrained")
-    if family not in (None, *settings.families):
-        raise UserError(f"--family {family}: no such family in {study}; there are {', '.join(settings.families)}")
-    return settings
+    if study.pretrained is None:
+        raise UserError(f"study {study.name!r} has no section pretrained")
+    if family not in (None, *study.pretrained.families):
+        families = ", ".join(study.pretrained.families)
+        raise UserError(f"--family {family}: no such family in study {study.name!r}; there are {families}")
+    return study.pretrained

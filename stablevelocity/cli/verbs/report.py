@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from stablevelocity.cli.options import Output, StudyFile
-from stablevelocity.study import load_study
 
 app = typer.Typer()
 
@@ -21,7 +20,7 @@ def table(study: StudyFile, results: Results, name: Name, output: Output) -> Non
     """Make one table of the report."""
     from stablevelocity.reporting.make import make_table
 
-    make_table(load_study(study), results, name, output)
+    make_table(study, results, name, output)
 
 
 @app.command()
@@ -35,7 +34,7 @@ def figure(
     """Draw one figure of the report at the width of a page (PDF, SVG, PNG) and of a column (PDF, PNG)."""
     from stablevelocity.reporting.make import make_figure
 
-    make_figure(load_study(study), results, name, output, serif=serif)
+    make_figure(study, results, name, output, serif=serif)
 
 
 @app.command()
@@ -43,7 +42,7 @@ def paper_tables(study: StudyFile, results: Results) -> None:
     """Make the paper's tables with this study's numbers: CSV, Markdown, LaTeX and HTML in results/<study>/paper."""
     from stablevelocity.reporting.paper_rows import make_paper_tables
 
-    make_paper_tables(load_study(study), results)
+    make_paper_tables(study, results)
 
 
 @app.command()
@@ -51,7 +50,7 @@ def claims(study: StudyFile, results: Results, output: Output) -> None:
     """Test the paper's claims on the study's numbers."""
     from stablevelocity.reporting.make import make_claims
 
-    make_claims(load_study(study), results, output)
+    make_claims(study, results, output)
 
 
 @app.command()
@@ -59,7 +58,7 @@ def report(study: StudyFile, results: Results, output: Output) -> None:
     """Write the report, one page that opens offline."""
     from stablevelocity.reporting.page import make_page
 
-    make_page(load_study(study), results, output)
+    make_page(study, results, output)
 
 
 @app.command()
@@ -117,8 +116,8 @@ def trace(
     """Show where a number came from: each job behind it with its command, code, versions, host and checksums."""
     from stablevelocity.reporting.trace import find
 
-    found = find(table, row, column)
-    typer.echo(found.as_json() if as_json else "\n".join(found.lines()))
+    origin = find(table, row, column)
+    typer.echo(origin.as_json() if as_json else "\n".join(origin.lines()))
 
 
 @app.command()

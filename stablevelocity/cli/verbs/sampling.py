@@ -7,7 +7,8 @@ import typer
 
 from stablevelocity.cli.options import AutoencoderFile, Output, Shards, StudyFile
 from stablevelocity.errors import UserError
-from stablevelocity.study import Study, load_study
+from stablevelocity.study import Study
+from stablevelocity.study.settings import Sampler
 
 app = typer.Typer()
 
@@ -28,8 +29,7 @@ def sample(
     """Generate one shard of a set of images, block by block; goes on where it was stopped."""
     from stablevelocity.sampling.stages import write_sample_shard
 
-    found = load_study(study)
-    write_sample_shard(weights, autoencoder, _sampler_of(found, sampler), found.sampling, shard, output, processes)
+    write_sample_shard(weights, autoencoder, _sampler_of(study, sampler), study.sampling, shard, output, processes)
 
 
 @app.command()
@@ -44,8 +44,7 @@ def sample_manifest(
     """Describe the shards of a set of images, and all that they depend on."""
     from stablevelocity.data.stages.manifests import write_sample_manifest
 
-    found = load_study(study)
-    write_sample_manifest(weights, autoencoder, _sampler_of(found, sampler), found.sampling, shards, output)
+    write_sample_manifest(weights, autoencoder, _sampler_of(study, sampler), study.sampling, shards, output)
 
 
 @app.command()
@@ -67,7 +66,7 @@ def export_images(
         write_png_folder(images, png)
 
 
-def _sampler_of(study: Study, name: str):
+def _sampler_of(study: Study, name: str) -> Sampler:
     if name not in study.sampling.samplers:
         raise UserError(f"--sampler {name}: no such sampler; there are {', '.join(study.sampling.samplers)}")
     return study.sampler(name)

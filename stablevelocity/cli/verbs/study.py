@@ -21,19 +21,19 @@ def check(
     from stablevelocity.cli.checks import check_machine, fp16_without_accelerator
     from stablevelocity.cluster.resources import check_processes, check_rules
 
-    found, settings = load_study(study), load_site(site)
+    loaded, settings = load_study(study), load_site(site)
     check_rules(settings)
-    check_processes(settings, found)
-    check_machine(found)
-    if problem := fp16_without_accelerator(found):
+    check_processes(settings, loaded)
+    check_machine(loaded)
+    if problem := fp16_without_accelerator(loaded):
         if settings.launcher == "local":
             raise UserError(problem)
         typer.echo(f"note: {problem}")
-    for key, section in found.auto().items():
+    for key, section in loaded.auto().items():
         by = f"{getattr(section, section.number)} {list(section.interval)}" if section.interval else "auto"
         typer.echo(f"{key}: {by}, the split point of the latents' variance curve, which is made before the run")
-    runs = found.runs()
-    typer.echo(f"{study}: study {found.name!r} is valid: {len(runs)} training runs, {len(found.sample_sets())} sets")
+    runs = loaded.runs()
+    typer.echo(f"{study}: study {loaded.name!r} is valid: {len(runs)} training runs, {len(loaded.sample_sets())} sets")
 
 
 @app.command()

@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from stablevelocity.cli.options import Output, StudyFile, run_of
+from stablevelocity.cli.options import Output, StudyFile, optional, run_of
 from stablevelocity.errors import UserError
-from stablevelocity.files import damaged_put_aside, write_csv
-from stablevelocity.study import load_study
+from stablevelocity.files import write_csv
 
 app = typer.Typer()
 
@@ -19,7 +18,7 @@ def train(
     run: Annotated[list[str], typer.Option(help="<arm>-s<seed>; repeated: one after the other, in one job")],
     latents: Annotated[Path, typer.Option(help="manifest of the latents")],
     folder: Annotated[Path, typer.Option(help="folder of the runs; each gets its own in it")],
-    features: Annotated[str, typer.Option(help="manifest of the encoder's features; empty: none")] = "",
+    features: Annotated[Path | None, typer.Option(parser=optional, help="manifest of features; empty: none")] = None,
     remake: Annotated[list[str], typer.Option(help="a run that today's code begins anew, if other code made it")] = [],  # noqa: B006
     launcher: Annotated[
         Literal["local", "submitit-local", "slurm"], typer.Option(help="local, submitit-local or slurm")
@@ -32,16 +31,14 @@ def train(
     from stablevelocity.cluster.tasks import Task
     from stablevelocity.training.identity import begun_run
 
-    found = load_study(study)
-    wanted = [run_of(found, name) for name in run]
-    for one in wanted:
-        if one.waits_for_curve:
-            raise UserError(f"{study}: arms.{one.arm}: auto, but the curve of the latents does not lie beside it")
-    given = Path(features) if features else None
+    wanted = [run_of(study, name) for name in run]
+    for resolved in wanted:
+        if resolved.waits_for_curve:
+            raise UserError(f"arms.{resolved.arm}: auto, but the curve of the latents does not lie beside it")
     tasks = []
-    for one in wanted:
-        inputs = latents, given if one.alignment or one.class_token else None, folder / one.name
-        tasks.append(Task(one, *inputs, begun_run(one, *inputs, remake=one.name in remake)))
+    for resolved in wanted:
+        inputs = latents, features if resolved.alignment or resolved.class_token else None, folder / resolved.name
+        tasks.append(Task(resolved, *inputs, begun_run(resolved, *inputs, remake=resolved.name in remake)))
     launch(tasks, launcher, load_site(site))
 
 
@@ -76,8 +73,7 @@ def alignment_curve(
     """Alignment loss against time of a trained run."""
     from stablevelocity.training.alignment_curve import alignment_curve as curve
 
-    with damaged_put_aside(study.parent):
-        write_csv(output, curve(weights, latents, features))
+    write_csv(output, curve(weights, latents, features))
 
 
 @app.command()
@@ -90,8 +86,6 @@ def gradient_variance(
     """Variance of a batch's gradient at the weights of a run, with the targets of CFM and StableVM."""
     from stablevelocity.training.gradient_variance import gradient_variance as measured
 
-    settings = load_study(study).gradient_variance
-    if settings is None:
-        raise UserError(f"{study}: gradient_variance: not given, so nothing says how to measure it")
-    with damaged_put_aside(study.parent):
-        write_csv(output, measured(settings, weights, latents))
+    if study.gradient_variance is None:
+        raise UserError(f"study {study.name!r}: gradient_variance: not given, so nothing says how to measure it")
+    write_csv(output, measured(study.gradient_variance, weights, latents))

@@ -7,8 +7,7 @@ import typer
 
 from stablevelocity.cli.options import File, Output, StudyFile, write_tables
 from stablevelocity.errors import UserError
-from stablevelocity.files import damaged_put_aside, write_csv
-from stablevelocity.study import load_study
+from stablevelocity.files import write_csv
 
 app = typer.Typer()
 
@@ -20,7 +19,7 @@ def gmm_variance(
     """V_CFM(t) of a Gaussian mixture, by the empirical and the exact distribution."""
     from stablevelocity.experiments.variance_study import gmm_tables
 
-    write_tables(gmm_tables(load_study(study).variance, dimension), (curve, split_point))
+    write_tables(gmm_tables(study.variance, dimension), (curve, split_point))
 
 
 @app.command()
@@ -34,8 +33,7 @@ def data_variance(
     """V_CFM(t) of the train split's pixels or latents."""
     from stablevelocity.experiments.variance_study import data_tables
 
-    with damaged_put_aside(study.parent):
-        write_tables(data_tables(load_study(study).variance, source, manifest), (curve, split_point))
+    write_tables(data_tables(study.variance, source, manifest), (curve, split_point))
 
 
 @app.command()
@@ -43,7 +41,7 @@ def variance_references(study: StudyFile, output: Output) -> None:
     """V_CFM(t) of a Gaussian mixture against the size of the empirical distribution."""
     from stablevelocity.experiments.variance_study import reference_table
 
-    write_csv(output, reference_table(load_study(study).variance))
+    write_csv(output, reference_table(study.variance))
 
 
 @app.command()
@@ -51,10 +49,9 @@ def toy(study: StudyFile, folder: Annotated[Path, typer.Option(help="where its t
     """The 10-dimensional mixture: CFM, STF and StableVM against the closed-form velocity."""
     from stablevelocity.experiments.toy import run_toy
 
-    settings = load_study(study).toy
-    if settings is None:
-        raise UserError(f"{study}: toy is null; this study has no toy experiment")
-    tables = run_toy(settings)
+    if study.toy is None:
+        raise UserError(f"toy is null; study {study.name!r} has no toy experiment")
+    tables = run_toy(study.toy)
     write_tables(tables, [folder / f"{name}.csv" for name in tables._fields])
 
 
@@ -63,10 +60,9 @@ def exact_flow(study: StudyFile, output: Output) -> None:
     """StableVS, its base solvers and its control arm on mixtures whose velocity is known."""
     from stablevelocity.experiments.exact_flow import exact_flow_table
 
-    settings = load_study(study).exact_flow
-    if settings is None:
-        raise UserError(f"{study}: exact_flow is null; this study has no experiment on exact velocities")
-    write_csv(output, exact_flow_table(settings))
+    if study.exact_flow is None:
+        raise UserError(f"exact_flow is null; study {study.name!r} has no experiment on exact velocities")
+    write_csv(output, exact_flow_table(study.exact_flow))
 
 
 @app.command()

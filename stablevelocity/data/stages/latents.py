@@ -9,14 +9,7 @@ import torch
 from stablevelocity.data.encoding import encode_shard
 from stablevelocity.data.shards import ShardSet, random_rows, read_shard
 from stablevelocity.files import clear_safetensors_leftovers, read_json, write_json
-from stablevelocity.models.autoencoders import (
-    AnyAutoencoder,
-    autoencoder_identity,
-    encode_images,
-    load_autoencoder,
-    reconstruction_psnr,
-    train_autoencoder,
-)
+from stablevelocity.models import autoencoders
 from stablevelocity.study.settings import Autoencoder
 
 PSNR_IMAGES = 2000
@@ -30,7 +23,7 @@ def write_autoencoder(settings: Autoencoder, train: Path, heldout: Path, output:
     images, held_out = ShardSet(train, "images"), ShardSet(heldout, "images")
     if settings.pretrained is None:
         clear_safetensors_leftovers(output.with_suffix(""))
-        model = train_autoencoder(
+        model = autoencoders.train_autoencoder(
             images.all("images"),
             **settings.model_dump(include={"widths", "channels", "steps", "batch", "lr", "kl_weight", "seed"}),
         )
@@ -39,14 +32,14 @@ def write_autoencoder(settings: Autoencoder, train: Path, heldout: Path, output:
         model.save_pretrained(name)
     else:
         name, revision = settings.pretrained, settings.revision
-        model = load_autoencoder(name, revision)
+        model = autoencoders.load_autoencoder(name, revision)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     write_json(
         output,
         {
             "autoencoder": name,
             "revision": revision,
-            "identity": autoencoder_identity(name, revision),
+            "identity": autoencoders.autoencoder_identity(name, revision),
             "scale": settings.scale or float(model.config["scaling_factor"]),
             "decoder": settings.decoder or name,
             "decoder_revision": settings.decoder_revision if settings.decoder else revision,
@@ -57,16 +50,16 @@ def write_autoencoder(settings: Autoencoder, train: Path, heldout: Path, output:
     )
 
 
-def _psnr(model: AnyAutoencoder, images: ShardSet) -> float:
-    return reconstruction_psnr(model, images.rows("images", random_rows(len(images), PSNR_IMAGES)))
+def _psnr(model: autoencoders.AnyAutoencoder, images: ShardSet) -> float:
+    return autoencoders.reconstruction_psnr(model, images.rows("images", random_rows(len(images), PSNR_IMAGES)))
 
 
 def latent_encoder(autoencoder: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """What gives `mean` and `std` of images by the autoencoder of a description."""
     description = read_json(autoencoder, "autoencoder", "revision")
-    model = load_autoencoder(description["autoencoder"], description["revision"])
+    model = autoencoders.load_autoencoder(description["autoencoder"], description["revision"])
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    return lambda pixels: dict(zip(("mean", "std"), encode_images(model, pixels), strict=True))
+    return lambda pixels: dict(zip(("mean", "std"), autoencoders.encode_images(model, pixels), strict=True))
 
 
 def write_latent_shard(image_shard: Path, autoencoder: Path, output: Path) -> None:

@@ -1,7 +1,7 @@
 """GenEval's protocol: does an image show the objects, counts, colours and places that its prompt asks for?
 
 Ghosh et al. 2023, "GenEval: An Object-Focused Framework". An image is right or wrong; a task's score is the share of
-right images, the overall score the mean of the six tasks. What finds the objects is a separate thing:
+right images, the overall score the mean of the six tasks. What finds the objects stands apart:
 `geneval_detector` (Mask2Former and CLIP, as the official scorer) or the digit detector of the tiny models.
 """
 
@@ -47,20 +47,20 @@ def is_correct(requirement: Requirement, objects: list[DetectedObject]) -> bool:
     position clause wants each of them at that side of each object of the clause that it refers to.
     """
     by_class: dict[str, list[DetectedObject]] = {}
-    for thing in sorted(objects, key=lambda thing: -thing.confidence):
-        by_class.setdefault(thing.name, []).append(thing)
+    for detected in sorted(objects, key=lambda detected: -detected.confidence):
+        by_class.setdefault(detected.name, []).append(detected)
     groups: list[list[DetectedObject]] = []
     for clause in requirement.get("include", []):
-        things = by_class.get(clause["class"], [])[: clause["count"]]
-        if len(things) < clause["count"]:
+        chosen = by_class.get(clause["class"], [])[: clause["count"]]
+        if len(chosen) < clause["count"]:
             return False
-        if "color" in clause and any(thing.color() != clause["color"] for thing in things):
+        if "color" in clause and any(detected.color() != clause["color"] for detected in chosen):
             return False
         if "position" in clause:
             relation, target = clause["position"]
-            if any(relation not in relative_position(a.box, b.box) for a in things for b in groups[target]):
+            if any(relation not in relative_position(a.box, b.box) for a in chosen for b in groups[target]):
                 return False
-        groups.append(things)
+        groups.append(chosen)
     return all(len(by_class.get(clause["class"], [])) < clause["count"] for clause in requirement.get("exclude", []))
 
 
@@ -116,10 +116,10 @@ def score_folder(root: Path, detector: Detector) -> pd.DataFrame:
 def layout(objects: list[DetectedObject], height: int, width: int) -> str:
     """Which objects are where, in one order: "cat top left, dog bottom right"."""
     seen = []
-    for thing in objects:
-        left, top, right, bottom = thing.box
+    for detected in objects:
+        left, top, right, bottom = detected.box
         row, column = "top" if top + bottom < height else "bottom", "left" if left + right < width else "right"
-        seen.append(f"{thing.name} {row} {column}")
+        seen.append(f"{detected.name} {row} {column}")
     return ", ".join(sorted(seen))
 
 

@@ -99,13 +99,13 @@ class Mask2FormerDetector:
             name = NAMES[instance["label_id"]]
             color = functools.partial(self.color_of, image, inside, box, name)
             objects.append(DetectedObject(name, box, float(instance["score"]), color))
-        objects.sort(key=lambda thing: -thing.confidence)
+        objects.sort(key=lambda detected: -detected.confidence)
         seen: Counter[str] = Counter()
         kept = []
-        for thing in objects:
-            seen[thing.name] += 1
-            if seen[thing.name] <= MOST_OBJECTS:
-                kept.append(thing)
+        for detected in objects:
+            seen[detected.name] += 1
+            if seen[detected.name] <= MOST_OBJECTS:
+                kept.append(detected)
         return kept
 
 

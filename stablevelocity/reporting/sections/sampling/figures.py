@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from stablevelocity.reporting.figures import (
     PUBLISHED_COLOUR,
+    label_of,
     legend_below,
     log_y,
     mark_published,
@@ -51,10 +52,11 @@ def stablevs(results: Results) -> Figure:
                 axis.axvspan(low_end, high_end, color="#009e73", alpha=0.15, linewidth=0)
                 axis.axvline(split, color="#009e73", linestyle="--", linewidth=1, label="latents' split point")
             axis.axvline(made.PAPER_XI, color=PUBLISHED_COLOUR, linestyle="-.", linewidth=1, label="the paper's xi")
-            axis.set(title=f"{low} low-regime steps", xlabel="xi", ylabel=MEASURES[measure] if axis is row[0] else "")
-        limits = np.array([axis.get_ylim() for axis in row[:-1]])
+            axis.set(title=f"{low} low steps", xlabel="xi", ylabel=MEASURES[measure] if axis is row[0] else "")
+        limits = np.array([axis.dataLim.intervaly for axis in row[:-1]])
+        low, high = limits.min(), limits.max()
         for axis in row[:-1]:
-            axis.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+            axis.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
             if measure == "fid":
                 log_y(axis)
     # The published panel stands at the end of the first row, the legend at that of the second.
@@ -103,7 +105,7 @@ def few_step(results: Results) -> Figure:
     figure, axes = panels(runs.ngroups, 3, 2.1)
     for axis, (_, part) in zip(axes, runs, strict=True):
         _fidelity(axis, part, sizes)
-        label = results.study.arms[part["arm"].iloc[0]].label
+        label = label_of(results.study, part["arm"].iloc[0], 30)
         axis.set(title=label, xlabel="network calls", ylabel=MEASURES["fid"] if axis is axes[0] else "")
     handles = []
     for solver in table["solver"].unique():

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stablevelocity.reporting.describe import departures
-from stablevelocity.reporting.figures import is_wide, log_y, mean_and_range, panels
+from stablevelocity.reporting.figures import is_wide, legend_below, log_y, mean_and_range, panels
 from stablevelocity.reporting.format import counted
 from stablevelocity.reporting.names import OBJECTIVES
 from stablevelocity.reporting.results import DataFrame, Results
@@ -56,7 +56,7 @@ def toy_error(results: Results) -> Figure:
         _lines(axis, part, "update", "error", [-1])
         axis.set(title=f"t = {t:g}", xlabel="updates", ylabel="squared error" if axis is axes[0] else "")
         axis.locator_params(axis="x", nbins=3)
-    axes[0].legend()
+    legend_below(figure, *axes[0].get_legend_handles_labels())
     figure.suptitle(protocol(results), fontsize="medium")
     return figure
 
@@ -67,7 +67,7 @@ def toy_variance(results: Results) -> Figure:
     for axis, what, label in zip(axes, ("target", "gradient"), ("trace", "per-parameter trace"), strict=True):
         _lines(axis, results.csv(LAYOUT.toy(f"{what}_variance")), "t", "variance", None)
         axis.set(title=f"Variance of the {what}", ylabel=f"{label} of the covariance", xlabel="t   (0 data, 1 noise)")
-    axes[0].legend()
+    legend_below(figure, *axes[0].get_legend_handles_labels())
     figure.suptitle(protocol(results), fontsize="medium")
     return figure
 

@@ -40,21 +40,21 @@ def training_fidelity(results: Results) -> Figure:
     )
     dots(axes[0], study, values)
     _real_baseline(axes[0], results)
-    axes[0].set(xlabel=FID, title=f"After {last:,} steps")
+    axes[0].set_title(f"After {last:,} steps")
     if several:
         _against_steps(axes[1], study, frame[(frame["metric"] == "fid") & frame["arm"].isin(values.index)])
     return figure
 
 
 def _real_baseline(axis: Axes, results: Results) -> None:
-    """The FID of real images as a line when it falls into the frame, and as a note."""
+    """The FID of real images as a line when it falls into the frame, and below the axis."""
     real = results.csv(LAYOUT.real_baseline).set_index("metric").loc["fid"]
     low, high = axis.get_xlim()
-    if low <= real["value"] <= high:
+    is_within = low <= real["value"] <= high
+    if is_within:
         axis.axvline(real["value"], color="#333333", linestyle=":", linewidth=1)
-    axis.set_ylim(axis.get_ylim()[0] + 0.4, axis.get_ylim()[1])
-    text = f"{real['images']:,} real held-out images: {real['value']:.3g}"
-    axis.text(0.99, 0.01, text, transform=axis.transAxes, ha="right", va="bottom", fontsize="small")
+    sign = " (dotted)" if is_within else ""
+    axis.set_xlabel(f"{FID}\n{real['images']:,} real images: {real['value']:.3g}{sign}")
 
 
 def _against_steps(axis: Axes, study: Study, frame: DataFrame) -> None:
@@ -112,7 +112,7 @@ def _published_by_regime(axis: Axes, results: Results) -> None:
         axis.text(value + 0.6, place, f"{value:.2f}", va="center", fontsize="small")
     names = published["alignment"].str.replace(r"(REPA) (in|on) the |(none) ", r"\1\3\n", regex=True)
     axis.set_yticks(places, names.str.replace("-variance regime", " variance"))
-    axis.set(xlim=(0, np.nanmax(fid) * 1.25), ylim=(len(published) - 0.5, -0.5))
+    axis.set(xlim=(0, np.nanmax(fid) * 1.4), ylim=(len(published) - 0.5, -0.5))
     axis.set_xlabel("FID, ImageNet 256")
     axis.grid(axis="y", visible=False)
     mark_published(axis, "SiT-XL/2, 100,000 steps")
@@ -120,7 +120,7 @@ def _published_by_regime(axis: Axes, results: Results) -> None:
 
 def training_curves(results: Results) -> Figure:
     """Losses against steps: velocity below and above xi, and alignment. Thin lines: further seeds."""
-    study, runs, looks = results.study, principal_runs(results.study), arm_looks(results.study)
+    runs, looks = principal_runs(results.study), arm_looks(results.study)
     titles = {"velocity_low": "Velocity loss, t < xi", "velocity_high": "Velocity loss, t ≥ xi"}
     if any(run.alignment for run in runs):
         titles["alignment_low"] = "Alignment loss, t < xi"
@@ -128,11 +128,11 @@ def training_curves(results: Results) -> Figure:
     drawn = {}
     for run in runs:
         frame = results.csv(LAYOUT.training_metrics(run.name)).set_index("step")
-        look = {"linewidth": 0.6, "alpha": 0.6} if run.arm in drawn else {"linewidth": 1.2}
+        look = {"linewidth": 0.6, "alpha": 0.6, "marker": None} if run.arm in drawn else {"linewidth": 1.2}
         for axis, column in zip(axes, titles, strict=True):
             if column in frame:
                 smooth = frame[column].rolling(SMOOTHING, min_periods=1).mean().iloc[::SMOOTHING]
-                line = axis.plot(smooth, color=looks[run.arm]["color"], **look)
+                line = axis.plot(smooth, markevery=[-1], **{**looks[run.arm], **look})
                 drawn.setdefault(run.arm, line[0])
     for axis, (column, title) in zip(axes, titles.items(), strict=True):
         axis.set(title=title, xlabel="training steps")
@@ -140,7 +140,7 @@ def training_curves(results: Results) -> Figure:
             log_y(axis)
     axes[0].set_ylabel("mean squared error")
     axes[-1].set_ylabel("minus cosine" if "alignment_low" in titles else "")
-    legend_below(figure, list(drawn.values()), [study.arms[arm].label for arm in drawn])
+    legend_below(figure, list(drawn.values()), [looks[arm]["label"] for arm in drawn])
     return figure
 
 

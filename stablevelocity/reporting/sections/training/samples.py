@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stablevelocity.data.shards import ShardSet, read_shard
-from stablevelocity.reporting.figures import INCHES, is_wide, mosaic, panels
+from stablevelocity.reporting.figures import INCHES, is_wide, label_of, mosaic, panels
 from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.sections.training import sample_files
 from stablevelocity.reporting.spec import LAYOUT
@@ -27,7 +27,7 @@ def samples(results: Results) -> Figure:
     chosen = _chosen(np.asarray(first["labels"]), rows, columns)
     grids = {"Real images": _real(results, np.asarray(first["labels"])[chosen])}
     for arm, arrays in shards.items():
-        grids[results.study.arms[arm].label] = np.asarray(arrays["images"])[chosen[chosen < len(arrays["images"])]]
+        grids[label_of(results.study, arm)] = np.asarray(arrays["images"])[chosen[chosen < len(arrays["images"])]]
     figure, axes = panels(
         len(grids), columns=1, height=INCHES["page" if is_wide() else "column"] * rows / columns + 0.22
     )

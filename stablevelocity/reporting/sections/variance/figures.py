@@ -108,10 +108,10 @@ def figure1_references(results: Results) -> Figure:
         left.set_yscale("symlog", linthresh=0.1)
         left.set_ylim(bottom=-0.01)
         left.set(ylabel="target variance V / √d", title=f"Mixture, d = {dimension}", xlim=(0, 1), xlabel=TIME)
-        left.legend()
         right.axhline(1, color="black", linestyle="--", linewidth=1)
         right.set(ylabel="V of M references / exact V", title="Share of the exact variance seen")
         right.set(xlim=(0, 1), xlabel=TIME)
+    legend_below(figure, *axes[0].get_legend_handles_labels())
     return figure
 
 
