@@ -146,14 +146,11 @@ def verdict(comparison: Comparison) -> tuple[str, str]:
     return best["arm"], f"use {best['arm']} at {best['calls']} calls: {gain}{doubt}"
 
 
-def split(prompts: Sequence[str], tuning: int, held_out: int, seed: int) -> tuple[list[Request], list[Request]]:
-    """For tuning and held out: no prompt in both where there are two or more, no noise in both."""
-    groups = (prompts[0::2], prompts[1::2]) if len(prompts) > 1 else (prompts, prompts)
-    first, second = (
-        [(group[i % len(group)], 1000 * seed + start + i) for i in range(count)]
-        for group, start, count in zip(groups, (0, 500), (tuning, held_out), strict=True)
-    )
-    return first, second
+def requests_of(prompts: Sequence[str], held_out: bool, count: int, seed: int) -> list[Request]:
+    """For tuning, or held out: no noise in both, and no prompt where there are two or more."""
+    group = prompts[int(held_out) :: 2] or prompts
+    first = 1000 * seed + 500 * held_out
+    return [(group[i % len(group)], first + i) for i in range(count)]
 
 
 def compare_pipeline(
@@ -188,17 +185,16 @@ def tune(
         raise UserError(f"tune: budget {budget} long runs; expected at least 16")
     if calls is not None and not 2 <= calls < steps:
         raise UserError(f"tune: calls={calls}; expected 2 to {steps - 1}, fewer than the long run's {steps}")
-    tuning, _ = split(prompts, TUNING_PICTURES, 0, seed)
+    tuning = requests_of(prompts, False, TUNING_PICTURES, seed)
     runs = [model.sample(prompt, number, steps, enabled=False) for prompt, number in tuning]
     paths = [run.trajectory for run in runs]
-    wanted: dict[str, Any] = {"loss_db": loss_db, "skip_smallest": model.is_euler}
-    recommendation = recommend(paths, calls=calls, **wanted)
+    recommendation = recommend(paths, calls=calls, loss_db=loss_db, skip_smallest=model.is_euler)
     calls = recommendation.calls
     arms = arms_for(model.is_euler, paths[0], calls, recommendation)
     total, spent = budget * runs[0].calls, sum(run.calls for run in runs)
     held_out = (total - spent) // (runs[0].calls + len(arms) * calls)
     say(f"budget: {total} network calls, {spent} for the recommendation, {held_out} held-out pictures")
-    _, requests = split(prompts, TUNING_PICTURES, held_out, seed)
+    requests = requests_of(prompts, True, held_out, seed)
     long_runs = [model.sample(prompt, number, steps, enabled=False) for prompt, number in requests]
     comparison = compare(model, requests, long_runs, arms, say)
     spent += sum(run.calls for run in long_runs) + comparison.calls
