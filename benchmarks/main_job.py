@@ -131,6 +131,8 @@ if __name__ == "__main__":
     given = parser.parse_args()
     if given.child:
         print(*run(Path(given.child[0]), json.loads(given.child[2]), given.cores, Path(given.child[1])))
+    elif not given.before:
+        parser.error("--before: which checkout to compare with?")
     else:
         kept = (given.keep or Path(tempfile.mkdtemp())).resolve()
         text = section(given.before.resolve(), given.rounds, given.cores, kept)

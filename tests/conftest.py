@@ -1,11 +1,14 @@
 """Shapes in annotations are checked at run time in every test (jaxtyping's import hook with beartype)."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
+
+TESTS = Path(__file__).parent
 
 # Modules whose promises are about arrays; pydantic and typer modules read their annotations themselves.
 install_import_hook(
@@ -27,6 +30,16 @@ install_import_hook(
 )
 
 
+# Folders of the files that take longest. With one of `benchmarks` before those of `workflow`, no two processes wait for
+# the smoke study together.
+FIRST = ["benchmarks", "workflow", "cluster", "training", "reporting", "pretrained", "models"]
+
+
 def pytest_collection_modifyitems(items):
-    """The workflow's file, which takes longest, first: several processes get whole files, in this order."""
-    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+    """The longest first: several processes get whole files, in this order, and shall end together."""
+
+    def place(item) -> int:
+        folder = item.path.relative_to(TESTS).parts[0]
+        return FIRST.index(folder) if folder in FIRST else len(FIRST)
+
+    items.sort(key=place)

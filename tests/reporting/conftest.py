@@ -1,5 +1,6 @@
 """Finished synthetic studies, made once for all test processes."""
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ def finish(study: Study, results: Path) -> None:
     for name in registry.tables(study):
         make_table(study, results, name, results / f"tables/{name}.csv")
     synthetic.leave_records(study, results)
-    for name in registry.figures(study):
-        make_figure(study, results, name, results / f"figures/{name}.pdf")
+    # By two, since another process of the tests may wait for this one.
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        figures = [(study, results, name, results / f"figures/{name}.pdf") for name in registry.figures(study)]
+        pool.starmap(make_figure, figures, chunksize=1)
     make_paper_tables(study, results)
     make_claims(study, results, results / "claims.json")
     make_page(study, results, results / "report.html")
