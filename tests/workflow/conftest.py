@@ -33,12 +33,18 @@ def finished(smoke: Path, tmp_path: Path) -> Workflow:
     return Workflow(Path(shutil.copytree(smoke, tmp_path / "project", symlinks=True)))
 
 
-@pytest.fixture(scope="module")
-def server():
-    """What commands of unedited code start from, so that each costs a tenth of a second."""
+@pytest.fixture(scope="session")
+def warm_start_environment() -> dict[str, str]:
     with pytest.MonkeyPatch.context() as patch:
         for name in warm_start.THREAD_VARIABLES:
             patch.setenv(name, "1")
         patch.setenv(warm_start.VARIABLE, "")
         warm_start.start_server()
-        yield
+        return {name: os.environ[name] for name in (*warm_start.THREAD_VARIABLES, warm_start.VARIABLE)}
+
+
+@pytest.fixture
+def server(warm_start_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What commands of unedited code start from, and jobs of Snakemake, so that each costs a tenth of a second."""
+    for name, value in warm_start_environment.items():
+        monkeypatch.setenv(name, value)

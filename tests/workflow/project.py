@@ -16,8 +16,7 @@ ROOT = Path(__file__).parents[2]
 SERVER = """
 import gc, json, os, sys
 import snakemake.cli
-assert len(os.listdir("/proc/self/task")) == 1
-gc.freeze()
+gc.freeze()  # a fork's collections copy nothing of it
 for line in sys.stdin:
     arguments, folder, environment, streams = json.loads(line)
     child = os.fork()
@@ -35,7 +34,7 @@ for line in sys.stdin:
 
 
 @functools.cache
-def server() -> subprocess.Popen[str]:
+def snakemake_server() -> subprocess.Popen[str]:
     """What calls of Snakemake are forked from; it ends when its stdin is closed, as at the end of this process."""
     command = [sys.executable, "-P", "-c", SERVER]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -50,7 +49,7 @@ def run_snakemake(
     """As `subprocess.run` with captured text."""
     with tempfile.NamedTemporaryFile("r") as stdout, tempfile.NamedTemporaryFile("r") as stderr:
         request = [command, str(folder), environment, [os.devnull, stdout.name, stderr.name]]
-        forks = server()
+        forks = snakemake_server()
         assert forks.stdin
         assert forks.stdout
         forks.stdin.write(json.dumps(request) + "\n")

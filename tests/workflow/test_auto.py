@@ -21,7 +21,7 @@ def trained_in(planned: set[str]) -> set[str]:
     return {name for name in planned if name.startswith("train_")}
 
 
-def test_auto_is_the_split_point_of_the_latents_and_follows_the_curve(finished):
+def test_auto_is_the_split_point_of_the_latents_and_follows_the_curve(finished, server):
     def train(arm: str) -> None:
         done = finished.snakemake(f"{RUN}/metrics.csv", "--config", arm, "--configfile", "config/smoke.yaml")
         assert done.returncode == 0, done.stdout + done.stderr

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.workflow
 
 
 @pytest.mark.parametrize("file", ["digits.yaml", "smoke.yaml"])
-def test_a_value_of_the_command_line_changes_that_value_only(tmp_path, file):
+def test_a_value_of_the_command_line_changes_that_value_only(tmp_path, file, server):
     """The default study is read without --configfile, any other with it."""
     copy_project(tmp_path)
     changes = ["training={lr: 1e-3, model: {heads: 2}}", "arms={cfm: {label: plain}}", "toy={seeds: [7]}", "name=mine"]

@@ -68,9 +68,11 @@ def hidden() -> list[Path]:
 @contextlib.contextmanager
 def filled(left: int):
     """A disk with `left` bytes of room."""
-    with open("results/filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(b"\0" * 4096):
-            pass
+    with open("results/filler", "wb", buffering=0) as file:
+        for size in (2**20, 4096):
+            with contextlib.suppress(OSError):
+                while file.write(b"\0" * size):
+                    pass
     os.truncate("results/filler", max(0, Path("results/filler").stat().st_size - left))
     yield
     Path("results/filler").unlink()

@@ -9,7 +9,7 @@ from project import ROOT, Workflow, copy_project
 pytestmark = pytest.mark.workflow
 
 
-def test_a_picture_that_comes_or_goes_makes_the_index_of_its_split_again(tmp_path):
+def test_a_picture_that_comes_or_goes_makes_the_index_of_its_split_again(tmp_path, server):
     copy_project(tmp_path)
     project = Workflow(tmp_path)
     for number in range(24):

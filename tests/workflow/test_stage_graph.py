@@ -1,24 +1,20 @@
 """The graph of stages in the report is that of the rules, taken together by stage."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from project import ROOT, Workflow
 
 from stablevelocity.reporting.stages import graph, stage_of
 from stablevelocity.study import load_study
 
-ROOT = Path(__file__).parents[2]
-
 
 def edges_of_rules(config: str) -> set[tuple[str, str]]:
     """(before, after) by Snakemake's own graph, without its target."""
-    command = [sys.executable, "-m", "snakemake", "-n", "all", "--rulegraph", "dot", "--configfile", config, "--nolock"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    names = dict(re.findall(r'(\d+)\[label = "([^"]+)"', told))
-    return {(names[one], names[two]) for one, two in re.findall(r"(\d+) -> (\d+)", told) if names[two] != "all"}
+    done = Workflow(ROOT).snakemake("-n", "all", "--rulegraph", "dot", "--configfile", config, "--nolock")
+    assert done.returncode == 0, done.stderr
+    names = dict(re.findall(r'(\d+)\[label = "([^"]+)"', done.stdout))
+    return {(names[one], names[two]) for one, two in re.findall(r"(\d+) -> (\d+)", done.stdout) if names[two] != "all"}
 
 
 @pytest.mark.parametrize("name", ["digits", "evidence", "pretrained-tiny"])

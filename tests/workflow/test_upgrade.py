@@ -173,11 +173,17 @@ def test_one_flipped_bit_in_any_kept_file_is_found_and_named(finished, monkeypat
     kept = [file for file in kept if str(file.relative_to(results)) not in UNSEALED - {SEAL}]
     assert len(kept) > 200
     assert {file.suffix for file in kept} > {".safetensors", ".csv", ".json", ".html", ".png", ".pdf", ".log"}
-    for number, file in enumerate(kept):
-        flip(file, number * 7919 % file.stat().st_size)
+    places = {file: number * 7919 % file.stat().st_size for number, file in enumerate(kept)}
+    # Twenty or so at a time, but none together with the file that holds its checksum: that one alone would be told.
+    seal, records = results / SEAL, [file for file in kept if file.suffix == ".json"]
+    plain = [file for file in kept if file not in records]
+    for group in ([seal], *(part[start::8] for part in (sorted({*records} - {seal}), plain) for start in range(8))):
+        for file in group:
+            flip(file, places[file])
         found = list(differences(results))
-        assert any(str(file) in line for line in found), file
-        flip(file, number * 7919 % file.stat().st_size)
+        for file in group:
+            assert any(line.startswith(f"{file}: ") for line in found), file
+            flip(file, places[file])
     kept[0].unlink()
     assert any(str(kept[0]) in line and "missing" in line for line in differences(results))
 

@@ -132,7 +132,7 @@ def test_an_edit_of_the_figures_remakes_figures_and_report_only(workflow):
     assert planned <= {"figure", "figures", "report"}
 
 
-def test_one_figure_can_be_asked_for_by_its_file(workflow):
+def test_one_figure_can_be_asked_for_by_its_file(workflow, server):
     figure = workflow.results / "figures" / "figure1.pdf"
     figure.unlink()
     done = workflow.snakemake("results/smoke/figures/figure1.pdf", "--configfile", "config/smoke.yaml")
@@ -159,7 +159,7 @@ def test_a_wrong_study_ends_in_one_line_before_any_job(workflow, arguments, expe
     assert not re.search(r"^Finished jobid", done.stdout + done.stderr, re.MULTILINE)
 
 
-def test_a_half_written_shard_is_never_taken_for_a_result(workflow):
+def test_a_half_written_shard_is_never_taken_for_a_result(workflow, server):
     shard = workflow.results / "data" / "latents" / "train-00000.safetensors"
     original, stat = shard.read_bytes(), shard.stat()
     shard.write_bytes(original[: len(original) // 2])
