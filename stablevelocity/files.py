@@ -15,6 +15,7 @@ from typing import Any
 from stablevelocity.errors import UserError
 from stablevelocity.locks import try_lock
 
+LARGEST_JSON = 2**28  # bytes
 LOCK = "lock"  # beside the temporary file, held while it is written
 
 
@@ -101,26 +102,28 @@ def write_csv(path: Path | str, table: Any) -> None:
 def read_text(path: Path | str, most: int) -> str:
     """The text of a file. Raises UserError where it is no regular file of at most `most` bytes of UTF-8."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would wait for its writer
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UserError(f"{path}: cannot be read; expected a regular file")
-            content = file.read(most + 1)
+        return _regular(path, most).read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not text in UTF-8") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path}: cannot be read ({reason})") from None
-    if len(content) > most:
+
+
+def _regular(path: Path | str, most: int) -> Path:
+    """Refuse to wait for the writer of a named pipe, and to read what has no end."""
+    state = os.stat(path)
+    if not stat.S_ISREG(state.st_mode):
+        raise UserError(f"{path}: cannot be read; expected a regular file")
+    if state.st_size > most:
         raise UserError(f"{path}: has more than {most:,} bytes")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not text in UTF-8") from None
+    return Path(path)
 
 
 def read_json(path: Path | str, *keys: str) -> Any:
     """The value in a JSON file. Raises UserError when it is not whole, or no object with these keys."""
     try:
-        value = json.loads(Path(path).read_text())
+        value = json.loads(_regular(path, LARGEST_JSON).read_text())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not whole JSON ({error})") from None
     missing = [key for key in keys if not isinstance(value, dict) or key not in value]

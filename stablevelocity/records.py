@@ -83,7 +83,9 @@ def record_paths(results: Path | str, *, checkpoints: bool = False) -> list[Path
 
 def read_record(path: Path) -> Record:
     facts = read_json(path, "settings", "code", "verified", "inputs", "outputs", "command")
-    if any(not {"sha256", "bytes", "mtime_ns"} <= set(state) for state in facts["outputs"].values()):
+    states = facts["outputs"].values() if isinstance(facts["outputs"], dict) else [None]
+    whole = all(isinstance(state, dict) and {"sha256", "bytes", "mtime_ns"} <= state.keys() for state in states)
+    if not (whole and isinstance(facts["inputs"], dict) and isinstance(facts["verified"], list)):
         raise UserError(f"{path}: is damaged; delete it with the file beside it to make that again")
     return Record(path, facts)
 

@@ -20,14 +20,11 @@ AUTOENCODERS = {
 
 
 def download(name: str, *, revision: str | None = None, output: Path | None = None) -> Path:
-    """Fetch one thing and say where it lies.
+    """Fetch one thing and say where it lies: "cifar10" (into the folder `output`), an encoder of the registry (its
+    weights become the file `output`), or a hub id "owner/name" (into the hub's cache).
 
-    Args:
-        name: "cifar10" (into the folder `output`), an encoder of the registry ("dinov2-base"; its weights become
-            the file `output`), or a hub id "owner/name" (into the hub's cache).
-        revision: commit of the hub repository; may be left out where this package knows a pin.
-
-    Raises UserError when no revision is known, when `output` is missing, or the file is not the pinned one.
+    `revision` (a commit) may be left out where this package knows a pin. Raises UserError when none is known, when
+    `output` is missing, or the file is not the pinned one.
     """
     if name == "cifar10":
         from torchvision.datasets import CIFAR10

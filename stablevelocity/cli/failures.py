@@ -1,6 +1,8 @@
 """What of an error is one line for the user, and what is a mistake of this program, which shows its traceback."""
 
+import csv
 import json
+import sys
 import tarfile
 import traceback
 import zipfile
@@ -12,6 +14,7 @@ from stablevelocity.errors import UserError
 
 # A file that is not what it should be, cut or damaged.
 FORMATS = (SafetensorError, zipfile.BadZipFile, tarfile.TarError, json.JSONDecodeError, UnicodeDecodeError, EOFError)
+FORMATS += (csv.Error,)
 
 
 def one_line(error: BaseException) -> str | None:
@@ -22,12 +25,18 @@ def one_line(error: BaseException) -> str | None:
         return f"{error.filename}: no such file"
     if isinstance(error, OSError):
         what, reason = error.filename or _file_of(error), error.strerror or str(error)
-    elif isinstance(error, FORMATS):
+    elif isinstance(error, FORMATS) or _of_pandas(error):
         what, reason = _file_of(error), f"is damaged or of another kind ({error})"
     else:
         return None
     reason = " ".join(reason.split())[:300]
     return f"{what}: {reason}" if what else reason
+
+
+def _of_pandas(error: BaseException) -> bool:
+    """Whether it says that a CSV is empty or none; if pandas is not loaded, it does not."""
+    errors = getattr(sys.modules.get("pandas"), "errors", None)
+    return errors is not None and isinstance(error, (errors.EmptyDataError, errors.ParserError))
 
 
 def _file_of(error: BaseException) -> Path | None:

@@ -36,16 +36,11 @@ SampleSet = tuple[str, int, str]  # run, step, sampler
 
 @dataclass(frozen=True)
 class Throughput:
-    """How fast one device is.
+    """How fast one device is; where a model was measured, that takes the place of the other two."""
 
-    peak: its dense operations per second at the training precision, in units of 10^12.
-    utilisation: share of the peak that is reached (model FLOPs utilisation).
-    measured: training images per second and device by model name; takes the place of the two above.
-    """
-
-    peak: float = 989.0  # H100 SXM, bfloat16, without sparsity
-    utilisation: float = UTILISATION
-    measured: dict[str, float] = field(default_factory=dict)
+    peak: float = 989.0  # dense operations, 10^12 per second, at the training precision: H100 SXM, bfloat16
+    utilisation: float = UTILISATION  # share of the peak that is reached (model FLOPs utilisation)
+    measured: dict[str, float] = field(default_factory=dict)  # training images per second and device by model name
 
     def rate(self, model: str, training_flops: float) -> float:
         """Operations per second when training `model`, whose training takes `training_flops` per image."""

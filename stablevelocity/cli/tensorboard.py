@@ -25,14 +25,26 @@ def write_events(results: Path, output: Path) -> list[str]:
     paths = _metrics(layout)
     if not paths:
         raise UserError(f"tensorboard: no metrics.csv below {layout.runs}")
-    for run, path in paths.items():
+    for run, rows in {run: _rows(path) for run, path in paths.items()}.items():
         shutil.rmtree(output / run, ignore_errors=True)
-        with open(path, newline="") as file, SummaryWriter(str(output / run)) as writer:
-            for row in csv.DictReader(file):
-                step = int(row.pop("step"))
-                for name, value in row.items():
-                    writer.add_scalar(name, float(value), step)
+        with SummaryWriter(str(output / run)) as writer:
+            for step, values in rows:
+                for name, value in values.items():
+                    writer.add_scalar(name, value, step)
     return list(paths)
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, float]]]:
+    """(step, values) of each row of a metrics.csv."""
+    rows = []
+    with open(path, newline="") as file:
+        for row in (reader := csv.DictReader(file)):
+            try:
+                step = int(row.pop("step"))
+                rows.append((step, {name: float(value) for name, value in row.items()}))
+            except (KeyError, ValueError, TypeError):
+                raise UserError(f"{path}: line {reader.line_num} is no row of metrics") from None
+    return rows
 
 
 def _metrics(layout: Layout) -> dict[str, Path]:

@@ -10,20 +10,39 @@ import pandas as pd
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, sha256
 from stablevelocity.records import SEAL, read_record, record_paths, seal_checksum
+from stablevelocity.reporting.trace import PROVENANCE
 from stablevelocity.study import Study, load_study
 
 
 def differences(results: Path) -> Iterator[str]:
-    """One line for each file that is not what was recorded, and each cell that is not what the metrics give."""
-    yield from _of_records(results)
-    yield from _of_seal(results)
-    yield from _of_checkpoints(results)
+    """One line for each file that is not what was recorded, and each cell that is not what the metrics give.
+
+    A copy (`stablevelocity keep`) has the checksums of its files in one. Its tables are made again where it holds what
+    they read.
+    """
+    is_copy = (results / PROVENANCE).exists()
+    if is_copy:
+        yield from _of_copy(results / PROVENANCE)
+    else:
+        yield from _of_records(results)
+        yield from _of_seal(results)
+        yield from _of_checkpoints(results)
     try:
         study = load_study(results / "study.json")
     except UserError as error:
         yield str(error)
     else:
-        yield from _of_derived(study, results)
+        yield from _of_derived(study, results, is_copy)
+
+
+def _of_copy(said_by: Path) -> Iterator[str]:
+    try:
+        checksums = read_json(said_by, "sha256")["sha256"]
+    except UserError as error:
+        yield str(error)
+        return
+    for name, checksum in checksums.items():
+        yield from _of_file(said_by.parent / name, checksum, said_by)
 
 
 def _of_records(results: Path) -> Iterator[str]:
@@ -71,7 +90,7 @@ def _of_checkpoints(results: Path) -> Iterator[str]:
             yield str(error)
 
 
-def _of_derived(study: Study, results: Path) -> Iterator[str]:
+def _of_derived(study: Study, results: Path, is_copy: bool) -> Iterator[str]:
     """Tables and claims, made again from the metrics as they lie there."""
     from stablevelocity.reporting import registry
     from stablevelocity.reporting.make import make_claims, make_table
@@ -79,7 +98,9 @@ def _of_derived(study: Study, results: Path) -> Iterator[str]:
 
     layout = Layout(str(results))
     with tempfile.TemporaryDirectory() as folder:
-        for name in registry.tables(study):
+        for name, table in registry.tables(study).items():
+            if is_copy and not all((results / file).exists() for file in table.inputs(study)):
+                continue
             kept, again = Path(layout.table(name)), Path(folder) / f"{name}.csv"
             try:
                 make_table(study, results, name, again)

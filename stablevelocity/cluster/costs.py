@@ -10,19 +10,14 @@ LARGE = {"image_shard": 60, "latent_shard": 60, "feature_shard": 60, "alignment_
 
 
 def estimated_seconds(rule: str, study: Study, training: Training | None = None) -> float:
-    """What a job costs: at the start all that is known, later scaled by what was measured.
-
-    Args:
-        training: of the job's run, where it is not the study's.
-    """
+    """What a job costs: at the start all that is known, later scaled by what was measured. `training`: of its run."""
     large = study.images.dataset == "folder"
     training, variance, sweep = training or study.training, study.variance, study.sampling.sweep
     sizes = training.model.sizes
     halvings = 3 if study.autoencoder.pretrained else len(study.autoencoder.widths) - 1
     tokens = (study.images.size / 2**halvings / sizes.patch) ** 2
-    image = (
-        72 * sizes.depth * sizes.width**2 * tokens / (ACCELERATOR if large else CORE)
-    )  # one forward and backward pass
+    # One forward and backward pass of one image.
+    image = 72 * sizes.depth * sizes.width**2 * tokens / (ACCELERATOR if large else CORE)
     draw = image / 3 * study.sampler(study.sampling.main).steps if study.sampling.samplers else 0.0
     mixture = 4e-11 * variance.gmm_times * variance.gmm_samples**2
     table: dict[str, float] = {

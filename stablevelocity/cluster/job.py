@@ -29,9 +29,7 @@ WAIT_FOR_RANK_0 = 60.0  # seconds in which it can write why the run failed
 class TrainingJob:
     """The submitted callable: trains its tasks one after the other, from wherever their checkpoints are.
 
-    Args:
-        name: unique name of this submission; a run belongs to the job whose name is in its record.
-        tasks: the runs.
+    `name` is unique to this submission; a run belongs to the job whose name is in its record.
     """
 
     def __init__(self, name: str, tasks: list[Task]):

@@ -11,7 +11,15 @@ def launch(tasks: list[Task], launcher: str, site: Site) -> None:
     Raises UserError when a run cannot be finished: what the training said, or which job died and where its log is.
     """
     if launcher == "local":
-        failures = [error for task in tasks if (error := _train_here(task))]
+        failures = []
+        for task in tasks:
+            try:
+                with task.lock():  # where another process trains it (Snakemake was killed, it was not), wait for that
+                    if not task.complete():
+                        task.train()
+                    task.publish()
+            except UserError as error:
+                failures.append(error)
         if failures:
             raise UserError("; ".join(map(str, failures)))
         return
@@ -23,14 +31,3 @@ def launch(tasks: list[Task], launcher: str, site: Site) -> None:
         Submitter(tasks, launcher, backend(launcher, site), site).wait()
     except OSError as error:
         raise UserError(f"{error.filename or tasks[0].folder}: {error.strerror or error}") from None
-
-
-def _train_here(task: Task) -> UserError | None:
-    """Train in this process. Where another one does so already (Snakemake was killed, it was not), wait for that."""
-    try:
-        with task.lock():
-            if not task.complete():
-                task.train()
-            task.publish()
-    except UserError as error:
-        return error

@@ -167,8 +167,6 @@ class Submitter:
         log.info(f"train {task.run.name}: job {job} is {state}{reason}; another goes on from step {step}")
         return stalls
 
-    # --- what a person reads -----------------------------------------------------------------------------------
-
     def _show_state(self, task: Task, record: dict[str, Any], state: str) -> None:
         row = task.progress()
         line = f"job {record['job']} {state}"

@@ -48,8 +48,6 @@ class Task:
         with damaged_put_aside(self.files.results):
             return Trainer(self.run, self.latents, self.features, self.folder, self.hash).train(should_stop)
 
-    # --- files ---------------------------------------------------------------------------------------------
-
     @property
     def files(self) -> RunFiles:
         return RunFiles(self.folder)
@@ -81,8 +79,6 @@ class Task:
             yield
         finally:
             os.close(descriptor)
-
-    # --- how far it is -------------------------------------------------------------------------------------
 
     def complete(self) -> bool:
         """Whether the finished weights are there and whole: the only thing that counts as success."""
@@ -123,12 +119,11 @@ def batches(runs: list[Run], size: int) -> list[list[Run]]:
     return [runs[start : start + size] for start in range(0, len(runs), size)]
 
 
-def read_if_there(path: Path) -> Any:
-    """The JSON in `path`, or None when it is missing or being replaced on a slow file system."""
-    try:
-        return read_json(path)
-    except (OSError, UserError):
-        return None
+def read_if_there(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`, or None when it is missing or being replaced on a slow file system."""
+    with contextlib.suppress(OSError, UserError):
+        return read_json(path, "hash")
+    return None
 
 
 def newest_checkpoint(folder: Path) -> tuple[int, float] | None:

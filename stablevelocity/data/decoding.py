@@ -19,9 +19,12 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from stablevelocity.errors import UserError
+
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_BYTES = 2**29
 MAX_PIXELS = 89_478_485  # where Pillow begins to warn of a decompression bomb; 0.36 GB decoded
+MAX_DEPTH = 100  # of folders inside each other, from the root of the disk
 MAX_ASPECT = 100  # of the sides: the short one is scaled to the size asked for, and the long one with it
 
 
@@ -67,6 +70,8 @@ def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Listing:
     The one rule for training and for scoring. Whether a file is an image is not for its name to say. A link to a folder
     above stands in the list as a file.
     """
+    if len(above) > MAX_DEPTH:
+        raise UserError(f"{shown(folder)[:60]}...: more than {MAX_DEPTH} folders inside each other")
     above = (*above, folder.resolve(), *(() if above else folder.resolve().parents))
     listing = Listing([], [])
     with os.scandir(folder) as entries:  # knows what is a folder without asking the disk for each file

@@ -137,4 +137,6 @@ def check_count(count: int, problems: int, expected: int | None, where: str) -> 
     """
     readable = count - problems
     if expected is not None and readable != expected:
-        raise UserError(f"images: {where} has {readable:,} images and {problems:,} unreadable, expected {expected:,}")
+        raise UserError(
+            f"images: {where} has {readable:,} readable images ({problems:,} unreadable), expected {expected:,}"
+        )

@@ -1,6 +1,7 @@
 """Latents: mean and standard deviation of the autoencoder's posterior per image, sampled at each use."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,16 @@ class Latents:
         missing = [key for key in ("autoencoder", "identity", "scale", "num_classes") if key not in self.manifest]
         if missing:
             raise UserError(f"{manifest}: has no {missing[0]!r}; expected a manifest of latents")
-        self.scale = float(self.manifest["scale"])
-        self.num_classes = int(self.manifest["num_classes"])
+        try:
+            self.scale, self.num_classes = float(self.manifest["scale"]), int(self.manifest["num_classes"])
+        except (TypeError, ValueError, OverflowError):
+            self.scale = math.nan
+        if not 0 < self.scale < math.inf:
+            raise UserError(f"{manifest}: its scale or num_classes is no number above 0")
         self.shape = tuple(self.manifest["arrays"]["mean"]["shape"])
         self.labels = torch.from_numpy(self._shards.all("labels"))
+        if not len(self.labels) or not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
+            raise UserError(f"{manifest}: its labels are not those of {self.num_classes} classes")
 
     def __len__(self) -> int:
         return len(self._shards)

@@ -93,9 +93,14 @@ def read_shard(path: Path | str, *names: str, mode: Literal["r", "r+"] = "r") ->
     if missing:
         raise UserError(f"{path}: this shard has no {missing[0]!r}; it has {', '.join(list(header)[:5])}")
     try:
-        size = start + max(entry["data_offsets"][1] for entry in header.values())
-        if size != Path(path).stat().st_size:
-            raise ValueError(f"expected {size} bytes")
+        places = sorted(entry["data_offsets"] for entry in header.values())
+        ends = [0, *(end for _, end in places)]  # each array begins where the one before it ends
+        if not places or [begin for begin, _ in places] != ends[:-1] or start + ends[-1] != Path(path).stat().st_size:
+            raise ValueError(f"expected {start + ends[-1]} bytes, without gaps")
+        for name, entry in header.items():
+            size = math.prod(entry["shape"]) * np.dtype(DTYPES[entry["dtype"]]).itemsize
+            if entry["data_offsets"][1] - entry["data_offsets"][0] != size:
+                raise ValueError(f"{name} has other bytes than its shape says")
         return {
             name: np.memmap(path, DTYPES[entry["dtype"]], mode, start + entry["data_offsets"][0], tuple(entry["shape"]))
             for name, entry in header.items()

@@ -6,6 +6,7 @@ does not grow with their number, and its `identity` changes when they do. Nothin
 """
 
 import hashlib
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -168,7 +169,7 @@ def _identity(files: list[Path], folder: Path) -> str:
 def _check_array(path: Path, name: str, dtype: str, shape: tuple[int, ...]) -> None:
     if dtype != "uint8":
         raise UserError(f"{path}: `{name}` holds {dtype}, expected uint8 in 0..255")
-    if len(shape) != 4 or shape[-1] != 3 or 0 in shape[1:]:
+    if len(shape) != 4 or shape[-1] != 3 or min(shape[1:]) < 1 or not 0 <= math.prod(shape) < 2**63:
         raise UserError(f"{path}: `{name}` has shape {shape}, expected (n, height, width, 3)")
 
 

@@ -73,8 +73,7 @@ class ReferenceStatistics:
         with reading_weights(path, "reference statistics"), safe_open(path, "pt") as file:
             info = file.metadata()
             mu, sigma, mu_s, sigma_s, features = (file.get_tensor(name) for name in (*ADM_NAMES, "features"))
-            names = set(file.keys())
-            held_out = file.get_tensor("held_out") if "held_out" in names else None
+            held_out = file.get_tensor("held_out") if "held_out" in set(file.keys()) else None
             count = int(info["count"]) if info["count"] else None
         pool, spatial = GaussianStatistics(mu, sigma, count), GaussianStatistics(mu_s, sigma_s, count)
         return ReferenceStatistics(pool, spatial, features, info["extractor"], info["name"], held_out)

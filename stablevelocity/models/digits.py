@@ -144,11 +144,9 @@ def _moved(x: Float[Tensor, "n 3 height width"], generator: torch.Generator) -> 
 
 
 @torch.no_grad()
-def classify(
-    model: nn.Module, images: UInt8[np.ndarray, "n side side 3"], *, batch: int = 256
-) -> Float[np.ndarray, "n classes"]:
+def classify(model: nn.Module, images: UInt8[np.ndarray, "n side side 3"]) -> Float[np.ndarray, "n classes"]:
     """Class probabilities of images."""
-    parts = [torch.from_numpy(np.array(images[k : k + batch])) for k in range(0, len(images), batch)]
+    parts = [torch.from_numpy(np.array(images[k : k + 256])) for k in range(0, len(images), 256)]
     return torch.cat([model(to_unit_range(part)) for part in parts]).softmax(1).numpy()
 
 

@@ -83,15 +83,14 @@ class SmallAutoencoder(nn.Module):
 def load_small_autoencoder(folder: Path) -> SmallAutoencoder | None:
     """The autoencoder in `folder`; None where its `config.json` describes another architecture."""
     config = read_json(folder / "config.json")
-    sizes = {"widths": config.get("block_out_channels"), "channels": config.get("latent_channels")}
-    sizes["side"] = config.get("sample_size")
     try:
-        expected = autoencoder_config(**sizes)
-    except TypeError:
+        widths, channels, side = config["block_out_channels"], config["latent_channels"], config["sample_size"]
+        expected = autoencoder_config(widths, channels, side)
+    except (KeyError, TypeError):
         return None
     if any(config.get(key) != value for key, value in expected.items()):
         return None
-    model = SmallAutoencoder(**sizes)
+    model = SmallAutoencoder(widths=widths, channels=channels, side=side)
     model.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
     return model
 

@@ -72,7 +72,10 @@ def reading_weights(source: Path | str, what: str = "weights in safetensors") ->
 
 
 def check_finite(tensors: dict[str, Tensor], source: Path | str) -> None:
-    """Refuse weights of `source` that are NaN or infinite, in one line."""
+    """Refuse weights of `source` that are NaN or infinite, or mere shapes, in one line."""
+    shapes = [name for name, tensor in tensors.items() if tensor.is_meta]
+    if shapes:
+        raise UserError(f"{source}: its tensor {shapes[0]} has no data; it was saved from the meta device")
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""

@@ -17,28 +17,13 @@ from stablevelocity.errors import UserError
 from stablevelocity.experiments.scheduler_accuracy import scheduler_errors
 from stablevelocity.files import clear_safetensors_leftovers, read_json, sha256, write_csv, write_json
 from stablevelocity.locks import open_lock, private_folder, try_lock
+from stablevelocity.pretrained import prompts as prompt_files
+from stablevelocity.pretrained import score as scoring
 from stablevelocity.pretrained.benchmarks.geneval_detector import load_detector
 from stablevelocity.pretrained.detectors import DigitDetector, detector_accuracy
 from stablevelocity.pretrained.families import FAMILIES, Family, family_named
 from stablevelocity.pretrained.generate import Timing, generate, prepare, total
 from stablevelocity.pretrained.picture_files import read_pictures, shrink, write_comparison
-from stablevelocity.pretrained.prompts import (
-    Requirement,
-    digit_prompts,
-    digit_video_prompts,
-    read_benchmark,
-    read_prompts,
-    write_prompts,
-)
-from stablevelocity.pretrained.score import (
-    Scores,
-    arm_row,
-    by_picture,
-    paired_differences,
-    score_digit_videos,
-    score_images,
-    similarity_to_long_run,
-)
 from stablevelocity.provenance import code_hash
 from stablevelocity.study.pretrained_settings import AUTOENCODER_FROM, SOLVERS, VIDEO, Pretrained, PretrainedFamily
 
@@ -97,11 +82,11 @@ def write_prompt_file(settings: Pretrained, family: str, output: Path) -> None:
     """The prompts of a family's benchmark, in one form for all."""
     chosen = settings.families[family]  # type: ignore[index]
     if chosen.tiny is not None:
-        make = digit_video_prompts if family in VIDEO else digit_prompts
-        write_prompts(output, make(chosen.prompts_per_task, settings.seed))
+        make = prompt_files.digit_video_prompts if family in VIDEO else prompt_files.digit_prompts
+        prompt_files.write_prompts(output, make(chosen.prompts_per_task, settings.seed))
         return
     assert chosen.prompts is not None
-    write_prompts(output, read_benchmark(family, chosen.prompts, chosen.category))
+    prompt_files.write_prompts(output, prompt_files.read_benchmark(family, chosen.prompts, chosen.category))
 
 
 def train_tiny_model(settings: Pretrained, family: str, autoencoder: Path | None, output: Path) -> None:
@@ -128,7 +113,7 @@ def generate_arms(
     entry = family_named(family)
     tiny = chosen.tiny is not None
     folder = model or chosen.folder
-    wanted = read_prompts(prompts)
+    wanted = prompt_files.read_prompts(prompts)
     source = source_of(entry, folder, checksums=tiny)
     timings = {}
     with own_device(shard, device) as place:
@@ -162,7 +147,7 @@ def score_family(
     (docs/schedulers.md says which), and the score here is NaN.
     """
     chosen: PretrainedFamily = settings.families[family]  # type: ignore[index]
-    entry, wanted, folder = FAMILIES[family], read_prompts(prompts), shards[0].parent
+    entry, wanted, folder = FAMILIES[family], prompt_files.read_prompts(prompts), shards[0].parent
     parts = [read_json(shard) for shard in shards]
     score = _scorer(entry, chosen, wanted)
     rows: list[dict[str, Any]] = []
@@ -172,24 +157,26 @@ def score_family(
         long_run = f"{name.split('-')[0]}-long"
         pairs = None
         if name != long_run:
-            pairs = similarity_to_long_run(entry, folder / name, folder / long_run, wanted, chosen.images)
+            pairs = scoring.similarity_to_long_run(entry, folder / name, folder / long_run, wanted, chosen.images)
         per_picture, summary, error = None, {"overall": float("nan")}, float("nan")
         if score is not None:
             per_picture, summary, error = score(folder / name)
             per_picture.to_csv(folder / name / "scores.csv", index=False)
-        rows.append(arm_row(name, timing, summary, error, pairs))
-        pictures[name] = by_picture(pairs, per_picture)
-    write_csv(pairs_output, paired_differences(pictures))
+        rows.append(scoring.arm_row(name, timing, summary, error, pairs))
+        pictures[name] = scoring.by_picture(pairs, per_picture)
+    write_csv(pairs_output, scoring.paired_differences(pictures))
     write_csv(output, pd.DataFrame(rows))
 
 
-def _scorer(entry: Family, chosen: PretrainedFamily, wanted: list[Requirement]) -> Callable[[Path], Scores] | None:
+def _scorer(
+    entry: Family, chosen: PretrainedFamily, wanted: list[prompt_files.Requirement]
+) -> Callable[[Path], scoring.Scores] | None:
     """What scores the pictures of an arm's folder; None, and a line that says why, where nothing here can."""
     if chosen.tiny is not None:
         digits = DigitDetector()
         if entry.is_video:
-            return lambda folder: score_digit_videos(entry, folder, wanted, chosen.images, digits)
-        return lambda folder: score_images(folder, digits)
+            return lambda folder: scoring.score_digit_videos(entry, folder, wanted, chosen.images, digits)
+        return lambda folder: scoring.score_images(folder, digits)
     if entry.is_video:
         LOG.warning(f"{entry.name}: no score (NaN): T2V-CompBench's own script scores videos, see docs/schedulers.md")
         return None
@@ -198,14 +185,14 @@ def _scorer(entry: Family, chosen: PretrainedFamily, wanted: list[Requirement]) 
     except UserError as error:
         LOG.warning(f"{entry.name}: no GenEval score (NaN): {error}")
         return None
-    return lambda folder: score_images(folder, detector)
+    return lambda folder: scoring.score_images(folder, detector)
 
 
 def compare_videos(settings: Pretrained, family: str, prompts: Path, shard: Path, video: Path, preview: Path) -> None:
     """Some videos of a family side by side, a column per arm of its main solver; `shard` lies beside the arms."""
     chosen: PretrainedFamily = settings.families[family]  # type: ignore[index]
     entry = FAMILIES[family]
-    wanted = read_prompts(prompts)
+    wanted = prompt_files.read_prompts(prompts)
     some = range(min(COMPARED_VIDEOS, len(wanted)))
     columns = []
     for kind in ("long", "short", "stablevs", "control"):

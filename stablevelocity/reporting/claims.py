@@ -97,9 +97,17 @@ def headlines(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [claim for claim in claims if claim["headline"]][:HEADLINES]
 
 
+def read_claims(folder: Path) -> list[dict[str, Any]]:
+    """What claims.json of a study's folder holds."""
+    claims, keys = read_json(folder / LAYOUT.claims), {"verdict", "headline", "line"}
+    if not isinstance(claims, list) or any(not isinstance(claim, dict) or keys - claim.keys() for claim in claims):
+        raise UserError(f"{folder / LAYOUT.claims}: is no list of claims; delete it and run the workflow again")
+    return claims
+
+
 def summary_lines(folder: Path) -> list[str]:
     """At most ten lines of plain text that say what was measured, read from claims.json."""
-    claims = read_json(folder / LAYOUT.claims)
+    claims = read_claims(folder)
     if any(claim["verdict"] not in MARKS for claim in claims):
         raise UserError(
             f"{folder / LAYOUT.claims}: has verdicts of earlier code; make claims again, or read report.html"

@@ -1,5 +1,6 @@
 """Compare the tables of a new run with those of another one, cell by cell: `stablevelocity compare NEW REFERENCE`."""
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +50,9 @@ class Comparison:
     def __str__(self) -> str:
         """A table of the cells that differ, and one line of counts per table."""
         cells = self.cells[self.cells["verdict"] == DIFFERS]
-        forms = {"new": _four, "reference": _four, "difference": lambda value: signed(value, 2), "allowed": rough}
-        shown = cells.assign(**{column: cells[column].map(form) for column, form in forms.items()})
-        rows = [list(shown), *shown.to_numpy().tolist()] if len(shown) else []
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows] + [""] * bool(rows)
+        four = functools.partial(number, digits=4)
+        forms = {"new": four, "reference": four, "difference": lambda value: signed(value, 2), "allowed": rough}
+        lines = [cells.to_string(index=False, justify="left", formatters=forms), ""] if len(cells) else []
         for table, verdicts in self.cells.groupby("table", sort=False)["verdict"]:
             compared = (verdicts != NOT_COMPARED).sum()
             lines.append(f"{table}: {(verdicts == SAME).sum()} of {compared} compared cells agree")
@@ -70,11 +69,13 @@ def compare(new: Path, reference: Path) -> Comparison:
     """
     ours, theirs = _tables(new), _tables(reference)
     studies = [folder / "study.json" for folder in (new, reference)]
-    names = [read_json(file)["name"] for file in studies if file.exists()]
-    if len(set(names)) > 1:
-        raise UserError(f"{new} and {reference}: of different studies ({', '.join(names)})")
+    names = [read_json(file, "name")["name"] for file in studies if file.exists()]
+    if len(set(map(str, names))) > 1:
+        raise UserError(f"{new} and {reference}: of different studies ({', '.join(map(str, names))})")
     missing = [f"table {name}" for name in sorted(ours.keys() ^ theirs.keys())]
     both = [name for name in theirs if name in ours]
+    if not both:
+        raise UserError(f"{new} and {reference}: no table with rows is in both")
     fresh, old = (pd.concat(_numbers(name, tables[name]) for name in both) for tables in (ours, theirs))
     rows = [set(one["table"] + ", row " + one["row"]) for one in (fresh, old)]
     return Comparison(_cells(fresh, old), [*missing, *sorted(rows[0] ^ rows[1])])
@@ -84,7 +85,8 @@ def _tables(folder: Path) -> dict[str, DataFrame]:
     files = sorted((folder / "tables").glob("*.csv"))
     if not files:
         raise UserError(f"{folder}: no tables/*.csv; expected the folder of a finished study or its reference copy")
-    return {file.stem: pd.read_csv(file) for file in files}
+    tables = {file.stem: pd.read_csv(file) for file in files}
+    return {name: table for name, table in tables.items() if len(table)}
 
 
 def _key(name: str, table: DataFrame) -> list[str]:
@@ -121,10 +123,6 @@ def _cells(new: DataFrame, reference: DataFrame) -> DataFrame:
     unknown = cells["new"].isna() & cells["reference"].isna()
     infinite = np.isinf(cells["new"]) & (cells["new"] == cells["reference"])
     return cells[~unknown & ~infinite]
-
-
-def _four(value: float) -> str:
-    return number(value, 4)
 
 
 def write_comparison(new: Path, reference: Path, out: Path) -> Comparison:

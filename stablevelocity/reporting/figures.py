@@ -46,9 +46,11 @@ PUBLISHED_COLOUR = "#8a6d00"
 
 @contextmanager
 def styled(width: Width = "page", *, serif: bool = False) -> Iterator[None]:
-    """The context in which a figure is drawn. `serif`: in the type of a paper set in Times."""
+    """The context in which a figure is drawn, whatever matplotlibrc this user has. `serif`: in the type of a paper set
+    in Times.
+    """
     family = {"font.family": "STIXGeneral", "font.size": 8.5} if serif else {}
-    with matplotlib.style.context([STYLE, {"figure.figsize": (INCHES[width], 2.4), **family}]):
+    with matplotlib.style.context([STYLE, {"figure.figsize": (INCHES[width], 2.4), **family}], after_reset=True):
         yield
 
 
@@ -175,7 +177,8 @@ def mark_published(axes: Axes, what: str) -> None:
     axes.set_facecolor("#fbf6e6")
     for side in axes.spines.values():
         side.set(visible=True, color=PUBLISHED_COLOUR, linestyle="--")
-    axes.set_title(f"PUBLISHED VALUES\n{what}", color=PUBLISHED_COLOUR, pad=7)
+    size = "medium" if is_wide() else "small"
+    axes.set_title(f"PUBLISHED VALUES\n{what}", color=PUBLISHED_COLOUR, pad=7, fontsize=size)
 
 
 def plain_log(axis: Axis, low: float, high: float) -> None:
@@ -221,7 +224,7 @@ def dots(axes: Axes, study: Study, values: DataFrame) -> None:
         axes.plot(seeds.mean(), place, mark, color=paint, markersize=5.5)
     axes.margins(x=0.06)
     axes.set_ylim(len(values) - 0.4, -0.6)
-    axes.set_yticks(range(len(values)), [label_of(study, arm, 40 if is_wide() else 16) for arm in values.index])
+    axes.set_yticks(range(len(values)), [label_of(study, arm, 40 if is_wide() else 20) for arm in values.index])
     axes.grid(axis="y", visible=False)
 
 

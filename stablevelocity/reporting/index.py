@@ -6,7 +6,7 @@ from typing import Any
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
 from stablevelocity.reporting import describe
-from stablevelocity.reporting.claims import MARKS
+from stablevelocity.reporting.claims import MARKS, read_claims
 from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.reporting.templates import write_page
 from stablevelocity.reporting.trace import PROVENANCE, read_jobs
@@ -28,8 +28,8 @@ def _entry(results: Path, folder: Path) -> dict[str, Any]:
         scope = f"cannot be read by this version: {error}"
     facts = read_json(folder / PROVENANCE) if (folder / PROVENANCE).exists() else {}
     jobs = read_jobs(folder)
-    page, claims = jobs.made_by.get(LAYOUT.report), folder / LAYOUT.claims
-    verdicts = [claim["verdict"] for claim in read_json(claims)] if claims.exists() else []
+    page = jobs.made_by.get(LAYOUT.report)
+    verdicts = [claim["verdict"] for claim in read_claims(folder)] if (folder / LAYOUT.claims).exists() else []
     return {
         "name": folder.relative_to(results).as_posix(),
         "is_copy": bool(facts),

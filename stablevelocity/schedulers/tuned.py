@@ -4,6 +4,7 @@ A tuning file says for which base scheduler config it holds; the cache keeps the
 size, by config.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -26,7 +27,10 @@ def base_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def cache_folder(config: Mapping[str, Any]) -> Path:
     """Where the tunings for this base schedule lie; XDG_CACHE_HOME is honoured."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # in a container, of a user that no file names
+        raise OSError(errno.ENOTDIR, "this user has no home folder; set XDG_CACHE_HOME", "~") from None
     text = json.dumps(base_config(config), sort_keys=True)
     return root / "stablevelocity" / "tuning" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -52,10 +56,11 @@ def tuned_options(scheduler: str, config: Mapping[str, Any], file: Path | str | 
         file = cached[0]
     if not Path(file).is_file():
         raise UserError(f"{scheduler}: tuning={str(file)!r}: no such file; {how}")
-    tuning = read_json(file)
-    differing = sorted(
-        key for key, value in tuning["base_config"].items() if base_config(config).get(key, value) != value
-    )
+    tuning = read_json(file, "base_config", "options", "calls", "scheduler", "class")
+    made_for = tuning["base_config"]
+    if not isinstance(made_for, dict):
+        raise UserError(f"{scheduler}: {file}: is no tuning; {how}")
+    differing = sorted(key for key, value in made_for.items() if base_config(config).get(key, value) != value)
     if differing:
         raise UserError(f"{scheduler}: {file} was made for another base schedule ({differing[0]} differs); {how}")
     if tuning["options"] is None:

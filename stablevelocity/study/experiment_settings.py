@@ -1,7 +1,4 @@
-"""The sections of a study's experiments: variance curves, the toy, exact flows, the variance of gradients.
-
-Light on purpose (no torch): Snakemake reads it on every start.
-"""
+"""The sections of a study's experiments: variance curves, the toy, exact flows, the variance of gradients."""
 
 from typing import Annotated, Literal
 

@@ -1,7 +1,4 @@
-"""The `pretrained` section of a study: large models, or tiny ones of the same classes, under StableVS.
-
-Light on purpose (no torch): Snakemake reads it on every start.
-"""
+"""The `pretrained` section of a study: large models, or tiny ones of the same classes, under StableVS."""
 
 from typing import Annotated, Literal
 

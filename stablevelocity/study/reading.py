@@ -93,7 +93,9 @@ def first_problem(error: ValidationError, model: type[Section] | None = None) ->
 
 
 _REPR = reprlib.Repr()
-_REPR.maxlevel, _REPR.maxdict, _REPR.maxlist, _REPR.maxstring, _REPR.maxother, _REPR.maxlong = 3, 4, 6, 80, 80, 30
+_LIMITS = {"maxlevel": 3, "maxdict": 4, "maxlist": 6, "maxstring": 80, "maxother": 80, "maxlong": 30}
+for _limit, _most in _LIMITS.items():
+    setattr(_REPR, _limit, _most)
 
 
 def given(value: Any) -> str:

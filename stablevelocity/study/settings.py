@@ -1,7 +1,4 @@
-"""Sections of a study file: the one source of defaults and checks.
-
-Light on purpose (no torch): Snakemake reads it on every start. `study.py` puts the sections together.
-"""
+"""Sections of a study file: the one source of defaults and checks. `study.py` puts the sections together."""
 
 import re
 from itertools import pairwise

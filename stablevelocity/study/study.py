@@ -4,37 +4,24 @@ import json
 
 from pydantic import Field, ValidationError, model_validator
 
+from stablevelocity.study import settings
 from stablevelocity.study.experiment_settings import ExactFlow, GradientVariance, Toy, Variance
 from stablevelocity.study.pretrained_settings import Pretrained
 from stablevelocity.study.reading import first_problem
-from stablevelocity.study.settings import (
-    Alignment,
-    Arm,
-    Autoencoder,
-    BySplitPoint,
-    Encoder,
-    Evaluation,
-    Images,
-    Sampler,
-    Sampling,
-    Section,
-    StableVM,
-    Training,
-)
 from stablevelocity.study.values import Name
 
 
-class Run(Section):
+class Run(settings.Section):
     """One training run, resolved: all that its weights depend on besides the data."""
 
     name: str
     arm: str
     seed: int
     objective: str
-    stablevm: StableVM | None
-    alignment: Alignment | None
+    stablevm: settings.StableVM | None
+    alignment: settings.Alignment | None
     class_token: bool
-    training: Training
+    training: settings.Training
     intervals: dict[str, tuple[float, float]] = Field(
         default={},
         exclude_if=lambda value: not value,
@@ -52,21 +39,21 @@ class Run(Section):
         return [*self.training.milestones, self.training.steps]
 
 
-class Study(Section):
+class Study(settings.Section):
     """All that a study is made of. `config/README.md` lists the keys."""
 
     name: Name = Field(description="the folder under results/")
-    images: Images = Images()
-    autoencoder: Autoencoder = Autoencoder()
-    encoder: Encoder = Encoder()
+    images: settings.Images = settings.Images()
+    autoencoder: settings.Autoencoder = settings.Autoencoder()
+    encoder: settings.Encoder = settings.Encoder()
     variance: Variance = Variance()
     toy: Toy | None = Field(default=Toy(), description="null: no toy experiment")
     exact_flow: ExactFlow | None = Field(default=None, description="null: no experiment on exact velocities")
-    training: Training = Training()
-    arms: dict[Name, Arm] = Field(default={}, description="none: a study of pretrained models only")
+    training: settings.Training = settings.Training()
+    arms: dict[Name, settings.Arm] = Field(default={}, description="none: a study of pretrained models only")
     gradient_variance: GradientVariance | None = Field(default=None, description="null: not measured")
-    sampling: Sampling = Sampling()
-    evaluation: Evaluation = Evaluation()
+    sampling: settings.Sampling = settings.Sampling()
+    evaluation: settings.Evaluation = settings.Evaluation()
     pretrained: Pretrained | None = Field(default=None, description="large models, or tiny ones of the same classes")
     chosen_by_fid: dict[str, str] = Field(
         default={}, description="settings chosen by looking at FID, and on which runs; told with the claims"
@@ -78,7 +65,7 @@ class Study(Section):
             self.arm_training(arm)
         return self
 
-    def auto(self) -> dict[str, BySplitPoint]:
+    def auto(self) -> dict[str, settings.BySplitPoint]:
         """By key, the sections whose number is "auto" or was it before the variance curve was known."""
         return {
             f"arms.{name}.{part}.{section.number}": section
@@ -87,13 +74,13 @@ class Study(Section):
             if section.is_auto
         }
 
-    def arm_training(self, arm: str) -> Training:
+    def arm_training(self, arm: str) -> settings.Training:
         """`training` with the arm's own values."""
         merged = _merge(self.training.model_dump(), self.arms[arm].training)
         try:
-            return Training.model_validate(merged)
+            return settings.Training.model_validate(merged)
         except ValidationError as error:
-            raise ValueError(f"arms.{arm}.training.{first_problem(error, Training)}") from None
+            raise ValueError(f"arms.{arm}.training.{first_problem(error, settings.Training)}") from None
 
     def runs(self) -> dict[str, Run]:
         """Every training run by name, `<arm>-s<seed>`."""
@@ -138,7 +125,7 @@ class Study(Section):
     def _first_runs(self, arms: list[str]) -> list[str]:
         return [next(run.name for run in self.runs().values() if run.arm == arm) for arm in arms]
 
-    def sampler(self, name: str) -> Sampler:
+    def sampler(self, name: str) -> settings.Sampler:
         return self.sampling.samplers[name]
 
 

@@ -1,8 +1,6 @@
-"""Types of the values in a study or site file: what one key may hold, whatever the others do.
+"""Types of the values in a study or site file: what one key may hold, whatever the others do."""
 
-Light on purpose (no torch): Snakemake reads it on every start.
-"""
-
+import contextlib
 import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -11,6 +9,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Wr
 from pydantic_core import PydanticCustomError
 
 Value = TypeVar("Value")
+#: Tables are read back from CSV, where these would not stay text.
+NO_WORDS = ("nan", "na", "n/a", "<na>", "#na", "#n/a", "null", "none", "true", "false")
 
 
 def _number(value: Any) -> Any:
@@ -47,6 +47,15 @@ def one_of(names: tuple[str, ...]) -> AfterValidator:
         return value
 
     return AfterValidator(known)
+
+
+def _word(value: str) -> str:
+    with contextlib.suppress(ValueError):
+        float(value)
+        value = "nan"
+    if value.strip().lower() in NO_WORDS:
+        raise PydanticCustomError("word", "Input should be no number, true, false or missing value to a table")
+    return value
 
 
 def _label(value: str) -> str:
@@ -87,10 +96,10 @@ FractionOrAuto = Annotated[Fraction, _or("auto", Fraction), _AS_IT_IS]
 ShareOrAuto = Annotated[ShareBelow1, _or("auto", ShareBelow1), _AS_IT_IS]
 SeedOrByRun = Annotated[Seed, _or("by_run", Seed), _AS_IT_IS]
 #: What the study, an arm or a sampler is called: part of paths, wildcards and job names.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64), AfterValidator(_word)]
 Text = Annotated[str, Field(max_length=1000), _TEXT]
 #: Free text that tables and figures show.
-Label = Annotated[str, Field(max_length=200), _TEXT, AfterValidator(_label)]
+Label = Annotated[str, Field(max_length=200), _TEXT, AfterValidator(_label), AfterValidator(_word)]
 Location = Annotated[Path, _TEXT]
 #: Values that are each worked through once; `Some`: one at least.
 Distinct = Annotated[list[Value], Field(max_length=1000), _DISTINCT]

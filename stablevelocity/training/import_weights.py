@@ -42,7 +42,7 @@ def convert_checkpoint(
     step: int | None = None,
     classes: int | None = None,
 ) -> Run:
-    """Write the SiT, REPA or iREPA checkpoint `source` as a weight file that every later verb reads.
+    """Write the SiT, REPA or iREPA checkpoint `source` as a weight file that every later verb reads; return its run.
 
     Args:
         kind: which weights to take from a file with both `ema` and `model`; of a file with bare weights, what
@@ -52,8 +52,8 @@ def convert_checkpoint(
         classes: of the labels; None: one less than the label table has rows, the last being the null class. A table
             of `classes` rows was trained without label dropout: samplers with guidance then refuse the weights.
 
-    Returns the settings. Raises UserError when the file is no such checkpoint, or does not say which
-    kind of weights it holds, or whether 1,000 labels are 1,000 classes.
+    Raises UserError when the file is no such checkpoint, or does not say which kind of weights it holds, or whether
+    1,000 labels are 1,000 classes.
     """
     content = read_torch_file(source)
     state, kind = _select(content, kind, source)

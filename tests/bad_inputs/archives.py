@@ -71,8 +71,20 @@ def changed(content: bytes, place: int) -> bytes:
 
 
 WHOLE = npz(arr_0=IMAGES)
-HEADER = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000, 256, 256, 3), }"
-CLAIMS = b"\x93NUMPY\1\0v\0" + HEADER.ljust(117) + b"\n"
+ODD_SHAPES = (
+    "(-1, 8, 8, 3)",
+    "(7, -8, -8, 3)",
+    "(9223372036854775808, 8, 8, 3)",
+    "(7, 1099511627776, 1099511627776, 3)",
+)
+
+
+def claims(shape: str) -> bytes:
+    """An array that is its header alone."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
+    return zipped(b"\x93NUMPY\1\0v\0" + header.encode().ljust(117) + b"\n")
+
+
 BATCHES: list[tuple[str, bytes, str]] = [
     ("empty", b"", "not a readable .npz"),
     ("text", b"no archive", "not a readable .npz"),
@@ -87,7 +99,9 @@ BATCHES: list[tuple[str, bytes, str]] = [
     ("arr_0 is empty", zipped(b""), "not a readable .npz"),
     ("arr_0 ends in its header", zipped(npy(IMAGES)[:40]), "not a readable .npz"),
     ("arr_0 ends in its images", zipped(npy(IMAGES)[:-100]), "arr_0 ends after 4 of 7 images"),
-    ("arr_0 says it has a thousand million images", zipped(CLAIMS), "arr_0 ends after 0 of 1000000000 images"),
+    ("arr_0 says it has a thousand million images", claims("(1000000000, 256, 256, 3)"), "ends after 0 of 1000000000"),
+    *((f"arr_0 of shape {shape}", claims(shape), SHAPE) for shape in ODD_SHAPES),
+    ("arr_0 of a shape that is text", claims("('7', 8, 8, 3)"), "not a readable .npz"),
     ("a header that is code", zipped(b"\x93NUMPY\1\0\x10\0exit()".ljust(40)), "not a readable .npz"),
     ("a wrong checksum", changed(WHOLE, len(WHOLE) // 2), "not a readable .npz .Bad CRC"),
     (

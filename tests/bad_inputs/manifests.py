@@ -10,7 +10,8 @@ import numpy as np
 from bad_inputs.case import Case, command
 from stablevelocity.data.latents import Latents
 from stablevelocity.data.shards import ShardSet, read_shard, write_manifest, write_shard
-from stablevelocity.data.stages.images import read_index
+from stablevelocity.data.stages.images import read_index, write_image_manifest, write_image_shard
+from stablevelocity.study.settings import Images
 from stablevelocity.training.features import open_features
 
 ROWS = np.arange(6)
@@ -114,6 +115,10 @@ SHARDS: list[tuple[str, bytes, str]] = [
     ("whose entry is a number", header({"images": 5}), "is no whole shard"),
     ("with a negative shape", header({"images": ENTRY | {"shape": [-8]}}), "is no whole shard"),
     ("with another array", header({"latents": ENTRY}), "has no 'images'; it has latents"),
+    ("with a shape of fewer bytes", header({"images": ENTRY | {"shape": [2]}}), "other bytes than its shape says"),
+    ("with offsets before its data", header({"images": ENTRY | {"data_offsets": [-8, 8]}}), "is no whole shard"),
+    ("with a gap", header({"images": ENTRY | {"shape": [4], "data_offsets": [4, 8]}}), "is no whole shard"),
+    ("with arrays in one place", header({"images": ENTRY, "labels": ENTRY}), "is no whole shard"),
 ]
 
 
@@ -152,6 +157,25 @@ def latents_without_scale(folder: Path) -> None:
     Latents(folder / "l.json")
 
 
+LATENTS: list[tuple[str, dict[str, Any], str]] = [
+    *((f"scale {scale!r}", {"scale": scale}, "no number above 0") for scale in (0, -1.0, np.nan, np.inf, "x", None)),
+    *((f"classes {count!r}", {"num_classes": count}, "num_classes is no number") for count in ("many", None, [3])),
+    ("fewer classes than labels", {"num_classes": 2}, "its labels are not those of 2 classes"),
+    ("no class", {"num_classes": 0}, "its labels are not those of 0 classes"),
+]
+
+
+def latents(changes: dict[str, Any]) -> Callable[[Path], None]:
+    def attempt(folder: Path) -> None:
+        half = np.zeros((3, 2, 2, 2), np.float16)
+        write_shard(folder / "l.safetensors", {"mean": half, "std": half, "labels": ROWS[:3]})
+        info = {"num_classes": 3, "autoencoder": "a", "identity": "a", "scale": 1.0} | changes
+        write_manifest(folder / "l.json", [folder / "l.safetensors"], **info)
+        Latents(folder / "l.json")
+
+    return attempt
+
+
 def features(folder: Path, count: int, tokens: int) -> None:
     write_shard(folder / "f.safetensors", {"tokens": np.zeros((count, tokens, 3), np.float16)})
     write_manifest(folder / "f.json", [folder / "f.safetensors"], encoder="x")
@@ -166,6 +190,20 @@ def index(content: bytes) -> Callable[[Path], None]:
     return attempt
 
 
+def digits_index(content: str) -> Callable[[Path], None]:
+    """The shard and the manifest of an index of digits, which another hand has changed."""
+
+    def attempt(folder: Path) -> None:
+        (folder / "i.csv").write_text(f"key,label\n{content}\n")
+        write_image_shard(Images(), folder / "i.csv", 0, 1, folder / "s.safetensors")
+        shards = [folder / "s.safetensors"]
+        write_image_manifest(Images(), folder / "i.csv", shards, folder / "made" / "m.json", folder / "made" / "c.csv")
+
+    return attempt
+
+
+CHANGED = [("x,1", "lists what digits has not"), ("9999,1", "lists what digits has not"), ("0000,10", "has label 10")]
+CHANGED += [("0000,-1", "is no index of images"), ("0000," + "9" * 30, "is no index of images")]
 INDICES = [b"", b"a,b\n1,2\n", b"key,label\nx,first\n", b"key,label\nx\n", b"key,label\n"]
 INDICES += [b"\xff\xfe\x00", b"key,label\n" + b'"' + b"x" * 200_000 + b'",1\n']
 SHARD, MANIFEST = ("--images", "a.safetensors"), ("--images", "m.json")
@@ -175,6 +213,8 @@ CASES = [Case(f"manifest {name}", changed(change), line) for name, change, line 
 CASES += [Case(f"manifest that is {name}", text(content), line) for name, content, line in TEXTS]
 CASES += [Case(f"shard {name}", shard(content), line) for name, content, line in SHARDS]
 CASES += [Case(f"index {content[:20]!r}", index(content), "is no index of images") for content in INDICES]
+CASES += [Case(f"index with {content[:12]}", digits_index(content), line) for content, line in CHANGED]
+CASES += [Case(f"latents with {name}", latents(changes), line) for name, changes, line in LATENTS]
 CASES += [
     Case("latents that are images", of_latents, "its shards hold no `mean`"),
     Case("latents without a scale", latents_without_scale, "has no 'autoencoder'; expected a manifest of latents"),

@@ -25,8 +25,10 @@ WORDS = [
 ]
 WORDS += ["", " ", "a\n", "\na", "a\nb", "a\tb", "a\0b", "a'b", 'a"b', "--help", "-a", "*", "?", "[a]", "{x}", "~", "#"]
 WORDS += [".a", "a,b", "ä", "a\u200bb", "x" * 65, "x" * 100_000, "a%b", "a:b", "a=b", "\u202ea"]
+NO_WORDS = ["0", "007", "1e5", "-0.5", "inf", "NaN", "NA", "null", "None", "True", "false"]
+WORDS += NO_WORDS
 LABELS = ["=cmd|' /C calc'!A0", "=1+1", "+1", "-1", "@SUM(A1)", "", " ", "a\nb", "a\rb", "a\0b", "\x1b[31m", "x" * 201]
-LABELS += ["a\u2028b", "a\tb", "\ufeff"]
+LABELS += ["a\u2028b", "a\tb", "\ufeff", "N/A", "#N/A", " 0.70 ", *NO_WORDS]
 
 
 def with_name(where: str, word: str) -> Callable[[Path], None]:
@@ -41,10 +43,10 @@ def with_name(where: str, word: str) -> Callable[[Path], None]:
 
 
 EXPECTED = {
-    "name": r"name: String should",
-    "arms": r"arms\b.*: String should",
-    "samplers": r"sampling\.samplers\b.*: String should",
-    "category": r"families\.wan22\.category: String should",
+    "name": r"name: (Input|String) should",
+    "arms": r"arms\b.*: (Input|String) should",
+    "samplers": r"sampling\.samplers\b.*: (Input|String) should",
+    "category": r"families\.wan22\.category: (Input|String) should",
     "label": r"arms\.cfm\.label: (Input|String) should",
 }
 MATHEMATICS = [r"$x_{$", r"$\foo$", r"$\frac{1}$", "$x^^2$", "a $ b $ c_{ $ $"]

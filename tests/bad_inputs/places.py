@@ -254,7 +254,16 @@ def disk_full(words: Callable[[Path], list[object]], size: int) -> Callable[[Pat
     return attempt
 
 
-CASES = [Case(f"data set: {name}", folder_of(files, **more), line) for name, files, more, line in FOLDERS]
+def nested(folder: Path) -> None:
+    """Deeper than a program recurses, and slow to look at: each folder is looked up from the root of the disk."""
+    deepest = folder / "set" / "/".join("a" * 300)
+    deepest.mkdir(parents=True)
+    (deepest / "1.png").write_bytes(GOOD)
+    open_images(folder / "set")
+
+
+CASES = [Case("300 folders inside each other", nested, "more than 100 folders inside each other")]
+CASES += [Case(f"data set: {name}", folder_of(files, **more), line) for name, files, more, line in FOLDERS]
 CASES += [
     Case("data set that is not there", lambda f: open_source("folder", f / "no", size=8) and None, "needs the folder"),
     Case("shard beyond the last", shard_beyond, "shard 2 of 2"),

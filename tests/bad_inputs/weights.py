@@ -73,6 +73,7 @@ CHECKPOINTS: list[tuple[str, Callable[[], Any], str]] = [
         lambda: {"ema": with_(pos_embed=torch.full((1, 4, 384), torch.inf).bfloat16())},
         "infinite in",
     ),
+    ("an entry without data", lambda: {"ema": with_(pos_embed=torch.zeros(1, 4, 384, device="meta"))}, "has no data"),
     ("a name twice", lambda: {"ema": sit_state() | {"module.pos_embed": torch.zeros(1, 4, 384)}}, "pos_embed twice"),
     ("a number as a name", lambda: {"ema": sit_state() | {7: torch.zeros(1)}}, "does not fit SiT-S/4"),
     *(
@@ -176,6 +177,8 @@ ENCODER_FILES: list[tuple[str, Any, tuple[object, ...], str]] = [
     ),
     ("no tensors", {"a": 1, 2: "b"}, (), r"no tensor named \*; there are a, 2"),
     ("NaN", {"a": torch.full((2,), torch.nan)}, (), "NaN or infinite in a"),
+    ("NaN in 8 bits", {"a": torch.full((2,), torch.nan).to(torch.float8_e4m3fn)}, (), "NaN or infinite in a"),
+    ("no data", {"a": torch.zeros(2, device="meta")}, (), "its tensor a has no data"),
 ]
 
 

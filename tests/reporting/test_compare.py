@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from stablevelocity.cli.verify import differences
 from stablevelocity.errors import UserError
 from stablevelocity.files import sha256
 from stablevelocity.reporting import registry
@@ -63,6 +64,18 @@ def test_what_the_copy_says_of_itself_is_true_of_the_copy(copy):
     assert find(copy / "tables/table2.csv", "cfm, 500, ode", "fid").sources == [
         f"metrics/fidelity/cfm-s{seed}/step-00000500/ode.csv" for seed in (0, 1)
     ]
+
+
+def test_a_copy_is_verified_by_the_checksums_that_it_holds(copy):
+    assert list(differences(copy)) == []
+    table = copy / "tables/table2.csv"
+    table.write_text(table.read_text().replace(pd.read_csv(table, dtype=str)["fid"][0], "9.99", 1))
+    (copy / "figures/figure1.png").unlink()
+    found = list(differences(copy))
+    assert len(found) == 3
+    assert f"{copy}/tables/table2.csv: differs from its checksum in {copy}/provenance.json" in found
+    assert f"{copy}/figures/figure1.png: is missing; {copy}/provenance.json has its checksum" in found
+    assert any(line.startswith(f"{copy}/tables/table2.csv: row 1, fid: ") for line in found)
 
 
 def test_a_copy_made_again_drops_what_the_study_no_longer_has(digits, copy):

@@ -1,5 +1,6 @@
 """Each figure: all its files, what it shows of made-up data whose right picture is known, and nothing cut off."""
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,13 +14,24 @@ from scipy import stats
 
 from stablevelocity.interpolants import LinearPath
 from stablevelocity.reporting import registry
-from stablevelocity.reporting.figures import INCHES, SUFFIXES, dots, mean_and_range, panels, pooled_half_widths, styled
+from stablevelocity.reporting.figures import (
+    INCHES,
+    SUFFIXES,
+    dots,
+    label_of,
+    mean_and_range,
+    panels,
+    pooled_half_widths,
+    styled,
+)
+from stablevelocity.reporting.format import typeset
 from stablevelocity.reporting.make import make_figure
 from stablevelocity.reporting.results import Results
 from stablevelocity.reporting.sections.toy.figures import toy_cost, toy_error
 from stablevelocity.reporting.sections.training.figures import figure3
 from stablevelocity.reporting.sections.training.samples import samples
 from stablevelocity.reporting.sections.variance.figures import figure2, origin_weights
+from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.targets import stablevm_target
 
 from . import synthetic
@@ -47,6 +59,21 @@ def test_the_same_data_draws_the_same_bytes(tmp_path, digits):
         assert (tmp_path / f"figure3.{suffix}").read_bytes() == (digits / f"figures/figure3.{suffix}").read_bytes()
 
 
+def test_what_a_matplotlibrc_of_the_users_says_reaches_no_figure():
+    """TeX that is not installed here, another size, another cut of the margins."""
+    with styled():
+        alone = dict(matplotlib.rcParams)
+    own = {
+        "text.usetex": True,
+        "savefig.bbox": "tight",
+        "lines.linewidth": 9,
+        "pdf.fonttype": 42,
+        "svg.fonttype": "path",
+    }
+    with matplotlib.rc_context(own), styled():
+        assert dict(matplotlib.rcParams) == alone
+
+
 def test_words_of_a_figure_are_text_and_whole(digits):
     """Shortening an SVG takes the spaces of its styles, not of its words."""
     for word in ("PUBLISHED: passes 0.1", "V/√d passes 0.1", "mixture, d = 100"):
@@ -70,17 +97,50 @@ def texts_of(axis: Axes) -> list[Text]:
     return [text for text in texts if text.get_visible() and text.get_text() and axis.get_visible()]
 
 
-@WIDTHS
-@pytest.mark.parametrize("name", list(registry.figures(synthetic.digits())))
-def test_no_word_is_cut(digits, name, width):
+def assert_whole(results: Results, name: str, width: str) -> None:
+    """That no word of a figure leaves it, and that no legend lies on a line."""
     with styled(width):
-        figure = registry.figures(synthetic.digits())[name].load()(Results(synthetic.digits(), digits))
+        figure = registry.figures(results.study)[name].load()(results)
         renderer = FigureCanvasAgg(figure).get_renderer()
         figure.draw_without_rendering()
     right, top = figure.bbox.max
-    for text in [text for axis in figure.axes for text in texts_of(axis)]:
+    words = [text for axis in figure.axes for text in texts_of(axis)]
+    words += [text for legend in figure.legends for text in (*legend.get_texts(), *legend.get_lines())]
+    for text in [*words, figure._suptitle] if figure._suptitle else words:
         box = text.get_window_extent(renderer)
-        assert min(box.x0, box.y0, right - box.x1, top - box.y1) > -1, text.get_text()
+        assert min(box.x0, box.y0, right - box.x1, top - box.y1) > -1, str(text)
+    for axis in [axis for axis in figure.axes if axis.get_legend()]:
+        box = axis.get_legend().get_window_extent(renderer)
+        for line in axis.lines:
+            assert not line.get_path().transformed(line.get_transform()).intersects_bbox(box, filled=False), name
+
+
+@WIDTHS
+@pytest.mark.parametrize("name", list(registry.figures(synthetic.digits())))
+def test_no_word_is_cut_and_no_legend_lies_on_a_line(digits, name, width):
+    assert_whole(Results(synthetic.digits(), digits), name, width)
+
+
+@WIDTHS
+def test_no_word_is_cut_where_panels_are_narrow(digits, tmp_path, width):
+    """A fourth column, of further low-regime steps."""
+    study = synthetic.digits()
+    for name in (LAYOUT.split_points, *map(LAYOUT.sweep, study.sweep_runs())):
+        frame = pd.read_csv(digits / name)
+        if "low_steps" in frame:
+            more = [frame[frame["low_steps"] == frame["low_steps"].max()].assign(low_steps=steps) for steps in (12, 15)]
+            frame = pd.concat([frame, *more])
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(tmp_path / name, index=False)
+    assert_whole(Results(study, tmp_path), "stablevs", width)
+
+
+def test_a_label_is_no_mathematics_and_is_set_in_lines():
+    study = synthetic.digits()
+    label = "a label of $x_{t}$ and t >= 0.5"
+    arms = {**study.arms, "cfm": study.arms["cfm"].model_copy(update={"label": label})}
+    text = label_of(study.model_copy(update={"arms": arms}), "cfm", 20)
+    assert text == "a label of \\$x_{t}\\$\nand t ≥ 0.5"
 
 
 def test_panels_stand_side_by_side_on_a_page_and_below_each_other_in_a_column():
@@ -171,7 +231,7 @@ def test_the_samples_begin_with_real_images_of_the_same_classes(digits, width):
     with styled(width):
         figure = samples(Results(synthetic.digits(), digits))
     titles = [axis.get_title(loc="left") for axis in figure.axes]
-    assert titles == ["Real images", *(arm.label for arm in synthetic.digits().arms.values())]
+    assert titles == ["Real images", *(typeset(arm.label) for arm in synthetic.digits().arms.values())]
     columns = 20 if width == "page" else 10
     bars = []
     for axis in figure.axes:

@@ -39,7 +39,6 @@ def test_a_copy_has_the_links_that_hold_where_it_lies(digits, tmp_path, monkeypa
     assert {"claims.json", "tables/", "tables/table2.csv", "paper/table2.tex", "figures/figure1.png"} <= set(addresses)
     # What the copy does not hold has neither link nor button.
     assert not any(name.endswith((".svg", ".pdf", ".provenance.json")) for name in addresses)
-    assert not {">SVG<", ">PDF<", ">provenance<"} & set(copy.joinpath("report.html").read_text().split())
     assert "SVG" not in Page((copy / "report.html").read_text()).text
 
 

@@ -103,6 +103,16 @@ def test_auto_takes_what_was_tuned_from_a_file_or_from_the_cache(base, tmp_path)
             assert (scheduler.config.xi, scheduler.config.low_steps) == expected
 
 
+def test_a_user_without_a_home_is_told_what_to_set(base, monkeypatch):
+    def none():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("pathlib.Path.home", none)
+    with pytest.raises(OSError, match="this user has no home folder; set XDG_CACHE_HOME"):
+        base.stablevs.from_config(base.stock(**base.config).config, xi="auto")
+
+
 def test_auto_that_cannot_be_had_says_why_in_one_line(base, tmp_path):
     config, file = base.stock(**base.config).config, tmp_path / "tuning.json"
 

@@ -221,7 +221,7 @@ def test_a_table_of_1000_labels_is_asked_about(tmp_path: Path, state: dict[str, 
     assert (info["num_classes"], info["null_class"]) == (999, True)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
 def test_weights_of_another_precision_are_read_as_they_are(tmp_path: Path, state: dict[str, Tensor], dtype) -> None:
     torch.save({"ema": {name: value.to(dtype) for name, value in state.items()}}, tmp_path / "x.pt")
     convert_checkpoint(tmp_path / "x.pt", tmp_path / "out.safetensors")

@@ -13,7 +13,7 @@ from stablevelocity.cli.main import app
 from stablevelocity.errors import UserError
 from stablevelocity.pretrained.tiny import TINY_FAMILIES
 from stablevelocity.schedulers import StableVSFlowMatchEulerScheduler, ThinnedUniPCMultistepScheduler
-from stablevelocity.tuning import compare, record
+from stablevelocity.tuning import compare, recommend, record
 from stablevelocity.tuning.page import write_page
 from stablevelocity.tuning.pipelines import open_model
 from stablevelocity.tuning.trajectory import trajectory
@@ -96,8 +96,6 @@ def test_the_budget_holds_and_held_out_pictures_are_new(folder, family):
     assert len(requests[1]) >= 2
     for column in (0, 1):
         assert not {request[column] for request in requests[0]} & {request[column] for request in requests[1]}
-    worth = [one["expected_grid"] for one in tuning["two_sets"]]
-    assert abs(worth[0] - worth[1]) <= compare.AGREEMENT
     arms = {row["arm"]: row for row in comparison.rows}
     assert list(arms) == ["long", "base", "stablevs", "tuned", *(["control"] if passes == 2 else []), "grid"]
     assert {row["calls"] for name, row in arms.items() if name != "long"} == {6}
@@ -121,6 +119,29 @@ def test_the_verdict_is_the_nearest_arm_and_says_where_it_may_be_chance():
     np.testing.assert_allclose(
         compare.interval(np.array([1.0, 2.0, 3.0])), (2, 2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), 1e-3
     )
+
+
+def test_two_sets_of_prompts_are_compared_by_what_the_chosen_arm_is_worth():
+    """A velocity that turns at a level of each picture's own: what one half saves steps on, the other needs."""
+    levels = np.linspace(1, 0, 11).tolist()
+
+    def long(turn, seed=0):
+        noise = torch.randn(1, 6, generator=torch.Generator().manual_seed(seed))
+        return trajectory(lambda x, sigma: noise.roll(int(sigma > turn), 1), noise, levels)
+
+    early, late = long(0.85), long(0.25, 1)
+    placed = recommend([early], calls=3)
+    same = compare.two_sets("grid", placed, [early], [early], True)
+    assert same == [compare.MOST_PSNR] * 2
+    assert compare._agreement("grid", same).startswith("two disjoint sets of prompts agree (tolerance 2 dB)")
+    # Each half's steps are exact on its own pictures and not on the other's; two of three pictures are late ones.
+    for arm in ("grid", "tuned"):
+        halves = compare.two_sets(arm, placed, [early], [late, late], True)
+        assert halves[1] - halves[0] > compare.AGREEMENT
+        assert compare._agreement(arm, halves).endswith("raise --budget")
+    # The base scheduler's steps come of no prompt.
+    assert compare.two_sets("base", placed, [early], [late], True) is None
+    assert "\n" not in compare._agreement("base", None)
 
 
 def test_tune_writes_what_a_pipeline_loads(folder, tmp_path, monkeypatch):

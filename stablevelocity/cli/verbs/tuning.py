@@ -62,7 +62,11 @@ def tune(
         typer.echo(
             f"not cached for xi='auto' ({why}); pass tuning={str(output / 'tuning.json')!r} to from_config", err=True
         )
-    facts = {"network calls in all": f"{tuning['network_calls']} of {tuning['budget_calls']}"} | tuning["arguments"]
+    facts = {
+        "network calls in all": f"{tuning['network_calls']} of {tuning['budget_calls']}",
+        "agreement": tuning["agreement"],
+        **tuning["arguments"],
+    }
     shown = [prompt for prompt, _ in tuning["held_out_requests"]]
     skip_error = tuning["recommendation"]["skip_error"]
     write_page(output / "page.html", f"Tuned: {pipeline}", tuning["verdict"], comparison, shown, facts, skip_error)

@@ -56,7 +56,7 @@ def read_index(path: Path) -> tuple[list[str], np.ndarray]:
     try:
         with open(path, newline="", errors="surrogateescape") as file:
             rows = [(row["key"], int(row["label"])) for row in csv.DictReader(file)]
-        if not rows:
+        if not rows or not all(0 <= label < 2**31 for _, label in rows):
             raise ValueError
     except (KeyError, TypeError, ValueError, csv.Error):
         raise UserError(f"{path}: is no index of images (CSV of key and label); delete it to make it again") from None
@@ -78,7 +78,10 @@ def write_image_shard(settings: Images, index: Path, shard: int, of: int, output
     images, kept, corrupt = [], [], []
     for start in range(first, last, SLICE):
         part = range(start, min(start + SLICE, last))
-        loaded = source.load([keys[row] for row in part])
+        try:
+            loaded = source.load([keys[row] for row in part])
+        except (KeyError, IndexError, ValueError):
+            raise UserError(f"{index}: lists what {settings.dataset} has not; delete it to make it again") from None
         images.append(loaded.images)
         corrupt += loaded.problems
         kept += [part[position] for position in loaded.positions]
@@ -106,8 +109,10 @@ def write_image_manifest(settings: Images, index: Path, shards: list[Path], outp
     missing = {row for row, key in enumerate(keys) if key not in unreadable} - set(rows.tolist())
     if missing or len(np.unique(rows)) != len(rows):
         raise UserError(f"{output}: {len(missing)} images of the index are in no shard, or some are in two")
-    _write_csv(corrupt, ["key", "reason"], problems)
     source, where = source_of(settings), f"{settings.dataset} at {settings.path}"
+    if labels.max() >= len(source.class_names):
+        raise UserError(f"{index}: has label {labels.max()}, but {where} only {len(source.class_names)} classes")
+    _write_csv(corrupt, ["key", "reason"], problems)
     per_class = np.bincount(labels[rows], minlength=len(source.class_names)).tolist()
     if output.stem == "train":
         check_count(len(keys), len(problems), settings.count, where)

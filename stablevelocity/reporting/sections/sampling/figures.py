@@ -52,7 +52,7 @@ def stablevs(results: Results) -> Figure:
                 axis.axvspan(low_end, high_end, color="#009e73", alpha=0.15, linewidth=0)
                 axis.axvline(split, color="#009e73", linestyle="--", linewidth=1, label="latents' split point")
             axis.axvline(made.PAPER_XI, color=PUBLISHED_COLOUR, linestyle="-.", linewidth=1, label="the paper's xi")
-            axis.set(title=f"{low} low-regime steps", xlabel="xi", ylabel=MEASURES[measure] if axis is row[0] else "")
+            axis.set(title=f"{low} low steps", xlabel="xi", ylabel=MEASURES[measure] if axis is row[0] else "")
         limits = np.array([axis.dataLim.intervaly for axis in row[:-1]])
         low, high = limits.min(), limits.max()
         for axis in row[:-1]:

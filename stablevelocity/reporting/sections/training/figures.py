@@ -54,7 +54,7 @@ def _real_baseline(axis: Axes, results: Results) -> None:
     if is_within:
         axis.axvline(real["value"], color="#333333", linestyle=":", linewidth=1)
     sign = " (dotted)" if is_within else ""
-    axis.set_xlabel(f"{FID}\n{real['images']:,} real held-out images: {real['value']:.3g}{sign}")
+    axis.set_xlabel(f"{FID}\n{real['images']:,} real images: {real['value']:.3g}{sign}")
 
 
 def _against_steps(axis: Axes, study: Study, frame: DataFrame) -> None:
