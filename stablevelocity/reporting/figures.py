@@ -177,8 +177,7 @@ def mark_published(axes: Axes, what: str) -> None:
     axes.set_facecolor("#fbf6e6")
     for side in axes.spines.values():
         side.set(visible=True, color=PUBLISHED_COLOUR, linestyle="--")
-    size = "medium" if is_wide() else "small"
-    axes.set_title(f"PUBLISHED VALUES\n{what}", color=PUBLISHED_COLOUR, pad=7, fontsize=size)
+    axes.set_title(f"PUBLISHED VALUES\n{what}", color=PUBLISHED_COLOUR, pad=7, fontsize="small")
 
 
 def plain_log(axis: Axis, low: float, high: float) -> None:

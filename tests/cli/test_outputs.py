@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -19,12 +20,13 @@ with atomic_write(sys.argv[1]) as temporary:
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
+STUDY = str(Path(__file__).parents[2] / "config/smoke.yaml")
 JOBS = {
     "latent-shard": ["--images", "none", "--autoencoder", "none"],
     "feature-shard": ["--images", "none", "--encoder", "none"],
-    "image-shard": ["--study", "none", "--index", "none", "--shard", "0", "--of", "1"],
-    "sample": ["--study", "none", "--sampler", "ode", "--weights", "none", "--autoencoder", "none"],
-    "reference": ["--study", "none", "--train", "none"],
+    "image-shard": ["--study", STUDY, "--index", "none", "--shard", "0", "--of", "1"],
+    "sample": ["--study", STUDY, "--sampler", "ode", "--weights", "none", "--autoencoder", "none"],
+    "reference": ["--study", STUDY, "--train", "none"],
 }
 
 

@@ -200,7 +200,8 @@ def test_the_toys_variance_is_the_mean_over_seeds_with_their_range(results):
 
 def test_fid_by_arm_shows_each_seed_and_the_mean_and_the_way_there(results):
     axis, steps = drawn(results, "training_fidelity")
-    assert [text.get_text() for text in axis.get_yticklabels()] == [arm.label for arm in STUDY.arms.values()]
+    labels = [arm.label.replace(">=", "≥") for arm in STUDY.arms.values()]
+    assert [text.get_text() for text in axis.get_yticklabels()] == labels
     rows = table(results, "table2").query("step == 1500")
     filled = [
         line.get_xdata()[0] for line in axis.lines if len(line.get_xdata()) == 1 and line.get_linestyle() == "None"

@@ -90,7 +90,7 @@ def write_image_shard(settings: Images, index: Path, shard: int, of: int, output
         log.warning(f"images: {shown(key)}: {reason}")
     if not kept:
         key, reason = corrupt[0]
-        raise UserError(f"images: none of the {last - first} of {output.name} can be read ({shown(key)}: {reason})")
+        raise UserError(f"none of the {last - first} images of {output.name} can be read ({shown(key)}: {reason})")
     rows = np.array(kept, dtype=np.int64)
     arrays = {"images": np.concatenate(images), "labels": labels[rows], "rows": rows}
     write_shard(output, arrays, {"corrupt": json.dumps(corrupt)})
