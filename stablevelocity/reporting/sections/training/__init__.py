@@ -18,7 +18,8 @@ def guided(study: Study) -> list[str]:
 
 def principal_runs(study: Study) -> list[Run]:
     """Runs of the arms that the paper's comparisons need."""
-    return [run for run in study.runs().values() if run.arm in principal(study)]
+    arms = principal(study)
+    return [run for run in study.runs().values() if run.arm in arms]
 
 
 def sample_files(study: Study) -> dict[str, str]:
@@ -35,7 +36,8 @@ def of_samplers(samplers: Callable[[Study], Collection[str]]) -> Inputs:
     """Metrics of the images of some samplers, and those of real images."""
 
     def inputs(study: Study) -> list[str]:
-        files = [LAYOUT.fidelity(*one) for one in study.sample_sets() if one[2] in samplers(study)]
+        wanted = samplers(study)
+        files = [LAYOUT.fidelity(*one) for one in study.sample_sets() if one[2] in wanted]
         return [*files, LAYOUT.real_baseline] if files else []
 
     return inputs
