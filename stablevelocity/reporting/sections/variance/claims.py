@@ -63,7 +63,8 @@ def _moves_with_dimension(results: Results, rows: DataFrame) -> Claim:
     steps = [Estimate(gap, error) for gap, error in zip(gaps, np.hypot(errors[1:], errors[:-1]), strict=True)]
     values = ", ".join(f"{rough(row.split_point)} at d = {row.dimension}" for row in rows.itertuples())
     outcome = by_effect(steps, "above")
-    return Claim("split-moves-with-dimension", outcome, _how(results, rows), gaps.min(), {"values": values})
+    decides = outcome.effect.mean if outcome.effect else gaps.min()
+    return Claim("split-moves-with-dimension", outcome, _how(results, rows), decides, {"values": values})
 
 
 def _published(results: Results, rows: DataFrame, what: str) -> Claim:
