@@ -23,7 +23,7 @@ from stablevelocity.study import Study, load_study
 
 LIMIT = 4_000_000
 """Bytes of a reference copy."""
-LARGEST_READ = 80_000
+LARGEST_READ = 200_000
 """Bytes of a file that a table was computed from, above which it stays with the study."""
 CRATE = "ro-crate-metadata.json"
 LINK = re.compile(r' ?<a( class="file")? href="(?!#|https:)([^"]+)">(.*?)</a>')
