@@ -72,7 +72,8 @@ def until_it_ends(
             before()
             since, status = time.monotonic(), start(command).wait()
         if status:
-            sys.exit(f"{' '.join(command)}: ended with {status}; see {Path.cwd()}/run.log")
+            end = Path("run.log").read_text(errors="replace")[-6000:]
+            sys.exit(f"{end}\n{' '.join(command)}: ended with {status} by itself; all is kept in {Path.cwd()}")
         break
     return time.monotonic() - since
 
@@ -151,29 +152,33 @@ def main() -> int:
     given = options.parse_args()
     draws, counts = random.Random(given.seed), Counter()
     os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")
-    with tempfile.TemporaryDirectory() as name:
-        whole, copy = Path(name) / "whole", Path(name) / "killed"
-        for part in ("stablevelocity", "workflow", "config"):
-            shutil.copytree(ROOT / part, whole / part, ignore=shutil.ignore_patterns("__pycache__"))
-        os.chdir(whole)
-        os.environ["PYTHONPATH"] = str(whole)
-        start_server()
-        if start(HEAD).wait():
-            sys.exit(Path("run.log").read_text()[-3000:])
-        shutil.copytree(whole, copy, symlinks=True)
-        os.chdir(copy)
-        records = read_records(RESULTS)
-        for number, (kind, patterns) in enumerate(KINDS.items()):
-            some = [one for one in records if any(one.first.relative_to(RESULTS).match(p) for p in patterns)]
-            counts[kind] = kill_jobs(some, (given.kills + number) // 4, draws)
-            wrong = differences(RESULTS, whole / RESULTS)
-            print(f"{kind}: {counts[kind]} kills; {len(wrong)} files differ", flush=True)
-        counts["head"] = kill_heads(given.kills - counts.total(), draws)
+    folder = Path(tempfile.mkdtemp(prefix="kills-"))  # stays where a file differs, or a command ends badly
+    whole, copy = folder / "whole", folder / "killed"
+    for part in ("stablevelocity", "workflow", "config"):
+        shutil.copytree(ROOT / part, whole / part, ignore=shutil.ignore_patterns("__pycache__"))
+    os.chdir(whole)
+    os.environ["PYTHONPATH"] = str(whole)
+    start_server()
+    if start(HEAD).wait():
+        sys.exit(Path("run.log").read_text()[-3000:])
+    shutil.copytree(whole, copy, symlinks=True)
+    os.chdir(copy)
+    records = read_records(RESULTS)
+    for number, (kind, patterns) in enumerate(KINDS.items()):
+        some = [one for one in records if any(one.first.relative_to(RESULTS).match(p) for p in patterns)]
+        counts[kind] = kill_jobs(some, (given.kills + number) // 4, draws)
         wrong = differences(RESULTS, whole / RESULTS)
-        compared = sum(file.is_file() for file in (whole / RESULTS).rglob("*"))
+        print(f"{kind}: {counts[kind]} kills; {len(wrong)} files differ", flush=True)
+    counts["head"] = kill_heads(given.kills - counts.total(), draws)
+    wrong = differences(RESULTS, whole / RESULTS)
+    compared = sum(file.is_file() for file in (whole / RESULTS).rglob("*"))
     print(f"{counts.total()} kills ({dict(counts)}); of {compared} files {len(wrong)} differ")
-    print("\n".join(wrong))
-    return 1 if wrong else 0
+    if wrong:
+        print("\n".join([*wrong, f"both studies are kept in {folder}"]))
+        return 1
+    os.chdir(ROOT)
+    shutil.rmtree(folder)
+    return 0
 
 
 if __name__ == "__main__":
