@@ -47,11 +47,11 @@ def row(case: Case, solver: str, calls: int) -> dict[str, Any]:
 
     unseen = slice(TUNING_PICTURES, None)
     tuning = part(long, np.arange(TUNING_PICTURES))
-    recommendation = recommend(tuning, calls=calls, skip_smallest=is_euler)
+    recommendation = recommend(tuning, calls=calls, multistep=not is_euler)
     arms = arms_for(is_euler, long, calls, recommendation)
     by_picture = {name: psnr(steps=arm.steps, **arm.options)[unseen] for name, arm in arms.items()}
     levels = long.sigmas
-    highs = [high for high in range(1, calls) if thinned(STEPS, high, calls, is_euler)]
+    highs = [high for high in range(1, calls) if thinned(STEPS, high, calls, not is_euler)]
     sweep = np.stack([psnr(xi=(levels[h - 1] + levels[h]) / 2, low_steps=calls - h)[unseen] for h in highs])
     return {
         "case": case.name,

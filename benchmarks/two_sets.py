@@ -3,7 +3,8 @@
 A row per model, base solver and number of calls, from the noise of the tables above. Each of two sets of pictures goes
 through all that `tune` does: three recommend, as many as the budget pays (three to five) are held out, and the arm
 that is nearest on these is chosen, PSNR counted as `tune` counts it, 60 dB at most for a picture. What both choices
-are worth is measured on the pictures of neither set. `differ` is where the tool's line says so for either set.
+are worth is measured on the pictures of neither set. `differ` is where the tool's line says so for either set; `new`
+are models that no design was chosen on.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def row(case: Case, solver: str, calls: int) -> dict[str, Any]:
     order = np.random.default_rng(calls).permutation(PICTURES)
     tuning = order[:TUNING_PICTURES], order[2 * TUNING_PICTURES : 3 * TUNING_PICTURES]
     others = np.setdiff1d(order, np.concatenate(tuning), assume_unique=True)
-    recommended = [recommend(part(long, rows), calls=calls, skip_smallest=is_euler) for rows in tuning]
+    recommended = [recommend(part(long, rows), calls=calls, multistep=not is_euler) for rows in tuning]
     arms = [arms_for(is_euler, long, calls, recommendation) for recommendation in recommended]
     count = (BUDGET - TUNING_PICTURES) * STEPS // (STEPS + len(arms[0]) * calls)
     rest = others[2 * count :]
@@ -73,8 +74,9 @@ def part(long: Trajectory, rows: np.ndarray) -> Trajectory:
 def line(result: dict[str, Any]) -> str:
     first, second = result["worth"]
     numbers = [f"{first:.1f}", f"{second:.1f}", f"{abs(first - second):.1f}", f"{abs(np.diff(result['grids'])[0]):.1f}"]
+    marks = ["differ" if result["differ"] else "", "new" if result["new"] else ""]
     shown = [result["case"], result["solver"], str(result["calls"]), *result["choices"], *numbers]
-    return f"| {' | '.join([*shown, 'differ' if result['differ'] else ''])} |"
+    return f"| {' | '.join([*shown, *marks])} |"
 
 
 def section(rows: list[dict[str, Any]]) -> str:
@@ -82,7 +84,10 @@ def section(rows: list[dict[str, Any]]) -> str:
     apart, grids = (np.abs(np.diff([result[name] for result in rows]))[:, 0] for name in ("worth", "grids"))
     differ = np.array([result["differ"] for result in rows])
     agree, beyond_sight = apart <= AGREEMENT, np.array([min(result["worth"]) > MOST_PSNR - 0.5 for result in rows])
-    columns = "model | base solver | calls | first | second | worth | worth | apart | free grids apart | the tool says"
+    new = np.array([result["new"] for result in rows])
+    columns = (
+        "model | base solver | calls | first | second | worth | worth | apart | free grids apart | the tool says | new"
+    )
     return "\n".join(
         [
             HEADING,
@@ -91,12 +96,13 @@ def section(rows: list[dict[str, Any]]) -> str:
             (__doc__ or "").split("\n", 2)[2].strip(),
             "",
             f"| {columns} |",
-            "|" + " --- |" * 10,
+            "|" + " --- |" * 11,
             *map(line, rows),
             "",
             f"- Both choices are worth the same within {AGREEMENT:g} dB in {np.count_nonzero(agree)} of {len(rows)} "
             f"rows, {100 * agree.mean():.0f} % ({np.median(apart):.1f} dB apart in the median, {apart.max():.1f} at "
             f"most); in {np.count_nonzero(beyond_sight)} of them because both come within half a dB of {MOST_PSNR:g}. "
+            f"Of the new models: {np.count_nonzero(agree & new)} of {np.count_nonzero(new)} rows. "
             f"Free grids alone, unverified: {np.count_nonzero(grids <= AGREEMENT)} rows, {grids.max():.1f} dB at most",
             f"- `tune` says that the sets differ in {np.count_nonzero(differ)} rows, of which "
             f"{np.count_nonzero(differ & ~agree)} are more than {AGREEMENT:g} dB apart; where it says that they agree, "
@@ -112,15 +118,16 @@ def main() -> None:
     options.add_argument("--digits", type=Path, help="results folder of config/digits-arms.yaml")
     given = options.parse_args()
     torch.set_num_threads(1)
-    cases = [(case, tuple(SCHEDULERS)) for case in mixtures(MIXTURES + NEW_MIXTURES)]
+    every = tuple(SCHEDULERS)
+    cases = [(case, every, number >= len(MIXTURES)) for number, case in enumerate(mixtures(MIXTURES + NEW_MIXTURES))]
     if given.digits:
-        cases += [(case, tuple(SCHEDULERS)) for seed in (0, 1) for case in digits(given.digits, seed)]
+        cases += [(case, every, bool(seed)) for seed in (0, 1) for case in digits(given.digits, seed)]
     if given.tiny:
-        cases += list(tiny_models(given.tiny))
+        cases += [(case, solvers, False) for case, solvers in tiny_models(given.tiny)]
     rows = []
-    for case, solvers in cases:
+    for case, solvers, new in cases:
         for solver, calls in itertools.product(solvers, (12, 20)):
-            rows.append(row(case, solver, calls))
+            rows.append(row(case, solver, calls) | {"new": new})
             print(line(rows[-1]), flush=True)
     replace_section(RESULTS, HEADING, section(rows))
 

@@ -57,12 +57,12 @@ def arms_for(
     steps, levels = len(long.sigmas) - 1, long.sigmas
     arms = {"base": Arm(calls, {"enabled": False})}
     high = _high(long)
-    path = thinned(steps, high, calls, is_euler) if high < calls else []
+    path = thinned(steps, high, calls, not is_euler) if high < calls else []
     if path:
         arms["stablevs"] = Arm(steps, {"xi": PAPER_XI, "low_steps": calls - high})
     if recommendation is not None:
         arms["tuned"] = Arm(steps, {"xi": recommendation.xi, "low_steps": recommendation.low_steps})
-        path = thinned(steps, calls - recommendation.low_steps, calls, is_euler)
+        path = thinned(steps, calls - recommendation.low_steps, calls, not is_euler)
     if path and not is_euler:
         # With xi 0 no step is the closed form.
         arms["control"] = Arm(steps, {"xi": 0.0, "grid": [levels[i] for i in path[:-1]]})
@@ -188,7 +188,7 @@ def tune(
     tuning = requests_of(prompts, False, TUNING_PICTURES, seed)
     runs = [model.sample(prompt, number, steps, enabled=False) for prompt, number in tuning]
     paths = [run.trajectory for run in runs]
-    recommendation = recommend(paths, calls=calls, loss_db=loss_db, skip_smallest=model.is_euler)
+    recommendation = recommend(paths, calls=calls, loss_db=loss_db, multistep=not model.is_euler)
     calls = recommendation.calls
     arms = arms_for(model.is_euler, paths[0], calls, recommendation)
     total, spent = budget * runs[0].calls, sum(run.calls for run in runs)
@@ -239,15 +239,17 @@ def two_sets(
     """
     if chosen in ("base", "stablevs"):
         return None
-    calls, whole, levels = recommendation.calls, LongRuns([*tuning, *held_out]), list(tuning[0].sigmas)
-    steps = len(levels) - 1
+    calls, levels = recommendation.calls, list(tuning[0].sigmas)
+    steps, whole = len(levels) - 1, LongRuns([*tuning, *held_out], not is_euler)
 
     def worth(placed: Recommendation) -> float:
-        grid = [*(levels.index(level) for level in placed.grid), steps]
-        path = grid if chosen == "grid" else thinned(steps, calls - placed.low_steps, calls, is_euler)
-        return min(whole.expected(path), MOST_PSNR)
+        high = calls - placed.low_steps
+        path = thinned(steps, high, calls, not is_euler)
+        if chosen == "grid":
+            path = [*(levels.index(level) for level in placed.grid), steps]
+        return min(whole.expected(path, own=high if chosen == "tuned" else None), MOST_PSNR)
 
-    return [worth(recommendation), worth(recommend(held_out, calls=calls, skip_smallest=is_euler))]
+    return [worth(recommendation), worth(recommend(held_out, calls=calls, multistep=not is_euler))]
 
 
 def _agreement(chosen: str, halves: list[float] | None) -> str:

@@ -10,8 +10,8 @@ import torch
 from stablevelocity.errors import UserError
 from stablevelocity.gmm import GaussianMixture
 from stablevelocity.sampling import euler
-from stablevelocity.schedulers import StableVSFlowMatchEulerScheduler
-from stablevelocity.tuning import Trajectory, recommend, trajectory
+from stablevelocity.schedulers import StableVSDPMSolverMultistepScheduler, StableVSFlowMatchEulerScheduler
+from stablevelocity.tuning import Trajectory, recommend, record, trajectory
 from stablevelocity.tuning.recommend import LongRuns, thinned
 
 SHIFTED = [3 * s / (1 + 2 * s) for s in np.linspace(1, 0, 31)]
@@ -36,6 +36,18 @@ def run(velocity, x, levels):
     return euler(velocity, x, torch.tensor([*levels, 0.0] if levels[-1] else levels, dtype=torch.float64))
 
 
+def multistep_run(velocity, x, steps=30, **options):
+    """What DPM-Solver++ went through, of second order and with shift 3."""
+    scheduler = StableVSDPMSolverMultistepScheduler(
+        use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0, **(options or {"enabled": False})
+    )
+    scheduler.set_timesteps(steps)
+    with record(scheduler) as recording:
+        for sigma, timestep in zip(scheduler.sigmas.tolist(), scheduler.timesteps, strict=False):
+            x = scheduler.step(velocity(x, sigma), timestep, x, return_dict=False)[0]
+    return recording.trajectory()
+
+
 def test_a_long_run_is_eulers():
     velocity, x = mixture().velocity, noise(5, 32)
     long = trajectory(velocity, x, SHIFTED[:-1])  # the final 0 may be left out
@@ -45,15 +57,30 @@ def test_a_long_run_is_eulers():
     torch.testing.assert_close(long.velocities[3], velocity(long.states[3], SHIFTED[3]))
 
 
-def test_the_grid_is_the_best_of_all_grids():
+@pytest.mark.parametrize("multistep", [False, True])
+def test_the_grid_is_the_best_of_all_grids(multistep):
     steps = 7
     levels = tuple(np.linspace(1, 0, steps + 1).tolist())
-    runs = LongRuns([Trajectory(levels, noise(steps + 1, 3, 5), noise(steps, 3, 5, seed=1))])
+    runs = LongRuns([Trajectory(levels, noise(steps + 1, 3, 5), noise(steps, 3, 5, seed=1))], multistep)
     best = runs.best_grids()
     for calls in range(1, steps + 1):
         every = [(0, *middle, steps) for middle in itertools.combinations(range(1, steps), calls - 1)]
-        costs = [sum(float(runs.error(i, j).square().mean()) for i, j in itertools.pairwise(grid)) for grid in every]
+        costs = []
+        for grid in every:
+            triples = zip((None, *grid), grid, grid[1:], strict=False)
+            costs.append(sum(float(runs.error(i, j, before).square().mean()) for before, i, j in triples))
         assert tuple(best[calls]) == every[int(np.argmin(costs))]
+
+
+def test_own_steps_of_dpm_solver_cost_nothing():
+    """Errors are counted from diffusers' own steps, of first order at the ends and of second between."""
+    long = multistep_run(mixture().velocity, noise(4, 32))
+    runs = LongRuns([long], multistep=True)
+    own = torch.stack([runs.error(i, i + 1, i - 1 if i else None) for i in range(30)])
+    eulers = torch.stack([runs.error(i, i + 1) for i in range(30)])
+    # float32: states of size 1 and sigma, whose rounding lambda multiplies.
+    assert own.abs().max() < 1e-5
+    assert eulers[1:-1].abs().amax(dim=(1, 2)).min() > 5e-5
 
 
 def test_no_step_is_spent_where_the_velocity_no_longer_turns():
@@ -80,7 +107,7 @@ def test_expected_distances_are_met_on_gaussian_data():
     data = GaussianMixture(torch.ones(1), torch.zeros(1, 32), (4 * scale**2)[None])
     long = trajectory(data.velocity, noise(16, 32), SHIFTED)
     recommendation = recommend(long, calls=20)
-    path = thinned(30, 20 - recommendation.low_steps, 20, True)
+    path = thinned(30, 20 - recommendation.low_steps, 20, False)
     for grid, expected in (
         (recommendation.grid, recommendation.expected_grid),
         ([SHIFTED[i] for i in path[:-1]], recommendation.expected_tuned),
@@ -89,13 +116,28 @@ def test_expected_distances_are_met_on_gaussian_data():
         assert abs(measured - expected) < 1.5
 
 
+def test_expected_distances_are_met_on_gaussian_data_by_multistep_solvers_too():
+    scale = 1 / torch.arange(1, 33, dtype=torch.float64)
+    data = GaussianMixture(torch.ones(1), torch.zeros(1, 32), (4 * scale**2)[None])
+    long = multistep_run(data.velocity, noise(16, 32))
+    recommendation = recommend(long, calls=16, multistep=True)
+    thinning = {"xi": recommendation.xi, "low_steps": recommendation.low_steps}
+    for options, expected in (
+        ({"xi": 0.0, "grid": list(recommendation.grid)}, recommendation.expected_grid),
+        (thinning, recommendation.expected_tuned),
+    ):
+        measured = multistep_run(data.velocity, noise(16, 32), **options)
+        assert measured.velocities.shape[0] == 16
+        assert abs(psnr(measured.states[-1], long.states[-1]) - expected) < 1.5
+
+
 def test_xi_and_low_steps_thin_a_scheduler_to_the_grid_they_stand_for():
     long = trajectory(mixture().velocity, noise(4, 32), SHIFTED)
     for calls in (8, 14, 20, 27):
         recommendation = recommend(long, calls=calls)
         scheduler = StableVSFlowMatchEulerScheduler(shift=3.0, xi=recommendation.xi, low_steps=recommendation.low_steps)
         scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 30, 30).tolist())
-        path = thinned(30, calls - recommendation.low_steps, calls, True)
+        path = thinned(30, calls - recommendation.low_steps, calls, False)
         np.testing.assert_allclose(scheduler.sigmas, [SHIFTED[i] for i in path], atol=1e-6)
 
 
@@ -106,7 +148,7 @@ def test_the_free_grid_reaches_the_best_of_every_xi_on_a_known_flow(calls):
     end = run(velocity, held_out, SHIFTED)
     sweep = []
     for high in range(1, calls):
-        path = thinned(30, high, calls, True)
+        path = thinned(30, high, calls, False)
         if path:
             sweep.append(psnr(run(velocity, held_out, [SHIFTED[i] for i in path]), end))
     recommendation = recommend(trajectory(velocity, tuning, SHIFTED), calls=calls)
