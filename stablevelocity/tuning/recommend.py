@@ -179,8 +179,7 @@ class LongRuns:
         """
         levels = len(self.sigmas)
         cost = np.full((levels,) * (3 if self.multistep else 2), math.inf)
-        for j in range(1, levels):
-            products = self._products(j)
+        for j, products in enumerate(self._products(), start=1):
             weights = np.zeros((j, 2 * j + 1))  # of x_0 .. x_j, v_0 .. v_(j-1)
             weights[:, j] = -1
             for i in range(j):
@@ -199,16 +198,17 @@ class LongRuns:
                 cost[h, h + 1 : j, j] = _quadratic(steps, products)
         return cost
 
-    def _products(self, j: int, at_once: int = 1 << 20) -> np.ndarray:
-        """Mean products of the states down to j and the velocities before it, carried from j to the end."""
-        total = np.zeros((2 * j + 1, 2 * j + 1))
+    def _products(self, at_once: int = 8192) -> list[np.ndarray]:
+        """For each level j > 0 the mean products of x_0 .. x_j, v_0 .. v_(j-1), carried on from j."""
+        total = [np.zeros((2 * j + 1, 2 * j + 1)) for j in range(1, len(self.sigmas))]
         for picture in range(self.x.shape[1]):
             for start in range(0, self.x.shape[2], at_once):
                 part = slice(start, start + at_once)
-                vectors = torch.cat([self.x[: j + 1, picture, part], self.v[:j, picture, part]]).double()
-                vectors *= self._carried[j, part]
-                total += (vectors @ vectors.T).numpy()
-        return total / self.x[0].numel()
+                x, v = self.x[:, picture, part].double(), self.v[:, picture, part].double()
+                for j, products in enumerate(total, start=1):
+                    vectors = torch.cat([x[: j + 1], v[:j]]) * self._carried[j, part]
+                    products += (vectors @ vectors.T).numpy()
+        return [products / self.x[0].numel() for products in total]
 
     def curves(self) -> dict[str, tuple[float, ...]]:
         """`turning`, `clean_change` and `skip_error` of a Recommendation."""
