@@ -33,7 +33,6 @@ TOLERANCE = 0.5
 
 def row(case: Case, solver: str, calls: int) -> dict[str, Any]:
     """PSNR by arm, the best of the sweep, and what the tool's choice came to."""
-    is_euler = solver == "Euler"
     recording = case.run(solver, STEPS, enabled=False)
     long, end = recording.trajectory(), recording.end.flatten(1).double()
     peak = float(end.max() - end.min())
@@ -47,11 +46,11 @@ def row(case: Case, solver: str, calls: int) -> dict[str, Any]:
 
     unseen = slice(TUNING_PICTURES, None)
     tuning = part(long, np.arange(TUNING_PICTURES))
-    recommendation = recommend(tuning, calls=calls, multistep=not is_euler)
-    arms = arms_for(is_euler, long, calls, recommendation)
+    recommendation = recommend(tuning, calls=calls)
+    arms = arms_for(long, calls, recommendation)
     by_picture = {name: psnr(steps=arm.steps, **arm.options)[unseen] for name, arm in arms.items()}
     levels = long.sigmas
-    highs = [high for high in range(1, calls) if thinned(STEPS, high, calls, not is_euler)]
+    highs = [high for high in range(1, calls) if thinned(STEPS, high, calls, long.multistep)]
     sweep = np.stack([psnr(xi=(levels[h - 1] + levels[h]) / 2, low_steps=calls - h)[unseen] for h in highs])
     return {
         "case": case.name,

@@ -8,6 +8,7 @@ are models that no design was chosen on.
 """
 
 import argparse
+import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -29,14 +30,13 @@ STEPS, BUDGET = 30, 16
 
 def row(case: Case, solver: str, calls: int) -> dict[str, Any]:
     """What both sets choose, and what the choices and the free grids are worth (dB) on the pictures of neither."""
-    is_euler = solver == "Euler"
     long = case.run(solver, STEPS, enabled=False).trajectory()
     psnr = distances(case, solver, long)
     order = np.random.default_rng(calls).permutation(PICTURES)
     tuning = order[:TUNING_PICTURES], order[2 * TUNING_PICTURES : 3 * TUNING_PICTURES]
     others = np.setdiff1d(order, np.concatenate(tuning), assume_unique=True)
-    recommended = [recommend(part(long, rows), calls=calls, multistep=not is_euler) for rows in tuning]
-    arms = [arms_for(is_euler, long, calls, recommendation) for recommendation in recommended]
+    recommended = [recommend(part(long, rows), calls=calls) for rows in tuning]
+    arms = [arms_for(long, calls, recommendation) for recommendation in recommended]
     count = (BUDGET - TUNING_PICTURES) * STEPS // (STEPS + len(arms[0]) * calls)
     rest = others[2 * count :]
     choices, worth, grids, differ = [], [], [], False
@@ -46,7 +46,7 @@ def row(case: Case, solver: str, calls: int) -> dict[str, Any]:
         worth.append(float(values[choices[-1]][rest].mean()))
         grids.append(float(values["grid"][rest].mean()))
         runs = part(long, tuning[number]), part(long, held_out)
-        halves = two_sets(choices[-1], recommended[number], runs[:1], runs[1:], is_euler)
+        halves = two_sets(choices[-1], recommended[number], runs[:1], runs[1:])
         differ |= halves is not None and abs(halves[0] - halves[1]) > AGREEMENT
     shown = {"case": case.name, "solver": solver, "calls": calls}
     return shown | {"choices": choices, "worth": worth, "grids": grids, "differ": differ}
@@ -68,7 +68,7 @@ def distances(case: Case, solver: str, long: Trajectory) -> Callable[[Arm], np.n
 
 def part(long: Trajectory, rows: np.ndarray) -> Trajectory:
     """Some of the pictures."""
-    return Trajectory(long.sigmas, long.states[:, rows], long.velocities[:, rows])
+    return dataclasses.replace(long, states=long.states[:, rows], velocities=long.velocities[:, rows])
 
 
 def line(result: dict[str, Any]) -> str:

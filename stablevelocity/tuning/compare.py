@@ -46,9 +46,7 @@ class Comparison:
     note: str = ""  # why there is no LPIPS
 
 
-def arms_for(
-    is_euler: bool, long: Trajectory, calls: int, recommendation: Recommendation | None = None
-) -> dict[str, Arm]:
+def arms_for(long: Trajectory, calls: int, recommendation: Recommendation | None = None) -> dict[str, Arm]:
     """The candidates of `calls` network calls, by name; those of a recommendation where one is given.
 
     `stablevs` is absent where no step would be left below 0.85. The control arm takes the base solver's own step on
@@ -57,13 +55,13 @@ def arms_for(
     steps, levels = len(long.sigmas) - 1, long.sigmas
     arms = {"base": Arm(calls, {"enabled": False})}
     high = _high(long)
-    path = thinned(steps, high, calls, not is_euler) if high < calls else []
+    path = thinned(steps, high, calls, long.multistep) if high < calls else []
     if path:
         arms["stablevs"] = Arm(steps, {"xi": PAPER_XI, "low_steps": calls - high})
     if recommendation is not None:
         arms["tuned"] = Arm(steps, {"xi": recommendation.xi, "low_steps": recommendation.low_steps})
-        path = thinned(steps, calls - recommendation.low_steps, calls, not is_euler)
-    if path and not is_euler:
+        path = thinned(steps, calls - recommendation.low_steps, calls, long.multistep)
+    if path and long.multistep:
         # With xi 0 no step is the closed form.
         arms["control"] = Arm(steps, {"xi": 0.0, "grid": [levels[i] for i in path[:-1]]})
     if recommendation is not None:
@@ -161,7 +159,7 @@ def compare_pipeline(
     long_runs = [model.sample(prompt, number, steps, enabled=False) for prompt, number in requests]
     long = long_runs[0].trajectory
     calls = calls or min(_high(long) + 9, len(long.sigmas) - 1)
-    return compare(model, requests, long_runs, arms_for(model.is_euler, long, calls), say)
+    return compare(model, requests, long_runs, arms_for(long, calls), say)
 
 
 def tune(
@@ -188,9 +186,9 @@ def tune(
     tuning = requests_of(prompts, False, TUNING_PICTURES, seed)
     runs = [model.sample(prompt, number, steps, enabled=False) for prompt, number in tuning]
     paths = [run.trajectory for run in runs]
-    recommendation = recommend(paths, calls=calls, loss_db=loss_db, multistep=not model.is_euler)
+    recommendation = recommend(paths, calls=calls, loss_db=loss_db)
     calls = recommendation.calls
-    arms = arms_for(model.is_euler, paths[0], calls, recommendation)
+    arms = arms_for(paths[0], calls, recommendation)
     total, spent = budget * runs[0].calls, sum(run.calls for run in runs)
     held_out = (total - spent) // (runs[0].calls + len(arms) * calls)
     say(f"budget: {total} network calls, {spent} for the recommendation, {held_out} held-out pictures")
@@ -199,7 +197,7 @@ def tune(
     comparison = compare(model, requests, long_runs, arms, say)
     spent += sum(run.calls for run in long_runs) + comparison.calls
     chosen, sentence = verdict(comparison)
-    halves = two_sets(chosen, recommendation, paths, [run.trajectory for run in long_runs], model.is_euler)
+    halves = two_sets(chosen, recommendation, paths, [run.trajectory for run in long_runs])
     agreement = _agreement(chosen, halves)
     say(agreement)
     say(f"{sentence}; {spent} of {total} network calls made")
@@ -231,7 +229,6 @@ def two_sets(
     recommendation: Recommendation,
     tuning: Sequence[Trajectory],
     held_out: Sequence[Trajectory],
-    is_euler: bool,
 ) -> list[float] | None:
     """PSNR in dB expected on all runs of the chosen arm: as the tuning runs place its steps, and the held-out ones.
 
@@ -240,16 +237,16 @@ def two_sets(
     if chosen in ("base", "stablevs"):
         return None
     calls, levels = recommendation.calls, list(tuning[0].sigmas)
-    steps, whole = len(levels) - 1, LongRuns([*tuning, *held_out], not is_euler)
+    steps, whole = len(levels) - 1, LongRuns([*tuning, *held_out])
 
     def worth(placed: Recommendation) -> float:
         high = calls - placed.low_steps
-        path = thinned(steps, high, calls, not is_euler)
+        path = thinned(steps, high, calls, whole.multistep)
         if chosen == "grid":
             path = [*(levels.index(level) for level in placed.grid), steps]
         return min(whole.expected(path, own=high if chosen == "tuned" else None), MOST_PSNR)
 
-    return [worth(recommendation), worth(recommend(held_out, calls=calls, multistep=not is_euler))]
+    return [worth(recommendation), worth(recommend(held_out, calls=calls))]
 
 
 def _agreement(chosen: str, halves: list[float] | None) -> str:

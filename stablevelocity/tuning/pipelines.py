@@ -56,11 +56,6 @@ class Model:
             raise UserError(f"{self.name}: scheduler {kind} is none that StableVS has a form of; expected {known}")
         self.stablevs = STABLEVS[kind]
 
-    @property
-    def is_euler(self) -> bool:
-        """There the closed-form step is the base solver's own."""
-        return self.stablevs is _EULER
-
     def scheduler(self, **options: Any) -> Any:
         """StableVS over the pipeline's own base; `enabled=False` is the base itself, bit for bit."""
         return self.stablevs.from_config(self.stock.config, **options)

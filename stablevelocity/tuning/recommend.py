@@ -58,20 +58,18 @@ def recommend(
     *,
     calls: int | None = None,
     loss_db: float | None = None,
-    multistep: bool = False,
 ) -> Recommendation:
     """From long runs alone, with no further network call: thinning and free grid of `calls` network calls.
 
-    Or of the fewest calls whose free grid is expected to come as near as `loss_db` (PSNR, dB). `multistep`: the runs
-    are of DPM-Solver++ or UniPC, not of Euler. Raises UserError for runs on different levels and for calls outside
-    2 to N - 1.
+    Or of the fewest calls whose free grid is expected to come as near as `loss_db` (PSNR, dB). Raises UserError for
+    runs on different levels or by different solvers, and for calls outside 2 to N - 1.
     """
     runs = [trajectories] if isinstance(trajectories, Trajectory) else list(trajectories)
-    if not runs or any(run.sigmas != runs[0].sigmas for run in runs):
-        raise UserError("recommend: expected one or more trajectories, all on the same sigmas")
+    if not runs or any((run.sigmas, run.multistep) != (runs[0].sigmas, runs[0].multistep) for run in runs):
+        raise UserError("recommend: expected one or more trajectories, all on the same sigmas and by the same solver")
     if (calls is None) == (loss_db is None):
         raise UserError(f"recommend: calls={calls}, loss_db={loss_db}; expected one of the two")
-    paths = LongRuns(runs, multistep)
+    paths = LongRuns(runs)
     steps = len(paths.sigmas) - 1
     if calls is not None and not 2 <= calls < steps:
         raise UserError(f"recommend: calls={calls}; expected 2 to {steps - 1}, fewer than the long run's {steps}")
@@ -84,7 +82,7 @@ def recommend(
                 f"recommend: loss_db={loss_db:g}; {steps - 1} calls of {steps} are expected to come "
                 f"as near as {paths.expected(best[steps - 1]):.1f} dB"
             )
-    thinnings = {high: thinned(steps, high, calls, multistep) for high in range(1, calls)}
+    thinnings = {high: thinned(steps, high, calls, paths.multistep) for high in range(1, calls)}
     # The solver's own steps decide, below xi too: `tune` offers them as well as StableVS's, and they are mostly better.
     high = max((n for n, path in thinnings.items() if path), key=lambda n: paths.expected(thinnings[n]))
     return Recommendation(
@@ -114,8 +112,8 @@ def thinned(steps: int, high: int, calls: int, multistep: bool) -> list[int]:
 class LongRuns:
     """Several long runs on the same levels, pictures side by side."""
 
-    def __init__(self, runs: Sequence[Trajectory], multistep: bool = False):
-        self.sigmas, self.multistep = runs[0].sigmas, multistep
+    def __init__(self, runs: Sequence[Trajectory]):
+        self.sigmas, self.multistep = runs[0].sigmas, runs[0].multistep
         ends = torch.cat([run.states[-1].flatten(1) for run in runs])
         self._peak = float(ends.max() - ends.min())
         # Levels first, pictures second, frequencies flat.

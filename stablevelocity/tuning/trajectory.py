@@ -22,12 +22,14 @@ class Trajectory:
     """One run of N steps for a batch of pictures, on the CPU in float32.
 
     `sigmas` are N + 1 noise levels that fall strictly to 0, `states` the state at each, `velocities` what the network
-    (guidance included) said at all but the last. Raises UserError where these do not fit together.
+    (guidance included) said at all but the last. `multistep`: the run is DPM-Solver++'s or UniPC's, not Euler's. Raises
+    UserError where these do not fit together.
     """
 
     sigmas: tuple[float, ...]
     states: Float[Tensor, "levels batch *shape"]
     velocities: Float[Tensor, "steps batch *shape"]
+    multistep: bool = False
 
     def __post_init__(self) -> None:
         levels = self.sigmas
@@ -79,7 +81,8 @@ class Recording:
         levels = tuple(float(sigma) for sigma in self.scheduler.sigmas)
         if self.end is None or self.calls != len(levels) - 1:
             raise UserError(f"record: {self.calls} steps seen; expected the {len(levels) - 1} of one whole run")
-        return Trajectory(levels, torch.stack([*self.states, self.end]), torch.stack(self.velocities))
+        states, velocities = torch.stack([*self.states, self.end]), torch.stack(self.velocities)
+        return Trajectory(levels, states, velocities, multistep="solver_order" in self.scheduler.config)
 
 
 @contextmanager

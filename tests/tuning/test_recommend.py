@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_a_long_run_is_eulers():
 def test_the_grid_is_the_best_of_all_grids(multistep):
     steps = 7
     levels = tuple(np.linspace(1, 0, steps + 1).tolist())
-    runs = LongRuns([Trajectory(levels, noise(steps + 1, 3, 5), noise(steps, 3, 5, seed=1))], multistep)
+    runs = LongRuns([Trajectory(levels, noise(steps + 1, 3, 5), noise(steps, 3, 5, seed=1), multistep)])
     best = runs.best_grids()
     for calls in range(1, steps + 1):
         every = [(0, *middle, steps) for middle in itertools.combinations(range(1, steps), calls - 1)]
@@ -75,7 +76,7 @@ def test_the_grid_is_the_best_of_all_grids(multistep):
 def test_own_steps_of_dpm_solver_cost_nothing():
     """Errors are counted from diffusers' own steps, of first order at the ends and of second between."""
     long = multistep_run(mixture().velocity, noise(4, 32))
-    runs = LongRuns([long], multistep=True)
+    runs = LongRuns([long])
     own = torch.stack([runs.error(i, i + 1, i - 1 if i else None) for i in range(30)])
     eulers = torch.stack([runs.error(i, i + 1) for i in range(30)])
     # float32: states of size 1 and sigma, whose rounding lambda multiplies.
@@ -120,7 +121,7 @@ def test_expected_distances_are_met_on_gaussian_data_by_multistep_solvers_too():
     scale = 1 / torch.arange(1, 33, dtype=torch.float64)
     data = GaussianMixture(torch.ones(1), torch.zeros(1, 32), (4 * scale**2)[None])
     long = multistep_run(data.velocity, noise(16, 32))
-    recommendation = recommend(long, calls=16, multistep=True)
+    recommendation = recommend(long, calls=16)
     thinning = {"xi": recommendation.xi, "low_steps": recommendation.low_steps}
     for options, expected in (
         ({"xi": 0.0, "grid": list(recommendation.grid)}, recommendation.expected_grid),
@@ -178,6 +179,7 @@ def test_mistakes_end_in_one_line():
     other = trajectory(mixture().velocity, noise(2, 32), SHIFTED[::2])
     for arguments, options, expected in (
         ([[long, other]], {"calls": 20}, "same sigmas"),
+        ([[long, replace(long, multistep=True)]], {"calls": 20}, "same solver"),
         ([long], {"calls": 30}, "2 to 29"),
         ([long], {}, "one of the two"),
         ([long], {"calls": 20, "loss_db": 40.0}, "one of the two"),

@@ -131,16 +131,16 @@ def test_two_sets_of_prompts_are_compared_by_what_the_chosen_arm_is_worth():
 
     early, late = long(0.85), long(0.25, 1)
     placed = recommend([early], calls=3)
-    same = compare.two_sets("grid", placed, [early], [early], True)
+    same = compare.two_sets("grid", placed, [early], [early])
     assert same == [compare.MOST_PSNR] * 2
     assert compare._agreement("grid", same).startswith("two disjoint sets of prompts agree (tolerance 2 dB)")
     # Each half's steps are exact on its own pictures and not on the other's; two of three pictures are late ones.
     for arm in ("grid", "tuned"):
-        halves = compare.two_sets(arm, placed, [early], [late, late], True)
+        halves = compare.two_sets(arm, placed, [early], [late, late])
         assert halves[1] - halves[0] > compare.AGREEMENT
         assert compare._agreement(arm, halves).endswith("raise --budget")
     # The base scheduler's steps come of no prompt.
-    assert compare.two_sets("base", placed, [early], [late], True) is None
+    assert compare.two_sets("base", placed, [early], [late]) is None
     assert "\n" not in compare._agreement("base", None)
 
 
