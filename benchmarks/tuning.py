@@ -4,9 +4,8 @@ A row per model, base solver and number of calls. All of a row starts from the s
 base solver's 30-step run: PSNR in dB of the final state, peak its range, mean over the 33 pictures that the
 recommendation (3 pictures) has not seen, with the 95 % interval over pictures. `choice` is what `tune` ends with: the
 arm that is nearest on 3 of the 33, and what it is worth on the others, over 200 draws of the three; named is the arm
-that it is most often. `--tiny` is a folder with the pipelines of `config/pretrained-tiny.yaml` (for the committed
-table: trained for a quarter of its transformers' and half of its autoencoders' steps), `--digits` the results of
-config/digits-arms.yaml. The tables go to benchmarks/TUNING.md.
+that it is most often. `--tiny` is a folder with the pipelines of `config/pretrained-tiny.yaml`, `--digits` the results
+of config/digits-arms.yaml. The tables go to benchmarks/TUNING.md.
 """
 
 import argparse
@@ -193,7 +192,8 @@ def report(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[str]:
         "",
         "## Models that the designs were chosen on",
         "",
-        "Three ways of carrying errors to the end and of verifying were compared on these, and the best was kept.",
+        "Ways of carrying errors to the end, of counting a multistep solver's errors and of verifying were compared on "
+        "some of these, and the best was kept.",
         "",
         *table(known),
         "",
