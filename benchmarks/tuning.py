@@ -176,7 +176,11 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 def report(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[str]:
     rows = known + new
     gain = np.array([result["grid"][0] - result["base"][0] for result in rows])
-    euler = [result["expected"] - result["grid"][0] for result in rows if result["solver"] == "Euler"]
+
+    def beside(*solvers: str) -> str:
+        values = [result["expected"] - result["grid"][0] for result in rows if result["solver"] in solvers]
+        return f"{np.median(values):+.1f} dB (median), {min(values):+.1f} to {max(values):+.1f}"
+
     control = [result["control"][0] - result["tuned"][0] for result in rows if "control" in result]
     return [
         "# Does the tuned grid come near to the best one?",
@@ -202,8 +206,8 @@ def report(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[str]:
         f"Free grid minus base scheduler: {gain.mean():+.1f} dB on average, {gain.min():+.1f} to {gain.max():+.1f}. "
         f"Control minus tuned (the base solver's own multistep steps below xi, history and all, in the place "
         f"of closed-form ones): {np.mean(control):+.1f} dB on average, {min(control):+.1f} to {max(control):+.1f}. "
-        "Expected minus measured distance of the free grid with Euler: "
-        f"{np.median(euler):+.1f} dB (median), {min(euler):+.1f} to {max(euler):+.1f}.",
+        f"Expected minus measured PSNR of the free grid: {beside('Euler')} with Euler; "
+        f"{beside('DPM-Solver++', 'UniPC')} with the others.",
     ]
 
 

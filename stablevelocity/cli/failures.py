@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from stablevelocity.errors import UserError
+from stablevelocity.errors import UserError, printable
 
 # A file that is not what it should be, cut or damaged.
 FORMATS = (SafetensorError, zipfile.BadZipFile, tarfile.TarError, json.JSONDecodeError, UnicodeDecodeError, EOFError)
@@ -22,7 +22,7 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, FileNotFoundError) and error.filename:
-        return f"{error.filename}: no such file"
+        return printable(f"{error.filename}: no such file")
     if isinstance(error, OSError):
         what, reason = error.filename or _file_of(error), error.strerror or str(error)
     elif isinstance(error, FORMATS) or _of_pandas(error):
@@ -30,7 +30,7 @@ def one_line(error: BaseException) -> str | None:
     else:
         return None
     reason = " ".join(reason.split())[:300]
-    return f"{what}: {reason}" if what else reason
+    return printable(f"{what}: {reason}" if what else reason)
 
 
 def _of_pandas(error: BaseException) -> bool:

@@ -187,7 +187,7 @@ def plain_log(axis: Axis, low: float, high: float) -> None:
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     axis.set_major_locator(FixedLocator([float(step) * 10.0**decade for decade in decades for step in steps]))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if 1e-4 < value < 1e5 else _power(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if 1e-4 <= value < 1e5 else _power(value)))
 
 
 def _power(value: float) -> str:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from stablevelocity.cli.failures import one_line
 from stablevelocity.cli.main import main
 from stablevelocity.data.shards import write_manifest, write_shard
+from stablevelocity.errors import UserError
 from stablevelocity.locks import _tell_once, try_lock
 from stablevelocity.study import load_study, study_json
 
@@ -116,3 +117,10 @@ def test_other_errors_of_a_lock_are_errors(number, tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", refuse)
     with open(tmp_path / "lock", "w") as file, pytest.raises(OSError, match=os.strerror(number)):
         try_lock(file.fileno())
+
+
+def test_no_name_commands_the_terminal_or_breaks_the_line():
+    """\x1b[2J clears a terminal; \udcff is what Python makes of a byte that is no text."""
+    assert str(UserError("key \x1b[2J of\r\na\udcff é")) == "key \\x1b[2J of\\r\\na\\udcff é"
+    assert one_line(FileNotFoundError(errno.ENOENT, "", "a\x1b[2J\n")) == "a\\x1b[2J\\n: no such file"
+    assert one_line(OSError(errno.EIO, "broken", "a\x07")) == "a\\x07: broken"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -244,6 +244,7 @@ STATES = st.dictionaries(NAMES, TENSORS | st.none() | st.integers() | st.text(ma
 
 
 @settings(max_examples=FUZZ or 25, derandomize=not FUZZ, deadline=None, database=None)
+@example(change={"\x1b": torch.zeros(())}, whole=True, inside=None)  # a find of `make fuzz`
 @given(change=STATES, whole=st.booleans(), inside=st.sampled_from([None, "ema", "model", "state_dict"]))
 def test_any_state_is_converted_or_refused_in_one_line(change: dict, whole: bool, inside: str | None) -> None:
     """A whole network with some entries changed, or those entries alone; bare or inside an entry."""
