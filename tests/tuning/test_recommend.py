@@ -73,6 +73,36 @@ def test_the_grid_is_the_best_of_all_grids(multistep):
         assert tuple(best[calls]) == every[int(np.argmin(costs))]
 
 
+@pytest.mark.parametrize("multistep", [False, True])
+def test_costs_are_the_mean_squares_of_errors(multistep):
+    """Of more values than are multiplied at once."""
+    levels = (1.0, 0.7, 0.4, 0.1, 0.0)
+    runs = LongRuns([Trajectory(levels, noise(5, 2, 9000), noise(4, 2, 9000, seed=1), multistep)])
+    costs = runs._costs()
+    for i, j in itertools.combinations(range(5), 2):
+        errors = {(i, j): runs.error(i, j)}
+        if multistep:
+            errors = {(h, i, j): runs.error(i, j, h) for h in range(i)} if i else {(0, 0, j): runs.error(0, j)}
+        for place, error in errors.items():
+            # Products are summed in float64, errors are differences in float32.
+            np.testing.assert_allclose(costs[place], error.double().square().mean(), rtol=1e-5)
+
+
+def test_steps_below_xi_are_expected_without_history():
+    runs = LongRuns([Trajectory((1.0, 0.7, 0.4, 0.1, 0.0), noise(5, 2, 6), noise(4, 2, 6, seed=1), True)])
+    total = runs.error(0, 1) + runs.error(1, 2, 0) + runs.error(2, 3) + runs.error(3, 4)
+    end = runs.x[-1]
+    expected = 10 * torch.log10((end.max() - end.min()) ** 2 / total.square().mean(dim=1))
+    assert runs.expected(range(5), own=2) == pytest.approx(float(expected.mean()), abs=1e-4)
+
+
+def test_xi_is_where_the_solvers_own_steps_are_nearest():
+    long = multistep_run(mixture().velocity, noise(4, 32))
+    runs, recommendation = LongRuns([long]), recommend(long, calls=16)
+    expected = {high: runs.expected(path) for high in range(1, 16) if (path := thinned(30, high, 16, True))}
+    assert 16 - recommendation.low_steps == max(expected, key=lambda high: expected[high])
+
+
 def test_own_steps_of_dpm_solver_cost_nothing():
     """Errors are counted from diffusers' own steps, of first order at the ends and of second between."""
     long = multistep_run(mixture().velocity, noise(4, 32))
