@@ -57,9 +57,9 @@ def tuned_options(scheduler: str, config: Mapping[str, Any], file: Path | str | 
     if not Path(file).is_file():
         problem = "is a folder, expected its tuning.json" if Path(file).is_dir() else f"no such file; {how}"
         raise UserError(f"{scheduler}: tuning={str(file)!r}: {problem}")
-    tuning = read_json(file, "base_config", "options", "calls", "scheduler", "class")
-    made_for = tuning["base_config"]
-    if not isinstance(made_for, dict):
+    tuning = read_json(file)
+    made_for = tuning.get("base_config") if isinstance(tuning, dict) else None
+    if not isinstance(made_for, dict) or not {"options", "calls", "scheduler", "class"} <= tuning.keys():
         raise UserError(f"{scheduler}: {file}: is no tuning; {how}")
     differing = sorted(key for key, value in made_for.items() if base_config(config).get(key, value) != value)
     if differing:

@@ -78,7 +78,8 @@ RECORDS: list[tuple[str, dict[str, str], str]] = [
     ("checksums that are none", {"checksums.json": "[]"}, r"checksums\.json: has no 'files'"),
     ("no checksums", {}, r"checksums\.json: is missing"),
 ]
-TUNINGS = [("{}", "has no 'base_config'"), ("[]", "has no 'base_config'"), ("{", "is not whole JSON")]
+TUNINGS = [("{}", "is no tuning"), ("[]", "is no tuning"), ("{", "is not whole JSON")]
+TUNINGS += [('{"base_config": {}, "options": 1}', "is no tuning")]
 TUNINGS += [('{"base_config": [], "options": 1, "calls": 1, "scheduler": "", "class": ""}', "is no tuning")]
 
 
