@@ -131,18 +131,19 @@ def content(file: Path) -> Any:
     return file.read_bytes()
 
 
+def compared(results: Path) -> set[str]:
+    """The files of a study that must be equal."""
+    files = [file.relative_to(results) for file in results.rglob("*") if file.is_file()]
+    files = [file for file in files if file.suffix not in TIMED and file.name not in ("lock", "checksums.json")]
+    files = [file for file in files if not str(file).startswith(SECONDS_DRAWN) or file.suffix == ".json"]
+    return {str(file) for file in files if file.parts[0] != "logs" and "job" not in file.parts}
+
+
 def differences(results: Path, expected: Path) -> list[str]:
     """Files that are in one of two studies only, or not the same in both."""
-
-    def names(results: Path) -> set[str]:
-        files = [file.relative_to(results) for file in results.rglob("*") if file.is_file()]
-        files = [file for file in files if file.suffix not in TIMED and file.name not in ("lock", "checksums.json")]
-        files = [file for file in files if not str(file).startswith(SECONDS_DRAWN) or file.suffix == ".json"]
-        return {str(file) for file in files if file.parts[0] != "logs" and "job" not in file.parts}
-
-    both = names(results) & names(expected)
-    odd = [f"{name}: only in one of them" for name in sorted(names(results) ^ names(expected))]
-    return odd + sorted(name for name in both if content(results / name) != content(expected / name))
+    here, there = compared(results), compared(expected)
+    odd = [f"{name}: only in one of them" for name in sorted(here ^ there)]
+    return odd + sorted(name for name in here & there if content(results / name) != content(expected / name))
 
 
 def main() -> int:
@@ -153,6 +154,7 @@ def main() -> int:
     draws, counts = random.Random(given.seed), Counter()
     os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")
     folder = Path(tempfile.mkdtemp(prefix="kills-"))  # stays where a file differs, or a command ends badly
+    print(f"in {folder}", flush=True)
     whole, copy = folder / "whole", folder / "killed"
     for part in ("stablevelocity", "workflow", "config"):
         shutil.copytree(ROOT / part, whole / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -171,8 +173,8 @@ def main() -> int:
         print(f"{kind}: {counts[kind]} kills; {len(wrong)} files differ", flush=True)
     counts["head"] = kill_heads(given.kills - counts.total(), draws)
     wrong = differences(RESULTS, whole / RESULTS)
-    compared = sum(file.is_file() for file in (whole / RESULTS).rglob("*"))
-    print(f"{counts.total()} kills ({dict(counts)}); of {compared} files {len(wrong)} differ")
+    files = len(compared(whole / RESULTS))
+    print(f"{counts.total()} kills ({dict(counts)}); of {files} files compared {len(wrong)} differ")
     if wrong:
         print("\n".join([*wrong, f"both studies are kept in {folder}"]))
         return 1

@@ -251,7 +251,7 @@ def two_sets(
         path = thinned(steps, high, calls, whole.multistep)
         if chosen == "grid":
             path = [*(levels.index(level) for level in placed.grid), steps]
-        return min(whole.expected(path, own=high if chosen == "tuned" else None), MOST_PSNR)
+        return min(whole.expected(path, closed_form_from=high if chosen == "tuned" else None), MOST_PSNR)
 
     return [worth(recommendation), worth(recommend(held_out, calls=calls))]
 

@@ -93,7 +93,7 @@ class Recording:
         if self.end is None or self.calls != len(levels) - 1:
             raise UserError(f"record: {self.calls} steps seen; expected the {len(levels) - 1} of one whole run")
         states, velocities = torch.stack([*self.states, self.end]), torch.stack(self.velocities)
-        return Trajectory(levels, states, velocities, multistep="solver_order" in self.scheduler.config)
+        return Trajectory(levels, states, velocities, multistep=hasattr(self.scheduler, "model_outputs"))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from stablevelocity.gmm import GaussianMixture
 from stablevelocity.sampling import euler
 from stablevelocity.schedulers import StableVSDPMSolverMultistepScheduler, StableVSFlowMatchEulerScheduler
 from stablevelocity.tuning import Trajectory, recommend, record, trajectory
+from stablevelocity.tuning.compare import arms_for, two_sets
 from stablevelocity.tuning.recommend import LongRuns, thinned
 
 SHIFTED = [3 * s / (1 + 2 * s) for s in np.linspace(1, 0, 31)]
@@ -89,11 +90,11 @@ def test_costs_are_the_mean_squares_of_errors(multistep):
 
 
 def test_steps_below_xi_are_expected_without_history():
-    runs = LongRuns([Trajectory((1.0, 0.7, 0.4, 0.1, 0.0), noise(5, 2, 6), noise(4, 2, 6, seed=1), True)])
+    runs = LongRuns([Trajectory((0.9, 0.7, 0.4, 0.1, 0.0), noise(5, 2, 6), noise(4, 2, 6, seed=1), True)])
     total = runs.error(0, 1) + runs.error(1, 2, 0) + runs.error(2, 3) + runs.error(3, 4)
     end = runs.x[-1]
     expected = 10 * torch.log10((end.max() - end.min()) ** 2 / total.square().mean(dim=1))
-    assert runs.expected(range(5), own=2) == pytest.approx(float(expected.mean()), abs=1e-4)
+    assert runs.expected(range(5), closed_form_from=2) == pytest.approx(float(expected.mean()), abs=1e-4)
 
 
 def test_xi_is_where_the_solvers_own_steps_are_nearest():
@@ -248,3 +249,32 @@ def test_a_velocity_may_reuse_its_memory_and_change_its_input():
     kept, plain = (trajectory(v, noise(2, 3), levels) for v in (careless, lambda x, sigma: x * sigma))
     assert torch.equal(kept.states, plain.states)
     assert torch.equal(kept.velocities, plain.velocities)
+
+
+def test_the_control_arm_stands_on_the_levels_of_the_tuned_one():
+    long = multistep_run(mixture().velocity, noise(4, 32))
+    for calls in (8, 14, 20, 27):
+        arms = arms_for(long, calls, recommend(long, calls=calls))
+        tuned, control = (
+            multistep_run(lambda x, sigma: x, noise(1, 2), **arms[name].options) for name in ("tuned", "control")
+        )
+        np.testing.assert_allclose(tuned.sigmas, control.sigmas, atol=1e-6)
+
+
+def test_two_sets_count_the_steps_that_the_chosen_arm_takes():
+    runs = [multistep_run(mixture().velocity, noise(2, 32, seed=seed)) for seed in (0, 1)]
+    placed, whole = recommend(runs[0], calls=12), LongRuns(runs)
+    path = thinned(30, high := 12 - placed.low_steps, 12, True)
+    for arm, closed in (("tuned", high), ("control", None)):
+        assert two_sets(arm, placed, runs[:1], runs[1:])[0] == whole.expected(path, closed_form_from=closed)
+
+
+def test_a_run_of_eulers_is_one_whatever_config_it_came_from():
+    """diffusers keeps another class's options in the config, solver_order among them."""
+    base = StableVSDPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", solver_order=2)
+    scheduler = StableVSFlowMatchEulerScheduler.from_config(base.config, enabled=False)
+    scheduler.set_timesteps(3)
+    with record(scheduler) as recording:
+        for timestep in scheduler.timesteps:
+            scheduler.step(noise(1, 4), timestep, noise(1, 4))
+    assert not recording.trajectory().multistep
