@@ -190,8 +190,13 @@ def total(timings: list[Timing]) -> Timing:
 def prepare(pipeline: Any, device: str, offload: Offload) -> Any:
     """Put a pipeline on a device, whole or with its parts moved there when they are needed.
 
-    `model`: one part at a time; `sequential`: one layer at a time, slow and small. Raises UserError without a GPU.
+    `model`: one part at a time; `sequential`: one layer at a time, slow and small. Raises UserError for a device
+    that is not here, and for offloading without a GPU.
     """
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
     pipeline.set_progress_bar_config(disable=True)
     if offload == "none":
         return pipeline.to(device)

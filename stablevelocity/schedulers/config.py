@@ -41,7 +41,12 @@ class FlowConfigMixin:
         for an option of the other kind of scheduler that would otherwise be dropped in silence.
         """
         config = config_in_force(config)
+        known = inspect.signature(cls.__init__).parameters
+        if unknown := [name for name in options if name not in known and not return_unused_kwargs]:
+            raise UserError(f"{cls.__name__}: {unknown[0]}={options[unknown[0]]!r} is no option of this scheduler")
         if options.get("xi") == "auto":
+            if given := [name for name in ("low_steps", "grid", "calls") if name in options]:
+                raise UserError(f"{cls.__name__}: xi='auto' chooses {given[0]} too; leave it out")
             options |= tuned_options(cls.__name__, config, tuning)
         elif tuning is not None:
             raise UserError(f"{cls.__name__}: tuning={str(tuning)!r} is read for xi='auto' only, got no such xi")

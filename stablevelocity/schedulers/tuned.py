@@ -55,7 +55,8 @@ def tuned_options(scheduler: str, config: Mapping[str, Any], file: Path | str | 
             raise UserError(f"{scheduler}: xi='auto', but {count}; pass tuning=FILE, or {how}")
         file = cached[0]
     if not Path(file).is_file():
-        raise UserError(f"{scheduler}: tuning={str(file)!r}: no such file; {how}")
+        problem = "is a folder, expected its tuning.json" if Path(file).is_dir() else f"no such file; {how}"
+        raise UserError(f"{scheduler}: tuning={str(file)!r}: {problem}")
     tuning = read_json(file, "base_config", "options", "calls", "scheduler", "class")
     made_for = tuning["base_config"]
     if not isinstance(made_for, dict):

@@ -138,10 +138,11 @@ def verdict(comparison: Comparison) -> tuple[str, str]:
     """
     best = max(comparison.rows[1:], key=lambda row: row["psnr"])
     if best["arm"] == "base":
-        return "base", f"keep the base scheduler: at {best['calls']} calls nothing came nearer to the long run"
+        nearest = f"nothing came nearer to the long run than its {best['psnr']:.1f} dB"
+        return "base", f"keep the base scheduler: at {best['calls']} calls {nearest}"
     gain = f"{best['gain']:+.1f} dB over the base scheduler (95 % {best['gain_low']:+.1f} to {best['gain_high']:+.1f})"
     doubt = "" if best["gain_low"] > 0 else "; it may be chance, a larger budget would tell"
-    return best["arm"], f"use {best['arm']} at {best['calls']} calls: {gain}{doubt}"
+    return best["arm"], f"use {best['arm']} at {best['calls']} calls: {best['psnr']:.1f} dB, {gain}{doubt}"
 
 
 def requests_of(prompts: Sequence[str], held_out: bool, count: int, seed: int) -> list[Request]:
@@ -155,10 +156,12 @@ def compare_pipeline(
     model: Model, prompts: Sequence[str], *, steps: int, calls: int | None, seed: int, say: Callable[[str], None]
 ) -> Comparison:
     """Long run, base, StableVS at 0.85 and its control, one picture per prompt; `calls` None: 9 steps below 0.85."""
+    _check_calls("compare-pipeline", calls, steps)
     requests = [(prompt, 1000 * seed + number) for number, prompt in enumerate(prompts)]
     long_runs = [model.sample(prompt, number, steps, enabled=False) for prompt, number in requests]
     long = long_runs[0].trajectory
-    calls = calls or min(_high(long) + 9, len(long.sigmas) - 1)
+    calls = calls or _high(long) + 9
+    _check_calls("compare-pipeline", calls, steps)
     return compare(model, requests, long_runs, arms_for(long, calls), say)
 
 
@@ -181,8 +184,7 @@ def tune(
         raise UserError("tune: no prompt given; expected at least one")
     if budget < 16:
         raise UserError(f"tune: budget {budget} long runs; expected at least 16")
-    if calls is not None and not 2 <= calls < steps:
-        raise UserError(f"tune: calls={calls}; expected 2 to {steps - 1}, fewer than the long run's {steps}")
+    _check_calls("tune", calls, steps)
     tuning = requests_of(prompts, False, TUNING_PICTURES, seed)
     runs = [model.sample(prompt, number, steps, enabled=False) for prompt, number in tuning]
     paths = [run.trajectory for run in runs]
@@ -224,6 +226,11 @@ def tune(
     }, comparison
 
 
+def _check_calls(verb: str, calls: int | None, steps: int) -> None:
+    if calls is not None and not 2 <= calls < steps:
+        raise UserError(f"{verb}: calls={calls}; expected 2 to {steps - 1}, fewer than the long run's {steps}")
+
+
 def two_sets(
     chosen: str,
     recommendation: Recommendation,
@@ -251,8 +258,8 @@ def two_sets(
 
 def _agreement(chosen: str, halves: list[float] | None) -> str:
     if halves is None:
-        return f"two disjoint sets of prompts: {chosen} places its steps alike for both"
+        return f"two disjoint sets of runs: {chosen} places its steps alike for both"
     first, second = halves
     agree, remedy = ("agree", "") if abs(first - second) <= AGREEMENT else ("differ", "; raise --budget")
     worth = f"{chosen} of {first:.1f} and {second:.1f} dB expected on both"
-    return f"two disjoint sets of prompts {agree} (tolerance {AGREEMENT:g} dB): {worth}{remedy}"
+    return f"two disjoint sets of runs {agree} (tolerance {AGREEMENT:g} dB): {worth}{remedy}"

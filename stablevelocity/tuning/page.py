@@ -52,7 +52,9 @@ def write_page(
         has_lpips=not comparison.note,
         note=comparison.note,
         facts=facts,
-        curve=[(level, value / peak) for level, value in zip(long, skip_error, strict=False)],
+        curve=[
+            (level, value / peak) for level, value in zip(long[1:], skip_error, strict=False)
+        ],  # of the level left out
         pictures=[
             (prompt, [(arm, _address(shown[i])) for arm, shown in comparison.pictures.items()])
             for i, prompt in enumerate(prompts)

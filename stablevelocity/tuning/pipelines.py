@@ -73,6 +73,8 @@ class Model:
                     generator=torch.Generator().manual_seed(seed),
                     output_type="np",
                 )
+        except ValueError as error:  # of the pipeline's own check of its arguments, such as the size
+            raise UserError(f"{self.name}: {' '.join(str(error).split())}") from None
         finally:
             self.pipeline.scheduler = self.stock
         seconds = time.perf_counter() - started  # numpy pictures are on the host, so the device is done
@@ -82,7 +84,11 @@ class Model:
 
     def _text(self, prompt: str) -> dict[str, Any]:
         if self.family is not None:
-            return self.family.text_arguments([prompt], getattr(self.pipeline, "text_encoder", None) is not None)
+            text = self.family.text_arguments([prompt], getattr(self.pipeline, "text_encoder", None) is not None)
+            # Embeddings stand for what text encoders of the pipeline's dtype would give; masks are whole numbers.
+            dtype = self.pipeline.dtype
+            floats = {key: v.to(dtype) for key, v in text.items() if torch.is_tensor(v) and v.is_floating_point()}
+            return text | floats
         return {"prompt": [prompt]}
 
 

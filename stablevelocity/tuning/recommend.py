@@ -62,16 +62,18 @@ def recommend(
     """From long runs alone, with no further network call: thinning and free grid of `calls` network calls.
 
     Or of the fewest calls whose free grid is expected to come as near as `loss_db` (PSNR, dB). Raises UserError for
-    runs on different levels or by different solvers, and for calls outside 2 to N - 1.
+    runs on different levels, of different shapes or by different solvers, and for calls outside 2 to N - 1.
     """
     runs = [trajectories] if isinstance(trajectories, Trajectory) else list(trajectories)
     if not runs or any((run.sigmas, run.multistep) != (runs[0].sigmas, runs[0].multistep) for run in runs):
         raise UserError("recommend: expected one or more trajectories, all on the same sigmas and by the same solver")
+    if len(shapes := {tuple(run.states.shape[2:]) for run in runs}) > 1:
+        raise UserError(f"recommend: trajectories of shapes {sorted(shapes)}; expected one shape")
     if (calls is None) == (loss_db is None):
         raise UserError(f"recommend: calls={calls}, loss_db={loss_db}; expected one of the two")
     paths = LongRuns(runs)
     steps = len(paths.sigmas) - 1
-    if calls is not None and not 2 <= calls < steps:
+    if calls is not None and calls not in range(2, steps):
         raise UserError(f"recommend: calls={calls}; expected 2 to {steps - 1}, fewer than the long run's {steps}")
     best = paths.best_grids()
     if calls is None:
@@ -116,6 +118,8 @@ class LongRuns:
         self.sigmas, self.multistep = runs[0].sigmas, runs[0].multistep
         ends = torch.cat([run.states[-1].flatten(1) for run in runs])
         self._peak = float(ends.max() - ends.min())
+        if not self._peak:
+            raise UserError("recommend: all final values are equal, so PSNR, whose peak is their range, is undefined")
         # Levels first, pictures second, frequencies flat.
         self.x = torch.cat([_spectrum(run.states) for run in runs], dim=1)
         self.v = torch.cat([_spectrum(run.velocities) for run in runs], dim=1)

@@ -79,6 +79,7 @@ CONFIGS: list[tuple[str, Any, dict[str, Any], str]] = [
     ("with fresh noise", FlowMatchEulerDiscreteScheduler(stochastic_sampling=True).config, {}, r"stochastic_sampling"),
     ("tuned by a file that is not there", {"shift": 3.0}, {"xi": "auto", "tuning": "no.json"}, r"no\.json'?: no such"),
     ("with a tuning that is not asked for", {"shift": 3.0}, {"xi": 0.8, "tuning": "x.json"}, r"for xi='auto' only"),
+    ("with a misspelled option", {"shift": 3.0}, {"lowsteps": 3}, r"lowsteps=3 is no option"),
     ("with an xi above 1", {"shift": 3.0}, {"xi": 2}, r"xi must be in"),
 ]
 CASES = [Case(f"{kind}: {options}", made(kind, options), line) for kind in KINDS for options, line in OPTIONS]

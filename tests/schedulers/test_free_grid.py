@@ -123,6 +123,8 @@ def test_auto_that_cannot_be_had_says_why_in_one_line(base, tmp_path):
 
     refused("stablevelocity tune", xi="auto")
     refused("no such file", xi="auto", tuning=tmp_path / "none.json")
+    refused("is a folder, expected its tuning.json", xi="auto", tuning=tmp_path)
+    refused("xi='auto' chooses calls too", xi="auto", tuning=file, calls=12)
     refused("for xi='auto' only", tuning=file)
     for changes, expected in (
         ({"options": None}, "keep the base scheduler"),

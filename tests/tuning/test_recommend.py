@@ -214,6 +214,9 @@ def test_mistakes_end_in_one_line():
         ([long], {}, "one of the two"),
         ([long], {"calls": 20, "loss_db": 40.0}, "one of the two"),
         ([long], {"loss_db": 1000.0}, "29 calls of 30"),
+        ([long], {"calls": "20"}, "2 to 29"),
+        ([[long, trajectory(lambda x, sigma: x, noise(2, 16), SHIFTED)]], {"calls": 20}, "expected one shape"),
+        ([trajectory(lambda x, sigma: 0 * x, torch.ones(1, 2), SHIFTED)], {"calls": 20}, "all final values are equal"),
     ):
         with pytest.raises(UserError, match=expected):
             recommend(*arguments, **options)
@@ -221,3 +224,27 @@ def test_mistakes_end_in_one_line():
         trajectory(lambda x, sigma: x, noise(1, 2), [0.1, 0.5, 0.9])
     with pytest.raises(UserError, match="NaN"):
         trajectory(lambda x, sigma: x * math.nan, noise(1, 2), [1, 0.5, 0])
+    with pytest.raises(UserError, match=r"sigmas ; expected at least 3"):
+        trajectory(lambda x, sigma: x, noise(1, 2), [])
+    with pytest.raises(UserError, match=r"fall strictly"):  # before the first call
+        trajectory(lambda x, sigma: pytest.fail("called"), noise(1, 2), [1000, 500, 0])
+    for velocity, given in ((lambda x, sigma: x[:, :1], r"\(1, 1\)"), (lambda x, sigma: 1.0, "float")):
+        with pytest.raises(UserError, match=rf"velocity\(x, 1\) is {given}; expected a tensor like x, \(1, 2\)"):
+            trajectory(velocity, noise(1, 2), [1, 0.5, 0])
+    with pytest.raises(UserError, match=r"expected \(batch, ...\)"):
+        trajectory(lambda x, sigma: x, torch.randn(2), [1, 0.5, 0])
+
+
+def test_a_velocity_may_reuse_its_memory_and_change_its_input():
+    """As compiled networks do (the same output buffer), and modules that work in place."""
+    buffer = torch.empty(2, 3)
+
+    def careless(x, sigma):
+        torch.mul(x, sigma, out=buffer)
+        x.zero_()
+        return buffer
+
+    levels = [1, 0.7, 0.4, 0]
+    kept, plain = (trajectory(v, noise(2, 3), levels) for v in (careless, lambda x, sigma: x * sigma))
+    assert torch.equal(kept.states, plain.states)
+    assert torch.equal(kept.velocities, plain.velocities)

@@ -1,6 +1,7 @@
 """The whole tool on an untrained tiny pipeline: what it spends, what it writes, what it refuses."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -84,6 +85,25 @@ def test_half_a_run_is_no_trajectory():
         recording.trajectory()
 
 
+def test_a_recording_keeps_the_levels_of_its_own_run():
+    scheduler = StableVSFlowMatchEulerScheduler(shift=3.0, enabled=False)
+    scheduler.set_timesteps(4)
+    levels = scheduler.sigmas.tolist()
+    with record(scheduler) as recording:
+        for timestep in scheduler.timesteps:
+            scheduler.step(torch.ones(1, 4), timestep, torch.ones(1, 4))
+    scheduler.set_timesteps(sigmas=[0.9, 0.7, 0.5, 0.2])
+    assert recording.trajectory().sigmas == tuple(levels)
+
+
+def test_only_a_scheduler_is_recorded_and_once():
+    scheduler = StableVSFlowMatchEulerScheduler(shift=3.0)
+    with record(scheduler), pytest.raises(UserError, match="is recorded already"), record(scheduler):
+        pass
+    with pytest.raises(UserError, match=r"pass pipe\.scheduler"), record(torch.nn.Linear(1, 1)):
+        pass
+
+
 @pytest.mark.parametrize("family", ["sd35", "wan22"])
 def test_the_budget_holds_and_held_out_pictures_are_new(folder, family):
     model, counted = opened(folder[family]), []
@@ -114,7 +134,9 @@ def test_the_verdict_is_the_nearest_arm_and_says_where_it_may_be_chance():
     assert "chance" not in verdict(3.0, 3.2, 2.9)[1]
     assert verdict(9.0, 0.1, 0.2)[0] == "grid"
     assert "chance" in verdict(9.0, 0.1, 0.2)[1]
+    assert "43.0 dB, +3.0 dB over" in verdict(3.0, 3.2, 2.9)[1]  # 40 + 3.03
     assert verdict(-1.0, -1.1, -0.9)[0] == "base"
+    assert "than its 40.0 dB" in verdict(-1.0, -1.1, -0.9)[1]
     # Student's t with two degrees of freedom, by hand: 4.303 standard errors.
     np.testing.assert_allclose(
         compare.interval(np.array([1.0, 2.0, 3.0])), (2, 2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), 1e-3
@@ -133,7 +155,7 @@ def test_two_sets_of_prompts_are_compared_by_what_the_chosen_arm_is_worth():
     placed = recommend([early], calls=3)
     same = compare.two_sets("grid", placed, [early], [early])
     assert same == [compare.MOST_PSNR] * 2
-    assert compare._agreement("grid", same).startswith("two disjoint sets of prompts agree (tolerance 2 dB)")
+    assert compare._agreement("grid", same).startswith("two disjoint sets of runs agree (tolerance 2 dB)")
     # Each half's steps are exact on its own pictures and not on the other's; two of three pictures are late ones.
     for arm in ("grid", "tuned"):
         halves = compare.two_sets(arm, placed, [early], [late, late])
@@ -190,6 +212,23 @@ def test_the_page_shows_lpips_or_says_in_one_line_why_not(tmp_path):
     assert "not in torch" in compare._why_no_lpips(np.zeros((64, 80, 3), np.uint8))
 
 
+def test_the_curve_stands_where_the_levels_are_that_are_left_out(tmp_path):
+    """And a single picture has no interval."""
+    rows = [{"arm": "long", "calls": 3, "seconds": 1.0, "sigmas": [1.0, 0.6, 0.2]}]
+    rows.append({"arm": "base", "calls": 2, "seconds": 1.0, "sigmas": [1.0, 0.5], "psnr": 40.0, "ssim": 0.9})
+    rows.append({**rows[1], "arm": "grid", "gain": 1.0, "gain_low": np.nan, "gain_high": np.nan})
+    pictures = {row["arm"]: [np.zeros((8, 8, 3), np.uint8)] for row in rows}
+    comparison = compare.Comparison(rows, pictures, 0, "no LPIPS")
+    # Of three steps the second and third level can be left out, at 1190 - 940 sigma; the last value is always 0.
+    write_page(tmp_path / "page.html", "Tuned", "use grid", comparison, ["a five"], {}, (0.5, 1.0, 0.0))
+    page = (tmp_path / "page.html").read_text()
+    points = re.search(r'points="(.*?)"', page).group(1).split()
+    assert [float(point.split(",")[0]) for point in points] == [1190 - 940 * 0.6, 1190 - 940 * 0.2]
+    assert "1 held-out picture;" in page
+    assert "nan" not in page
+    assert "interval" not in page
+
+
 def test_the_arms_alone_can_be_compared(folder, tmp_path):
     done = command("compare-pipeline", folder["wan22"], "--prompt=a red two moving left", "--output", tmp_path)
     assert done.exit_code == 0, done.output
@@ -215,6 +254,8 @@ def test_the_arms_alone_can_be_compared(folder, tmp_path):
         ("folder", ["--calls=20", "--loss-db=30"], "one of the two"),
         ("folder", ["--dtype=int8"], "float32, bfloat16 or float16"),
         ("folder", ["--budget=3"], "at least 16"),
+        ("folder", ["--height=33"], "divisible by 8"),
+        ("folder", ["--device=nonsense"], "device 'nonsense' cannot be used"),
     ],
 )
 def test_mistakes_end_in_one_line(folder, tmp_path, pipeline, options, expected):
@@ -223,6 +264,18 @@ def test_mistakes_end_in_one_line(folder, tmp_path, pipeline, options, expected)
     assert isinstance(done.exception, UserError)
     assert expected in str(done.exception)
     assert "\n" not in str(done.exception)
+
+
+@pytest.mark.parametrize("options", [["--calls=30"], ["--calls=1"], ["--steps=10"]])
+def test_a_comparison_of_as_many_calls_as_the_long_runs_is_refused(folder, tmp_path, options):
+    done = command("compare-pipeline", folder["sd35"], "--prompt=a five", *options, "--output", tmp_path)
+    assert isinstance(done.exception, UserError)
+    assert "fewer than the long run's" in str(done.exception)
+
+
+def test_embeddings_have_the_dtype_that_was_asked_for(folder):
+    model = open_model(str(folder["sd35"]), dtype="bfloat16")
+    assert {value.dtype for value in model._text("a five").values()} == {torch.bfloat16}
 
 
 def test_prompts_are_asked_for_once(folder, tmp_path):

@@ -25,7 +25,7 @@ def tune(
     output: OutputFolder,
     prompt_file: PromptFile = None,
     prompt: Prompt = None,
-    steps: Annotated[int, typer.Option(min=2, help="of the long run to come near to")] = 30,
+    steps: Annotated[int, typer.Option(min=3, help="of the long run to come near to")] = 30,
     calls: Annotated[int | None, typer.Option(min=1, help="network calls wanted; 20 without --loss-db")] = None,
     loss_db: Annotated[float | None, typer.Option(help="instead: PSNR in dB of the final latents to reach")] = None,
     budget: Annotated[int, typer.Option(min=1, help="all network calls, in long runs")] = 16,
@@ -67,7 +67,7 @@ def tune(
         "agreement": tuning["agreement"],
         **tuning["arguments"],
     }
-    shown = [prompt for prompt, _ in tuning["held_out_requests"]]
+    shown = [f"{prompt} (seed {number})" for prompt, number in tuning["held_out_requests"]]
     skip_error = tuning["recommendation"]["skip_error"]
     write_page(output / "page.html", f"Tuned: {pipeline}", tuning["verdict"], comparison, shown, facts, skip_error)
     typer.echo(f"{output}: scheduler_config.json (ask the pipeline for {asked} steps), tuning.json, page.html")
@@ -79,7 +79,7 @@ def compare_pipeline(
     output: OutputFolder,
     prompt_file: PromptFile = None,
     prompt: Prompt = None,
-    steps: Annotated[int, typer.Option(min=2, help="of the long run")] = 30,
+    steps: Annotated[int, typer.Option(min=3, help="of the long run")] = 30,
     calls: Annotated[int | None, typer.Option(min=1, help="of each other arm; none: 9 steps below 0.85")] = None,
     height: Side = None,
     width: Side = None,
