@@ -41,6 +41,12 @@ FILES: list[tuple[str, dict[str, str | bytes], str, str]] = [
     ("claims cut", {"claims.json": '[{"verdict'}, "summary .", r"claims\.json: is not whole JSON"),
     ("no claims", {}, "summary .", r"claims\.json: no such file"),
     ("claims of a study", {"x/claims.json": "[{}]", "x/study.json": STUDY}, "index .", r"x/claims\.json: is no list"),
+    (
+        "a copy of lists",
+        {"x/study.json": STUDY, "x/provenance.json": "[]"},
+        "index .",
+        r"provenance\.json: has no 'sha256'",
+    ),
     ("a number of no table", {}, "trace no.csv --row a --column b", "expected results/<study>/tables/<table>.csv"),
     ("a number of an empty table", {"s/tables/x.csv": ""}, "trace s/tables/x.csv --row a --column b", DAMAGED),
     (
