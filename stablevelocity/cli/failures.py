@@ -17,8 +17,16 @@ FORMATS = (SafetensorError, zipfile.BadZipFile, tarfile.TarError, json.JSONDecod
 FORMATS += (csv.Error,)
 
 
+LONGEST = 400  # characters of a line that is still read
+
+
 def one_line(error: BaseException) -> str | None:
     """The line that names the file and what is wrong with it; None for an error that the user cannot correct."""
+    line = _line(error)
+    return line if line is None or len(line) <= LONGEST else f"{line[:200]} ... {line[-190:]}"
+
+
+def _line(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, FileNotFoundError) and error.filename:

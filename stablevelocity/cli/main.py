@@ -1,11 +1,15 @@
 """`stablevelocity <verb>`: a thin layer, each verb one call into the library."""
 
+import codecs
+import contextlib
 import functools
 import io
+import locale
 import logging
 import os
 import re
 import resource
+import stat
 import sys
 import time
 import warnings
@@ -17,7 +21,7 @@ import typer
 from stablevelocity.cli.failures import one_line
 from stablevelocity.cli.overall_progress import QUIET
 from stablevelocity.cli.verbs import data, evaluation, pretrained, report, sampling, study, training, tuning, variance
-from stablevelocity.errors import UserError
+from stablevelocity.errors import UserError, printable
 from stablevelocity.files import write_json
 from stablevelocity.provenance import code_hash, provenance_file, write_provenance
 
@@ -51,7 +55,7 @@ def main() -> None:
         if len(sys.argv) == 1:
             app(["--help"], standalone_mode=False)
         else:
-            said = " ".join(error.format_message().split()).rstrip(".")
+            said = printable(" ".join(error.format_message().split()).rstrip(".")[:300])
             print(f"error: {said}; see stablevelocity --help", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # whoever read the output has enough
@@ -94,6 +98,12 @@ def prepare(
     for stream in (sys.stdout, sys.stderr):  # a letter that the terminal has not is shown by its number
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if codecs.lookup(encoding := locale.getpreferredencoding(False)).name != "utf-8":  # of all files that are written
+        raise UserError(f"the locale's encoding is {encoding}, expected UTF-8: set PYTHONUTF8=1")
+    for word in sys.argv[1:]:  # to read a pipe is to wait, to write a device is to put a file in its place
+        with contextlib.suppress(OSError, ValueError):
+            if not (stat.S_ISREG(mode := os.stat(word).st_mode) or stat.S_ISDIR(mode)):
+                raise UserError(f"{word}: cannot be used; expected a regular file or a folder")
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     if not re.fullmatch(r"[1-9]\d{0,3}(,[1-9]\d{0,3})*", threads):  # before torch's own library complains
         raise UserError(f"OMP_NUM_THREADS={threads!r}: expected a number of threads")

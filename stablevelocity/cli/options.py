@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stablevelocity.errors import UserError
+from stablevelocity.errors import UserError, printable
 from stablevelocity.files import clear_leftovers, damaged_put_aside, write_csv
 from stablevelocity.study import Run, Study, load_study
 
@@ -23,8 +23,15 @@ def _can_be_made(output: Path) -> Path:
     return output
 
 
-def _file(output: Path) -> Path:
+def say(text: str) -> None:
+    """To standard output; names that come from files may hold a terminal's commands."""
+    typer.echo("\n".join(map(printable, text.split("\n"))))
+
+
+def output_file(output: Path | None) -> Path | None:
     """What a killed job left of its output is removed when it starts again, not when it comes to write."""
+    if output is None:
+        return None
     if output.is_dir():
         raise UserError(f"--output {output}: is a folder, expected a file")
     clear_leftovers(_can_be_made(output))
@@ -51,7 +58,7 @@ def optional(text: str) -> Path | None:
 StudyFile = Annotated[
     Study, typer.Option("--study", parser=Path, callback=_study, metavar="<path>", help="study file, YAML or JSON")
 ]
-Output = Annotated[Path, typer.Option("--output", callback=_file)]
+Output = Annotated[Path, typer.Option("--output", callback=output_file)]
 OutputFolder = Annotated[Path, typer.Option("--output", callback=_folder)]
 ImageShard = Annotated[Path, typer.Option("--images", help="shard of images")]
 ImageManifest = Annotated[Path, typer.Option("--images", help="manifest of the images")]

@@ -5,7 +5,6 @@ from it, whenever asked, for finished and for growing runs.
 """
 
 import csv
-import shutil
 from pathlib import Path
 
 from stablevelocity.errors import UserError
@@ -26,7 +25,8 @@ def write_events(results: Path, output: Path) -> list[str]:
     if not paths:
         raise UserError(f"tensorboard: no metrics.csv below {layout.runs}")
     for run, rows in {run: _rows(path) for run, path in paths.items()}.items():
-        shutil.rmtree(output / run, ignore_errors=True)
+        for former in (output / run).glob("events.out.tfevents.*"):  # of that name only: a run's own folder has more
+            former.unlink()
         with SummaryWriter(str(output / run)) as writer:
             for step, values in rows:
                 for name, value in values.items():
@@ -40,7 +40,8 @@ def _rows(path: Path) -> list[tuple[int, dict[str, float]]]:
     with open(path, newline="") as file:
         for row in (reader := csv.DictReader(file)):
             try:
-                step = int(row.pop("step"))
+                if not 0 <= (step := int(row.pop("step"))) < 2**63:
+                    raise ValueError
                 rows.append((step, {name: float(value) for name, value in row.items()}))
             except (KeyError, ValueError, TypeError):
                 raise UserError(f"{path}: line {reader.line_num} is no row of metrics") from None

@@ -41,7 +41,7 @@ def _of_copy(said_by: Path) -> Iterator[str]:
     except UserError as error:
         yield str(error)
         return
-    for name, checksum in checksums.items():
+    for name, checksum in checksums.items() if isinstance(checksums, dict) else [(said_by.name, "")]:
         yield from _of_file(said_by.parent / name, checksum, said_by)
 
 
@@ -66,10 +66,13 @@ def _of_seal(results: Path) -> Iterator[str]:
     except UserError as error:
         yield str(error)
         return
-    if content["sha256"] != seal_checksum(content["files"]):
+    files = content["files"]
+    states = files.values() if isinstance(files, dict) else [None]
+    whole = all(isinstance(state, dict) and "sha256" in state for state in states)
+    if not whole or content["sha256"] != seal_checksum(files):
         yield f"{seal}: differs from its own checksum"
         return
-    for name, state in content["files"].items():
+    for name, state in files.items():
         yield from _of_file(results / name, state["sha256"], seal)
 
 

@@ -28,6 +28,7 @@ DERIVED = re.compile(
     r"(_sd|_low|_high|_ratio|_step|_grid)$|^(low|high|q15|q85|relative|standard_error|freedom)$|published"
 )
 """Columns that are bounds, spreads or differences of other columns, or the paper's."""
+CELL = ["table", "row", "column"]
 STEMS = {"difference": "", "value": "", "split_point": "split_"}
 """Where a value's interval is not <column>_low, <column>_high: what stands before low and high."""
 
@@ -77,8 +78,14 @@ def compare(new: Path, reference: Path) -> Comparison:
     if not both:
         raise UserError(f"{new} and {reference}: no table with rows is in both")
     fresh, old = (pd.concat(_numbers(name, tables[name]) for name in both) for tables in (ours, theirs))
-    rows = [set(one["table"] + ", row " + one["row"]) for one in (fresh, old)]
-    return Comparison(_cells(fresh, old), [*missing, *sorted(rows[0] ^ rows[1])])
+    for folder, cells in ((new, fresh), (reference, old)):
+        for table, row in cells.loc[cells.duplicated(CELL), ["table", "row"]].to_numpy():
+            raise UserError(f"{folder / 'tables' / table}.csv: row {row!r} stands there twice")
+    for part in ("row", "column"):  # a column without values holds texts in the other, or nothing
+        shown = [one if part == "row" else one[one["value"].notna()] for one in (fresh, old)]
+        names = [set(one["table"] + f", {part} " + one[part]) for one in shown]
+        missing += sorted(names[0] ^ names[1])
+    return Comparison(_cells(fresh, old), missing)
 
 
 def _tables(folder: Path) -> dict[str, DataFrame]:
@@ -108,11 +115,12 @@ def _numbers(name: str, table: DataFrame) -> DataFrame:
             width = table.get(f"{stem}high", np.nan) - table.get(f"{stem}low", np.nan)
             part = {"row": rows, "column": column, "value": table[column].astype(float), "spread": spread}
             parts.append(pd.DataFrame({"table": name, **part, "width": width}))
-    return pd.concat(parts).sort_index(kind="stable")
+    none = pd.DataFrame(columns=CELL).assign(value=0.0, spread=0.0, width=0.0)
+    return pd.concat(parts).sort_index(kind="stable") if parts else none
 
 
 def _cells(new: DataFrame, reference: DataFrame) -> DataFrame:
-    both = reference.merge(new, on=["table", "row", "column"], suffixes=("_reference", "_new"))
+    both = reference.merge(new, on=CELL, suffixes=("_reference", "_new"))
     cells = both[["table", "row", "column"]].assign(new=both["value_new"], reference=both["value_reference"])
     cells["difference"] = cells["new"] - cells["reference"]
     spread, width = (both[[f"{what}_new", f"{what}_reference"]].max(axis="columns") for what in ("spread", "width"))

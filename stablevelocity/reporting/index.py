@@ -26,7 +26,7 @@ def _entry(results: Path, folder: Path) -> dict[str, Any]:
         scope = describe.scope_text(load_study(folder / "study.json"))
     except UserError as error:
         scope = f"cannot be read by this version: {error}"
-    facts = read_json(folder / PROVENANCE) if (folder / PROVENANCE).exists() else {}
+    facts = read_json(folder / PROVENANCE, "sha256") if (folder / PROVENANCE).exists() else {}
     jobs = read_jobs(folder)
     page = jobs.made_by.get(LAYOUT.report)
     verdicts = [claim["verdict"] for claim in read_claims(folder)] if (folder / LAYOUT.claims).exists() else []

@@ -41,14 +41,19 @@ def make_reference(results: Path, out: Path) -> None:
     not finished or the copy is too large.
     """
     study, files = _finished(results)
+    if out.resolve() == results.resolve():
+        raise UserError(f"{out}: is the study itself; expected another folder")
+    former = read_json(out / PROVENANCE, "sha256")["sha256"] if (out / PROVENANCE).exists() else {}
+    if not isinstance(former, dict):
+        raise UserError(f"{out / PROVENANCE}: is damaged; delete it to make the copy again")
     size = sum((results / name).stat().st_size for name in files)
     if size > LIMIT:
         raise UserError(f"{results}: the copy would have {size:,} bytes; expected at most {LIMIT:,}")
     facts = _write_copy(study, results, files, out, out if out.resolve().is_relative_to(Path.cwd()) else None)
     facts |= {"copied": datetime.now(UTC).isoformat(timespec="seconds")}
-    former = read_json(out / PROVENANCE)["sha256"] if (out / PROVENANCE).exists() else {}
     for name in set(former) - set(facts["sha256"]):
-        (out / name).unlink(missing_ok=True)
+        if (out / name).resolve().is_relative_to(out.resolve()):  # no record from elsewhere deletes a file
+            (out / name).unlink(missing_ok=True)
     write_json(out / PROVENANCE, facts)
 
 

@@ -44,6 +44,14 @@ def study_has_something_to_do(study: Study) -> Problems:
         yield "arms", "a study needs arms, or a section pretrained"
 
 
+def names_differ_on_every_disk(study: Study) -> Problems:
+    for key, names in (("arms", study.arms), ("sampling.samplers", study.sampling.samplers)):
+        known: dict[str, str] = {}
+        for name in names:
+            if (other := known.setdefault(name.lower(), name)) != name:
+                yield f"{key}.{name}", f"differs from {other!r} by case alone, which some disks do not keep apart"
+
+
 def names_are_known(study: Study) -> Problems:
     sampling = study.sampling
     arms = [(f"sampling.arms.{key}", arm) for key, named in sampling.arms.items() for arm in named]
@@ -299,6 +307,7 @@ def _training(study: Study, arm: str) -> str:
 
 CONSTRAINTS = (
     study_has_something_to_do,
+    names_differ_on_every_disk,
     names_are_known,
     labels_differ,
     images_suffice,

@@ -33,8 +33,9 @@ SYNONYMS = {
 class _Loader(yaml.SafeLoader):
     """YAML whose mappings name no key twice (the second would silently win), with the line of what cannot be read."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()  # of what is written there: what a merge brings later may be overridden
         for key, _ in node.value:
             line = f"line {key.start_mark.line + 1}"
             if not isinstance(key, yaml.ScalarNode):
@@ -42,7 +43,7 @@ class _Loader(yaml.SafeLoader):
             if key.value in seen:
                 raise UserError(f"{line}: the key {given(key.value)} stands twice")
             seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -66,7 +67,7 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: {error}") from None
     except RecursionError:
         raise UserError(f"{path}: is nested too deeply") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an escape of no letter
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}:{where} is not YAML ({shown(getattr(error, 'problem', error))})") from None

@@ -101,11 +101,15 @@ def convert_encoder(source: Path, output: Path, *, part: str | None = None, pref
         if not isinstance(content.get(part), dict):
             raise UserError(f"{source}: has no entry {part!r}; there are {_some(content)}")
         content = content[part]
-    state = {
-        name[len(prefix) :]: value.detach().clone().contiguous()
-        for name, value in content.items()
-        if isinstance(value, Tensor) and str(name).startswith(prefix)
-    }
+    state = {}
+    for name, value in content.items():
+        if isinstance(value, Tensor) and str(name).startswith(prefix):
+            kept = str(name)[len(prefix) :]
+            if not kept.isprintable() or kept in ("", "__metadata__"):  # the last is safetensors' own
+                raise UserError(f"{source}: its entry {_some([name])} cannot be named {kept!r} in safetensors")
+            if value.layout != torch.strided or value.is_complex() or value.is_quantized:
+                raise UserError(f"{source}: its entry {_some([name])} is no dense tensor of real numbers")
+            state[kept] = value.detach().clone().contiguous()
     if not state:
         raise UserError(f"{source}: no tensor named {prefix}*; there are {_some(content)}")
     check_finite(state, source)
@@ -174,7 +178,7 @@ def _select(
 
 
 def _shape(state: State, name: str, dimensions: int, source: Path) -> tuple[int, ...]:
-    if name not in state or state[name].ndim != dimensions:
+    if name not in state or state[name].ndim != dimensions or not state[name].numel():
         shape = f"has shape {tuple(state[name].shape)}, expected {dimensions} dimensions" if name in state else ""
         raise UserError(f"{source}: is not laid out as SiT: {name} {shape or 'is missing'}")
     return tuple(state[name].shape)
@@ -214,6 +218,8 @@ def _label_table(state: State, classes: int | None, source: Path) -> tuple[State
             f"{source}: its label table has 1,000 rows; give --classes 1000 if it was trained without label dropout, "
             "or --classes 999 if the last row is the null class"
         )
+    if classes is None and rows < 2:
+        raise UserError(f"{source}: its label table has 1 row, expected one for the null class and one for each class")
     if classes is not None and classes not in (rows, rows - 1):
         raise UserError(f"{source}: --classes {classes}, but its label table has {rows:,} rows")
     if classes != rows:

@@ -155,6 +155,8 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"sampling.samplers.ode.noise_factor": 1.5}, r"samplers\.ode\.noise_factor: .* less than or equal to 1"),
     ({"sampling.samplers.ode.last_time": 1}, r"samplers\.ode\.last_time: .* less than 1"),
     ({"sampling.samplers.ode.step": 4}, r"samplers\.ode\.step: no such key; did you mean 'steps'"),
+    ({"arms.CFM": {"label": "x"}}, r"arms\.cfm: differs from 'CFM' by case alone"),
+    ({"sampling.samplers.ODE": {}}, r"sampling\.samplers\.ode: differs from 'ODE' by case alone"),
     # Gradients.
     ({"gradient_variance": {"arms": ["x"]}}, r"gradient_variance\.arms: unknown arm 'x'"),
     ({"gradient_variance": {"arms": []}}, r"gradient_variance\.arms: .* at least 1 item"),

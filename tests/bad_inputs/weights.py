@@ -84,7 +84,19 @@ CHECKPOINTS: list[tuple[str, Callable[[], Any], str]] = [
     (
         "patches of width 0",
         lambda: {"ema": with_(x_embedder__proj__weight=torch.zeros(0, 4, 4, 4))},
-        "no published size",
+        LAID + PATCHES,
+    ),
+    ("no tokens", lambda: {"ema": with_(pos_embed=torch.zeros(1, 0, 384))}, LAID + "pos_embed has shape"),
+    ("no labels", lambda: {"ema": sit_state() | {TABLE: torch.zeros(0, 384)}}, LAID + TABLE),
+    ("one label", lambda: {"ema": sit_state() | {TABLE: torch.zeros(1, 384)}}, "label table has 1 row"),
+    ("truth values", lambda: {"ema": with_(pos_embed=torch.ones(1, 4, 384).bool())}, "is a torch.bool tensor"),
+    ("a checkpoint in a checkpoint", lambda: {"ema": {"ema": sit_state()}}, "its entry ema is a dict"),
+    ("a block of no number", lambda: {"ema": with_(blocks__x__attn__qkv__weight=torch.zeros(1))}, "depth 13"),
+    ("a projector of no number", lambda: {"ema": with_(projectors__x=torch.zeros(1))}, "does not fit SiT-S/4"),
+    (
+        "more than single precision",
+        lambda: {"ema": with_(pos_embed=torch.full((1, 4, 384), 1e300, dtype=torch.float64))},
+        "infinite in pos_embed",
     ),
     ("a patch of 3", lambda: {"ema": with_(x_embedder__proj__weight=torch.zeros(384, 4, 3, 3))}, "patch 3 is no"),
     ("a label table of one axis", lambda: {"ema": sit_state() | {TABLE: torch.zeros(1001)}}, LAID + TABLE),
@@ -178,6 +190,11 @@ ENCODER_FILES: list[tuple[str, Any, tuple[object, ...], str]] = [
     ("no tensors", {"a": 1, 2: "b"}, (), r"no tensor named \*; there are a, 2"),
     ("NaN", {"a": torch.full((2,), torch.nan)}, (), "NaN or infinite in a"),
     ("NaN in 8 bits", {"a": torch.full((2,), torch.nan).to(torch.float8_e4m3fn)}, (), "NaN or infinite in a"),
+    ("a sparse tensor", {"a": torch.eye(3).to_sparse()}, (), "its entry a is no dense tensor"),
+    ("complex numbers", {"a": torch.zeros(3).cfloat()}, (), "its entry a is no dense tensor of real numbers"),
+    ("a name of safetensors", {"__metadata__": torch.zeros(3)}, (), "cannot be named '__metadata__'"),
+    ("a name of foreign bytes", {"\udcff": torch.zeros(3)}, (), r"cannot be named '\\udcff'"),
+    ("a name that is the prefix", {"module.": torch.zeros(3)}, ("--prefix", "module."), "cannot be named ''"),
     ("no data", {"a": torch.zeros(2, device="meta")}, (), "its tensor a has no data"),
 ]
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from stablevelocity.cli.failures import one_line
 from stablevelocity.cli.main import main
+from stablevelocity.cli.options import say
 from stablevelocity.data.shards import write_manifest, write_shard
 from stablevelocity.errors import UserError
 from stablevelocity.locks import _tell_once, try_lock
@@ -117,6 +118,11 @@ def test_other_errors_of_a_lock_are_errors(number, tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", refuse)
     with open(tmp_path / "lock", "w") as file, pytest.raises(OSError, match=os.strerror(number)):
         try_lock(file.fileno())
+
+
+def test_nor_does_what_a_file_says_on_the_terminal(capsys):
+    say("a\x07é\n\u202eb")
+    assert capsys.readouterr().out == "a\\x07é\n\\u202eb\n"
 
 
 def test_no_name_commands_the_terminal_or_breaks_the_line():

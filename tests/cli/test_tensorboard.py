@@ -29,6 +29,16 @@ def test_every_value_of_finished_and_growing_runs_arrives_once(tmp_path: Path) -
         assert found == [(10 * k, pytest.approx(1 / k, rel=1e-5)) for k in range(1, rows + 1)]
 
 
+def test_an_export_into_the_runs_themselves_removes_nothing_of_them(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "cfm-s0"
+    (run / "weights").mkdir(parents=True)
+    (run / "metrics.csv").write_text("step,loss\n1,0.5\n")
+    (run / "weights" / "step-1.safetensors").touch()
+    write_events(tmp_path, tmp_path / "runs")
+    assert (run / "metrics.csv").exists()
+    assert (run / "weights" / "step-1.safetensors").exists()
+
+
 def test_no_runs_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no metrics\.csv"):
         write_events(tmp_path, tmp_path / "events")

@@ -89,6 +89,25 @@ def test_a_copy_made_again_drops_what_the_study_no_longer_has(digits, copy):
     assert (copy / "notes.md").exists()
 
 
+def test_no_record_of_a_copy_deletes_a_file_outside_of_it(digits, copy):
+    other = copy.parent / "other.csv"
+    other.touch()
+    record = json.dumps({"sha256": {"../other.csv": "", str(other): ""}})
+    (copy / "provenance.json").write_text(record)
+    make_reference(digits, copy)
+    assert other.exists()
+    (copy / "provenance.json").write_text('{"sha256": 5}')
+    with pytest.raises(UserError, match=r"provenance\.json: is damaged"):
+        make_reference(digits, copy)
+
+
+def test_a_study_is_not_its_own_copy(tmp_path, digits):
+    shutil.copytree(digits, tmp_path / "x")
+    with pytest.raises(UserError, match="is the study itself"):
+        make_reference(tmp_path / "x", tmp_path / "y" / ".." / "x")
+    assert not (tmp_path / "x" / "provenance.json").exists()
+
+
 def change(folder, table: str, column: str, factor: float, rows=slice(None)) -> None:
     path = folder / f"tables/{table}.csv"
     frame = pd.read_csv(path)
@@ -129,6 +148,18 @@ def test_missing_rows_and_tables_are_told(tmp_path, digits, copy):
     found = compare(new, copy)
     assert not found.agrees
     assert found.missing == ["table few_step", "table2, row cfm, 500, ode"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"), [("w,x\na,1", ["x, column v", "x, column x"]), ("w,v\na,oops", ["x, column v"])]
+)
+def test_columns_that_one_has_not_are_told(tmp_path, cells, told):
+    for name, text in (("new", cells), ("old", "w,v\na,1")):
+        (tmp_path / name / "tables").mkdir(parents=True)
+        (tmp_path / name / "tables" / "x.csv").write_text(text + "\n")
+    found = compare(tmp_path / "new", tmp_path / "old")
+    assert not found.agrees
+    assert [name for name in found.missing if "column" in name] == told
 
 
 def test_a_folder_without_tables_ends_in_one_line(tmp_path, copy):

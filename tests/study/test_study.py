@@ -162,6 +162,17 @@ def test_a_key_that_stands_twice_is_refused_by_its_line(tmp_path):
         load_study(file)
 
 
+def test_what_overrides_a_merged_key_stands_once(tmp_path):
+    """The section that is read first merges one that merges another and overrides its rate."""
+    file = tmp_path / "study.yaml"
+    one = "x: {label: X, training: &one {steps: 7, batch: 32}}"
+    other = "y: {label: Y, training: &other {<<: *one, steps: 9}}"
+    sampling = "sampling: {main: ode, samplers: {ode: {}}}"
+    file.write_text(f"name: a\narms:\n  {one}\n  {other}\n{sampling}\ntraining: {{<<: *other}}\n")
+    training = load_study(file).training
+    assert (training.steps, training.batch) == (9, 32)
+
+
 def test_the_committed_schema_is_that_of_the_code():
     # If this fails: stablevelocity schema --output config/study.schema.json
     assert (CONFIG / "study.schema.json").read_text() == study_schema()

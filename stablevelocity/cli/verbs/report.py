@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stablevelocity.cli.options import Output, StudyFile
+from stablevelocity.cli.options import Output, StudyFile, output_file, say
 
 app = typer.Typer()
 
@@ -67,8 +67,8 @@ def summary(results: Annotated[Path, typer.Argument(help="results/<study>")]) ->
     from stablevelocity.reporting.claims import summary_lines
 
     for line in summary_lines(results):
-        typer.echo(line)
-    typer.echo(f"report: {results / 'report.html'}")
+        say(line)
+    say(f"report: {results / 'report.html'}")
 
 
 @app.command()
@@ -83,7 +83,7 @@ def compare(
     from stablevelocity.reporting import compare as comparing
 
     comparison = comparing.write_comparison(results, reference, page) if page else comparing.compare(results, reference)
-    typer.echo(str(comparison))
+    say(str(comparison))
     sys.exit(0 if comparison.agrees else 1)
 
 
@@ -92,13 +92,13 @@ def index(results: Annotated[Path, typer.Argument(help="the folder of all studie
     """List every study and reference copy with date, scale, verdicts and code, in results/index.html."""
     from stablevelocity.reporting.index import make_index
 
-    typer.echo(make_index(results))
+    say(str(make_index(results)))
 
 
 @app.command()
 def archive(
     results: Annotated[Path, typer.Argument(help="a finished results/<study>, or a copy of one")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="the zip")],
+    output: Annotated[Path, typer.Option("--output", "-o", callback=output_file, help="the zip")],
 ) -> None:
     """Write page, tables, figures, study and the record of every job as one zip, an RO-Crate with checksums."""
     from stablevelocity.reporting.reference import make_archive
@@ -117,7 +117,7 @@ def trace(
     from stablevelocity.reporting.trace import find
 
     origin = find(table, row, column)
-    typer.echo(origin.as_json() if as_json else "\n".join(origin.lines()))
+    say(origin.as_json() if as_json else "\n".join(origin.lines()))
 
 
 @app.command()

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from stablevelocity.cli.options import output_file, say
 from stablevelocity.cluster.site import SITE_FILE, load_site
 from stablevelocity.errors import UserError
 from stablevelocity.study import load_study
@@ -28,19 +29,19 @@ def check(
     if problem := fp16_without_accelerator(loaded):
         if settings.launcher == "local":
             raise UserError(problem)
-        typer.echo(f"note: {problem}")
+        say(f"note: {problem}")
     for key, section in loaded.auto().items():
         by = f"{getattr(section, section.number)} {list(section.interval)}" if section.interval else "auto"
-        typer.echo(f"{key}: {by}, the split point of the latents' variance curve, which is made before the run")
+        say(f"{key}: {by}, the split point of the latents' variance curve, which is made before the run")
     runs = loaded.runs()
-    typer.echo(f"{study}: study {loaded.name!r} is valid: {len(runs)} training runs, {len(loaded.sample_sets())} sets")
+    say(f"{study}: study {loaded.name!r} is valid: {len(runs)} training runs, {len(loaded.sample_sets())} sets")
 
 
 @app.command()
 def plan(
     study: Annotated[Path, typer.Argument(help="study file, YAML or JSON")],
-    gpus: Annotated[int, typer.Option(min=1, help="devices in all")] = 8,
-    gpus_per_run: Annotated[int, typer.Option(min=1, help="devices that train one run")] = 8,
+    gpus: Annotated[int, typer.Option(min=1, max=10**6, help="devices in all")] = 8,
+    gpus_per_run: Annotated[int, typer.Option(min=1, max=10**6, help="devices that train one run")] = 8,
     peak: Annotated[float, typer.Option(help="TFLOP/s of one device; 989: H100 in bfloat16")] = 989.0,
     utilisation: Annotated[float, typer.Option(help="share of the peak reached; 0.39: measured on an H100")] = 0.39,
     measured: Annotated[
@@ -52,7 +53,7 @@ def plan(
     from stablevelocity.cli.plan import plan as plan_of
 
     throughput = Throughput(peak, utilisation, read_measured(measured))
-    typer.echo(plan_text(plan_of(load_study(study), throughput, devices=gpus, per_run=gpus_per_run)))
+    say(plan_text(plan_of(load_study(study), throughput, devices=gpus, per_run=gpus_per_run)))
 
 
 @app.command()
@@ -63,10 +64,10 @@ def verify(results: Annotated[Path, typer.Argument(help="results/<study>")]) -> 
 
     lines = list(differences(results))
     for line in lines:
-        typer.echo(line)
+        say(line)
     for row in code_table(results):
-        typer.echo(f"{row['results']}: {row['count']} by code {row['code']}; {row['verified'] or 'not verified'}")
-    typer.echo(f"{results}: {len(lines)} differences" if lines else f"{results}: all files are as recorded")
+        say(f"{row['results']}: {row['count']} by code {row['code']}; {row['verified'] or 'not verified'}")
+    say(f"{results}: {len(lines)} differences" if lines else f"{results}: all files are as recorded")
     raise typer.Exit(1 if lines else 0)
 
 
@@ -82,17 +83,21 @@ def revalidate(
     differ, agree = [], 0
     for outcome in replay(results, runs, steps):
         agree += outcome.agrees
-        typer.echo(f"{outcome.record.first}: {'verified' if outcome.agrees else 'DIFFERS'}: {outcome.by}")
+        say(f"{outcome.record.first}: {'verified' if outcome.agrees else 'DIFFERS'}: {outcome.by}")
         differ += [] if outcome.agrees else [str(outcome.record.first)]
     if agree:
-        typer.echo("noted in the records; in the page as well when it is made again: `snakemake all --forcerun report`")
+        say("noted in the records; in the page as well when it is made again: `snakemake all --forcerun report`")
     if differ:
-        typer.echo(f"{len(differ)} results differ: {', '.join(differ)}; `--config remake=<run>` makes a run's again")
+        say(f"{len(differ)} results differ: {', '.join(differ)}; `--config remake=<run>` makes a run's again")
     raise typer.Exit(1 if differ else 0)
 
 
 @app.command()
-def schema(output: Annotated[Path | None, typer.Option("--output", help="file; none: standard output")] = None) -> None:
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", callback=output_file, help="file; none: standard output")
+    ] = None,
+) -> None:
     """The JSON schema of study files, for editors; committed as config/study.schema.json."""
     from stablevelocity.files import atomic_write
     from stablevelocity.study import study_schema

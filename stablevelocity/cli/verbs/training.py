@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stablevelocity.cli.options import Output, StudyFile, optional, run_of
+from stablevelocity.cli.options import Output, StudyFile, optional, run_of, say
 from stablevelocity.errors import UserError
 from stablevelocity.files import write_csv
 
@@ -47,7 +47,7 @@ def jobs(results: Annotated[Path, typer.Argument(help="results/<study>")]) -> No
     """How the training runs of a study stand: state, job, step, last checkpoint, restarts, time to go."""
     from stablevelocity.cluster.overview import overview
 
-    typer.echo(overview(results))
+    say(overview(results))
 
 
 @app.command()
