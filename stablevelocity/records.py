@@ -5,6 +5,7 @@ are neither: from them the workflow knows what must be made again (docs/running.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json, sha256, write_json
 from stablevelocity.progress import log
@@ -23,6 +26,29 @@ from stablevelocity.provenance import SUFFIX, file_state
 SEAL = "checksums.json"
 UNSEALED = {SEAL, "lock"}
 CHECKPOINT = re.compile(r"checkpoints/[^/]+/step-\d{8}\.safetensors$")
+
+
+@dataclass
+class _State:
+    sha256: str
+    bytes: int
+    mtime_ns: int
+
+
+@dataclass
+class _Check:
+    code: str
+    by: str
+
+
+@dataclass
+class _Facts:
+    command: list[str]
+    settings: str
+    code: str
+    verified: list[_Check]
+    inputs: dict[str, str]
+    outputs: dict[str, _State]
 
 
 @dataclass(frozen=True)
@@ -83,11 +109,23 @@ def record_paths(results: Path | str, *, checkpoints: bool = False) -> list[Path
 
 def read_record(path: Path) -> Record:
     facts = read_json(path, "settings", "code", "verified", "inputs", "outputs", "command")
-    states = facts["outputs"].values() if isinstance(facts["outputs"], dict) else [None]
-    whole = all(isinstance(state, dict) and {"sha256", "bytes", "mtime_ns"} <= state.keys() for state in states)
-    if not (whole and isinstance(facts["inputs"], dict) and isinstance(facts["verified"], list)):
+    if not conforms(facts, _Facts):
         raise UserError(f"{path}: is damaged; delete it with the file beside it to make that again")
     return Record(path, facts)
+
+
+def conforms(value: Any, kind: Any) -> bool:
+    """Whether what a JSON file holds has the types of `kind`, such as a dataclass's, all through; it may hold more."""
+    try:
+        _adapter(kind).validate_python(value)
+    except ValueError:
+        return False
+    return True
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)
 
 
 def restore_times(records: Iterable[Record]) -> None:

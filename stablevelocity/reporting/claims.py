@@ -10,6 +10,7 @@ import yaml
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import read_json
+from stablevelocity.records import conforms
 from stablevelocity.reporting.spec import LAYOUT
 from stablevelocity.reporting.templates import TEMPLATES, environment
 from stablevelocity.reporting.verdicts import ERROR, MARKS, Outcome, holm
@@ -97,10 +98,18 @@ def headlines(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [claim for claim in claims if claim["headline"]][:HEADLINES]
 
 
+@dataclass
+class _Told:
+    verdict: str
+    corrected: str
+    headline: bool
+    line: str
+
+
 def read_claims(folder: Path) -> list[dict[str, Any]]:
     """What claims.json of a study's folder holds."""
-    claims, keys = read_json(folder / LAYOUT.claims), {"verdict", "headline", "line"}
-    if not isinstance(claims, list) or any(not isinstance(claim, dict) or keys - claim.keys() for claim in claims):
+    claims = read_json(folder / LAYOUT.claims)
+    if not conforms(claims, list[_Told]):
         raise UserError(f"{folder / LAYOUT.claims}: is no list of claims; delete it and run the workflow again")
     return claims
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from stablevelocity.errors import UserError
 from stablevelocity.files import atomic_write
@@ -87,7 +89,10 @@ def read_jobs(folder: Path) -> Jobs:
     """From the records beside the results, or from those of a copy; none of an older copy."""
     if (folder / PROVENANCE).exists():
         kept = folder / RECORDS
-        jobs = [Job(**job) for job in json.loads(gzip.decompress(kept.read_bytes()))] if kept.exists() else []
+        try:
+            jobs = TypeAdapter(list[Job]).validate_json(gzip.decompress(kept.read_bytes())) if kept.exists() else []
+        except (gzip.BadGzipFile, EOFError, zlib.error, ValidationError):
+            raise UserError(f"{kept}: is no list of jobs; expected what `stablevelocity keep` wrote") from None
     else:
         jobs = [_job(folder, record) for record in read_records(folder)]
     return Jobs({job.id: job for job in jobs})

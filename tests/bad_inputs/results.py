@@ -1,6 +1,7 @@
 """Folders of results whose files are empty, cut, of another kind or of another version; `verify` names each."""
 
 import contextlib
+import gzip
 import json
 import os
 from collections.abc import Callable
@@ -14,11 +15,13 @@ from stablevelocity.schedulers.tuned import tuned_options
 from stablevelocity.study import load_study, study_json
 
 STUDY = study_json(load_study(CONFIG / "smoke.yaml"))
+JOBS = gzip.compress(b'["a", {"id": 1}]', mtime=0)
 KEYS = ("settings", "code", "verified", "inputs", "outputs", "command")
 
 
 def record(**changes: object) -> str:
-    return json.dumps({key: {} for key in KEYS} | {"verified": []} | changes)
+    given: dict[str, object] = {"command": [], "settings": "", "code": "", "verified": [], "inputs": {}, "outputs": {}}
+    return json.dumps(given | changes)
 
 
 A_TABLE = {"a/tables/x.csv": "n,fid\nb,2\n", "b/tables/x.csv": "n,fid\nb,2\n"}
@@ -39,6 +42,23 @@ FILES: list[tuple[str, dict[str, str | bytes], str, str]] = [
     ("claims that are numbers", {"claims.json": "[1]"}, "summary .", r"claims\.json: is no list of claims"),
     ("claims that are none", {"claims.json": "{}"}, "summary .", r"claims\.json: is no list of claims"),
     ("claims cut", {"claims.json": '[{"verdict'}, "summary .", r"claims\.json: is not whole JSON"),
+    (
+        "a claim with two verdicts",
+        {"claims.json": '[{"verdict": ["open"], "corrected": "open", "headline": true, "line": ""}]'},
+        "summary .",
+        r"claims\.json: is no list of claims",
+    ),
+    (
+        "jobs that are words",
+        {
+            "x/study.json": STUDY,
+            "x/claims.json": "[]",
+            "x/provenance.json": '{"sha256": {}}',
+            "x/records.json.gz": JOBS,
+        },
+        "index .",
+        r"records\.json\.gz: is no list of jobs",
+    ),
     ("no claims", {}, "summary .", r"claims\.json: no such file"),
     ("claims of a study", {"x/claims.json": "[{}]", "x/study.json": STUDY}, "index .", r"x/claims\.json: is no list"),
     (
@@ -94,6 +114,8 @@ FILES: list[tuple[str, dict[str, str | bytes], str, str]] = [
 RECORDS: list[tuple[str, dict[str, str], str]] = [
     ("a record of lists", {f"a.csv{SUFFIX}": json.dumps({key: [] for key in KEYS})}, f"a.csv{SUFFIX}: is damaged"),
     ("a record of numbers", {f"a.csv{SUFFIX}": record(outputs={"a.csv": 5})}, f"a.csv{SUFFIX}: is damaged"),
+    ("a record checked by a number", {f"a.csv{SUFFIX}": record(verified=[5])}, f"a.csv{SUFFIX}: is damaged"),
+    ("a record of code that is none", {f"a.csv{SUFFIX}": record(code={})}, f"a.csv{SUFFIX}: is damaged"),
     ("a record without checksums", {f"a.csv{SUFFIX}": record(outputs={"a.csv": {}})}, f"a.csv{SUFFIX}: is damaged"),
     ("a record that is no JSON", {f"a.csv{SUFFIX}": "{"}, f"a.csv{SUFFIX}: is not whole JSON"),
     ("a record without keys", {f"a.csv{SUFFIX}": "{}"}, f"a.csv{SUFFIX}: has no 'settings'"),
