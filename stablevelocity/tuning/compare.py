@@ -94,7 +94,9 @@ def compare(
             row |= {key: float(values.mean()) for key, values in scores[name].items()}
         if name not in ("long", "base"):
             gain = scores[name]["psnr"] - scores["base"]["psnr"]
-            row["gain"], row["gain_low"], row["gain_high"] = interval(gain)
+            row["gain"], *bounds = interval(gain)
+            if len(gain) > 1:  # one picture has no interval
+                row["gain_low"], row["gain_high"] = bounds
         rows.append(row | ({"options": arms[name].options} if name in arms else {}))
     note = "" if "lpips" in scores["base"] else _why_no_lpips(long_runs[0].picture)
     if note:
