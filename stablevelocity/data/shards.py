@@ -189,6 +189,8 @@ class ShardSet:
             given = {name: (shard[name].dtype, *shard[name].shape[1:]) for name in layout}
             if given != layout or any(len(shard[name]) != count for name in layout):
                 raise UserError(f"{file}: its arrays are not those of {manifest}")
+        if len(set(self.files)) < len(file_names) or self.manifest.get("count", sum(counts)) != sum(counts):
+            raise UserError(f"{manifest}: lists a shard twice, or its count is not the sum of its shards'")
         self._starts = np.cumsum([0, *counts])
 
     def __len__(self) -> int:

@@ -45,6 +45,8 @@ CHANGES: list[tuple[str, Change, str]] = [
     ("without the images", lambda m: m["arrays"].pop("images"), "its shards hold no `images`"),
     *((f"without {key}", lambda m, key=key: m["shards"][1].pop(key), "is no manifest") for key in ("file", "count")),
     *((f"without {key}", lambda m, key=key: m["shards"][1].pop(key), "is no manifest") for key in ("bytes", "sha256")),
+    ("of one shard twice", lambda m: m["shards"].append(m["shards"][0]), "lists a shard twice"),
+    ("of more rows than its shards have", lambda m: m.update(count=7), "not the sum of its shards"),
     ("with another count", lambda m: m["shards"][0].update(count=2), "its arrays are not those of"),
     ("with a count of text", lambda m: m["shards"][0].update(count="many"), "is no manifest of shards"),
     ("with another size", lambda m: m["shards"][0].update(bytes=7), "differs from its checksum"),
