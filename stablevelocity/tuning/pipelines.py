@@ -2,6 +2,7 @@
 
 import inspect
 import time
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ class Model:
                     generator=torch.Generator().manual_seed(seed),
                     output_type="np",
                 )
-        except ValueError as error:  # of the pipeline's own check of its arguments, such as the size
+        except ValueError as error:  # of a pipeline's own check, of the size and the like
+            if traceback.extract_tb(error.__traceback__)[-1].name != "check_inputs":
+                raise
             raise UserError(f"{self.name}: {' '.join(str(error).split())}") from None
         finally:
             self.pipeline.scheduler = self.stock

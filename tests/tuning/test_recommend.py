@@ -110,9 +110,9 @@ def test_own_steps_of_dpm_solver_cost_nothing():
     runs = LongRuns([long])
     own = torch.stack([runs.error(i, i + 1, i - 1 if i else None) for i in range(30)])
     eulers = torch.stack([runs.error(i, i + 1) for i in range(30)])
-    # float32: states of size 1 and sigma, whose rounding lambda multiplies.
+    # float32: states of size 1 to 4, so 5e-7 by rounding alone, and the differences of lambda multiply it.
     assert own.abs().max() < 1e-5
-    assert eulers[1:-1].abs().amax(dim=(1, 2)).min() > 5e-5
+    assert eulers[1:-1].abs().amax(dim=(1, 2)).median() > 100 * own.abs().max()
 
 
 def test_no_step_is_spent_where_the_velocity_no_longer_turns():
@@ -149,6 +149,7 @@ def test_expected_distances_are_met_on_gaussian_data():
 
 
 def test_expected_distances_are_met_on_gaussian_data_by_multistep_solvers_too():
+    """Within what Euler's are (above); here 0.2 and 0.4 dB were seen. Not UniPC's, whose corrector is not counted."""
     scale = 1 / torch.arange(1, 33, dtype=torch.float64)
     data = GaussianMixture(torch.ones(1), torch.zeros(1, 32), (4 * scale**2)[None])
     long = multistep_run(data.velocity, noise(16, 32))
