@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from stablevelocity.errors import UserError
+from stablevelocity.errors import UserError, printable
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_BYTES = 2**29
@@ -98,7 +98,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def shown(name: Path | str) -> str:
     """A name as it may stand in a line: file names can hold line breaks, and bytes that are no text."""
-    return str(name) if str(name).isprintable() else ascii(str(name))
+    return printable(str(name))
 
 
 def read_regular(path: Path) -> bytes:
